@@ -36,7 +36,10 @@ static size_t draw(uint32_t code, unsigned char out[4])
     return 4;
 }
 
-static bool is_surrogate(uint32_t code) { return code >= 0xd800 && code <= 0xdfff; }
+static bool is_surrogate(uint32_t code)
+{
+    return code >= 0xd800 && code <= 0xdfff;
+}
 
 static uint32_t key(const unsigned char *bytes, size_t size)
 {
@@ -52,7 +55,10 @@ static void mark(unsigned char *bits, uint32_t k)
     bits[k >> 3] |= (unsigned char)(1u << (k & 7));
 }
 
-static bool marked(const unsigned char *bits, uint32_t k) { return bits[k >> 3] >> (k & 7) & 1; }
+static bool marked(const unsigned char *bits, uint32_t k)
+{
+    return bits[k >> 3] >> (k & 7) & 1;
+}
 
 static int make_table(void **state)
 {
