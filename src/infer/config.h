@@ -30,12 +30,12 @@ struct model_config {
     float norm_eps;
     double rope_theta;
     struct rope_scaling rope;
-    bool tied;           /* lm_head is the embedding */
-    bool qkv_bias;       /* Qwen2, or Llama with attention_bias */
-    bool o_bias;         /* Llama with attention_bias */
-    bool qk_norm;        /* Qwen3: RMS norm of every head's q and k */
+    bool tied;     /* lm_head is the embedding */
+    bool qkv_bias; /* Qwen2, or Llama with attention_bias */
+    bool o_bias;   /* Llama with attention_bias */
+    bool qk_norm;  /* Qwen3: RMS norm of every head's q and k */
     uint32_t eos[EOS_MAX], eos_count;
-    uint32_t bos;        /* UINT32_MAX: none */
+    uint32_t bos; /* UINT32_MAX: none */
     float temperature, top_p;
     uint32_t top_k;
 };
@@ -44,8 +44,8 @@ struct model_config {
  * Parse config.json's `size` bytes. `name` goes before every error text.
  * Returns MC_OK, MC_E_FORMAT, MC_E_RANGE, MC_E_UNSUPPORTED or MC_E_NOMEM.
  */
-mc_status config_parse(const char *json, size_t size, const char *name, struct model_config *config_p,
-                       struct mc_error *error);
+mc_status config_parse(const char *json, size_t size, const char *name,
+                       struct model_config *config_p, struct mc_error *error);
 
 /** Lay generation_config.json's eos ids and sampling defaults over `config`. Same statuses. */
 mc_status config_parse_generation(const char *json, size_t size, const char *name,
