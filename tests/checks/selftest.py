@@ -179,6 +179,17 @@ class Pure(OnACopy):
             self.assertEqual(status, 1, output)
             self.assertIn(f"libbad.a(bad.o): {symbol} is not in", output)
 
+    def test_a_library_that_prints_or_exits_is_loud_and_one_that_allocates_is_not(self):
+        head = "#include <stdio.h>\n#include <stdlib.h>\n"
+        library = self.archive("calm", head + "void *f(void); void *f(void) { return malloc(1); }\n")
+        self.assertEqual(run(ROOT / "tools/check_pure.sh", "--quiet", library)[0], 0)
+        for call, symbol in (('printf("%d", n)', "printf"), ("exit(n)", "exit"),
+                             ('fprintf(stderr, "%d", n)', "stderr"), ('getenv("X")', "getenv")):
+            library = self.archive("loud", head + f"void f(int n); void f(int n) {{ {call}; }}\n")
+            status, output = run(ROOT / "tools/check_pure.sh", "--quiet", library)
+            self.assertEqual(status, 1, output)
+            self.assertIn(f"libloud.a(loud.o): {symbol} is for src/cmd alone", output)
+
     def test_no_archive_at_all_is_an_error_and_not_a_pass(self):
         self.assertEqual(self.check()[0], 2)
         self.assertEqual(self.check(self.tree / "none.a")[0], 2)
