@@ -22,6 +22,7 @@ enum {
     GEMM_GROUP = 256,
     PANEL_COLUMNS = GEMM_PANEL * LANES,
     LINE_BYTES = 64,
+    STREAM_AHEAD = 8,
     STREAM_ROWS_MAX = 4 /* up to so many rows, weights are used as they come and never packed */
 };
 _Static_assert(GEMM_BLOCK % 32 == 0, "packing moves 32 BF16 at a time, and a pair in one block");
@@ -317,8 +318,9 @@ ALWAYS_INLINE void gemm_group(const struct gemm *g, uint32_t begin, uint32_t end
 
 /*
  * The same chains for a few rows, where time goes into fetching the weights once: sixteen columns'
- * words are transposed in registers and used at once. Sixteen rows of w are one contiguous range; the
- * next sixteen are asked for in address order while these are used, which is how memory likes it.
+ * words are transposed in registers and used at once. Sixteen rows of w are too many streams for the
+ * processor to follow by itself, so each row's line is asked for STREAM_AHEAD steps before its use,
+ * going on into the next sixteen rows.
  */
 ALWAYS_INLINE void stream_columns(const struct gemm *g, uint32_t rows, uint32_t n, uint32_t depth,
                                   enum form form)
@@ -326,7 +328,7 @@ ALWAYS_INLINE void stream_columns(const struct gemm *g, uint32_t rows, uint32_t 
     const uint32_t word_k = word_elements(form), step = LANES * word_k;
     const size_t row_bytes = (size_t)g->w->cols * 4 / word_k;
     const char *w = (const char *)g->w->data + n * row_bytes;
-    const char *next = n + 2 * LANES <= g->w->rows ? w + LANES * row_bytes : w;
+    const size_t steps = depth / step, skip = LANES * row_bytes - steps * LINE_BYTES;
     const char *x[STREAM_ROWS_MAX];
     v16 sum[STREAM_ROWS_MAX];
 
@@ -334,12 +336,15 @@ ALWAYS_INLINE void stream_columns(const struct gemm *g, uint32_t rows, uint32_t 
         x[m] = input_row(g, m, form);
         sum[m] = v_set1(0.0f);
     }
-    for (size_t k = 0; k < depth; k += step) {
+    for (size_t i = 0; i < steps; i++) {
+        const size_t k = i * step, ahead = i + STREAM_AHEAD;
+        const char *p = w + i * LINE_BYTES;
+        const char *next = w + ahead * LINE_BYTES + (ahead < steps ? 0 : skip);
         v16 r[LANES];
-        for (uint32_t i = 0; i < LANES; i++)
-            r[i] = v_load_bits(w + i * row_bytes + k / step * LINE_BYTES);
-        for (uint32_t i = 0; i < LANES; i++)
-            v_prefetch(next + (k / step * LANES + i) * LINE_BYTES);
+        for (uint32_t j = 0; j < LANES; j++) {
+            r[j] = v_load_bits(p + j * row_bytes);
+            v_prefetch(next + j * row_bytes);
+        }
         v_transpose(r);
         for (uint32_t j = 0; j < LANES; j++) {
             for (uint32_t m = 0; m < rows; m++) {
