@@ -9,7 +9,7 @@
 
 enum {
     /* One thread's piece of a matrix product: of many rows, or of the few that are being decoded. */
-    ROWS_PER_PRODUCT = 252,
+    ROWS_PER_PRODUCT = 264,
     COLUMNS_PER_PRODUCT = 256,
     ROWS_FEW = 16,
     COLUMNS_FOR_FEW = 128,
