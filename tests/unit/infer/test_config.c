@@ -289,9 +289,15 @@ static void test_text_that_is_not_json_says_where(void **state)
 /* jansson's allocator is the process's: the k-th call fails, and all after it. */
 static struct faulty jansson_faulty;
 
-static void *json_alloc(size_t size) { return jansson_faulty.alloc.alloc(&jansson_faulty, size); }
+static void *json_alloc(size_t size)
+{
+    return jansson_faulty.alloc.alloc(&jansson_faulty, size);
+}
 
-static void json_release(void *p) { jansson_faulty.alloc.free(&jansson_faulty, p); }
+static void json_release(void *p)
+{
+    jansson_faulty.alloc.free(&jansson_faulty, p);
+}
 
 static void test_every_failed_allocation_of_the_parser_leaves_nothing_behind(void **state)
 {
