@@ -1,6 +1,7 @@
 /* test_model.c - model directories opened: what is in them, and what failures leave behind. */
 #include "model_files.h"
 
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <mooncake/infer.h>
@@ -384,6 +385,23 @@ static void test_failed_allocations_of_the_json_library_leave_nothing_behind(voi
     }
 }
 
+static void test_a_process_without_descriptors_gets_an_error(void **state)
+{
+    (void)state;
+    struct rlimit old, none;
+    mc_model *model = NULL;
+    struct mc_error error = { 0 };
+
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &old), 0);
+    none = (struct rlimit){ .rlim_cur = 0, .rlim_max = old.rlim_max };
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+    const mc_status status = mc_model_open(fixture("plain"), NULL, &model, &error);
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &old), 0);
+    assert_int_equal(status, MC_E_IO);
+    assert_non_null(strstr(error.text, "plain/config.json: cannot open: Too many open files"));
+    assert_null(model);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -399,6 +417,7 @@ int main(void)
         cmocka_unit_test(test_a_name_is_the_last_part_of_the_path),
         cmocka_unit_test(test_the_model_that_comes_with_the_program_opens),
         cmocka_unit_test(test_every_failed_allocation_leaves_nothing_behind),
+        cmocka_unit_test(test_a_process_without_descriptors_gets_an_error),
         cmocka_unit_test(test_failed_allocations_of_the_json_library_leave_nothing_behind),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
