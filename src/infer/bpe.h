@@ -17,7 +17,9 @@
 
 #include "infer/tokenizer.h"
 
-enum { ID_MAX = 4 * 1024 * 1024, ID_NONE = UINT32_MAX };
+#define ID_NONE UINT32_MAX /* no token; above every id and every rank */
+
+enum { ID_MAX = 4 * 1024 * 1024 };
 
 /** One word's spelling, [size] bytes in bpe.text; size ID_NONE: the id has no word. */
 struct word {

@@ -193,8 +193,8 @@ static mc_status compile(struct pretoken *pretoken, const char *pattern, uint32_
     if (!context)
         return error_set(error, MC_E_NOMEM, "%s: no memory for the pattern", name);
     pcre2_set_newline(context, PCRE2_NEWLINE_LF);
-    *code_p = pcre2_compile((PCRE2_SPTR)pattern, PCRE2_ZERO_TERMINATED,
-                            options | PCRE2_UTF | PCRE2_NEVER_BACKSLASH_C, &problem, &at, context);
+    *code_p = pcre2_compile((PCRE2_SPTR)pattern, PCRE2_ZERO_TERMINATED, options | PCRE2_UTF,
+                            &problem, &at, context);
     pcre2_compile_context_free(context);
     if (*code_p) {
         (void)pcre2_jit_compile(*code_p,

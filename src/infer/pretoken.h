@@ -3,7 +3,9 @@
  *
  * A pattern is a program that came with a file. It is written for Oniguruma (Ruby's dialect) and run
  * by PCRE2: where the two differ it is translated or refused by name. Matching is counted: a pattern
- * that backtracks for too long ends in an error that says so.
+ * that backtracks for too long ends in an error that says so. What is a letter is asked of the Unicode
+ * tables that PCRE2 was built with (14.0 in 10.42): characters that are younger than those are cut
+ * as symbols, where a tokenizer with newer tables would see letters.
  *
  * Life:    pretoken_open -> (splitter_open -> pretoken_split* -> splitter_close)* -> pretoken_close
  * Threads: a struct pretoken is read-only once open; a splitter belongs to one thread.
