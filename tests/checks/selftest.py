@@ -72,6 +72,12 @@ class Layers(OnACopy):
         self.append("src/misc/help.c", "\n")
         self.expect("src/misc/help.c", "add one to tools/layers.txt")
 
+    def test_a_file_straight_in_src_is_of_no_room_and_reaches_only_base(self):
+        self.append("src/whole.c", '#include "base/error.h"\n')
+        self.expect()
+        self.append("src/whole.c", '#include "os/clock.h"\n')
+        self.expect("src/whole.c:2:", "src may include base")
+
     def test_an_include_without_its_room_is_named(self):
         self.append("src/os/clock.c", '#include "file.h"\n')
         self.expect("os/file.h")
