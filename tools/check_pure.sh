@@ -13,7 +13,7 @@ nm=${NM:-nm}
 list=$(dirname "$0")/pure-symbols.txt
 loud='((secure_)?getenv|setenv|putenv|_?exit|_Exit|quick_exit|v?printf|puts|putchar|perror|std(in|out|err))'
 loud="$loud|__v?printf_chk|setlocale"
-unsafe='(__)?(v?sprintf|str(n?cat|n?cpy)|stpcpy)(_chk)?|gets|strtok|(local|gm|c|asc)time|ato(i|l|ll|f)|s?rand'
+unsafe='(__)?(v?sprintf|str(cat|cpy)|stpcpy)(_chk)?|gets|strtok|(local|gm|c|asc)time|ato(i|l|ll|f)|s?rand'
 quiet=
 [ "${1-}" != --quiet ] || { quiet=yes; shift; }
 [ $# -gt 0 ] || { echo "usage: $0 [--quiet] ARCHIVE..." >&2; exit 2; }
