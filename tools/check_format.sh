@@ -29,7 +29,12 @@ if [ $# -eq 0 ]; then
     set -- $(find src include bindings compat tests bench -name '*.[ch]' 2>/dev/null | sort)
 fi
 if [ "$fix" ]; then
-    "$tool" -i --style=file "$@"
+    # A row of macros takes clang-format 14 several passes, one line each, until nothing moves.
+    passes=0
+    until "$tool" --dry-run -Werror --style=file "$@" 2>/dev/null; do
+        [ $((passes += 1)) -le 50 ] || { echo "format: still moving after 50 passes" >&2; exit 1; }
+        "$tool" -i --style=file "$@"
+    done
 elif ! "$tool" --dry-run -Werror --style=file "$@" 2>/dev/null; then
     for file; do
         "$tool" --style=file "$file" | diff -u --label "$file" --label "$file, formatted" "$file" - || true
