@@ -1,4 +1,4 @@
-/* pretoken.c - Split, Digits and ByteLevel steps, their patterns translated for PCRE2 and run in a budget. */
+/* pretoken.c - the steps that cut text, their patterns translated for PCRE2, run in a budget. */
 #include "infer/pretoken.h"
 
 #include <assert.h>
