@@ -229,7 +229,7 @@ static void write_field(struct writer *w, const struct wire_field *field, const 
     const enum shape shape = shape_of(field->value);
     uint8_t key[2];
 
-    put_u16(key, (uint16_t)(field->number << 3 | shape));
+    put_u16(key, (uint16_t)((uint32_t)field->number << 3 | (uint32_t)shape));
     write_bytes(w, key, sizeof(key));
     if (shape == SHAPE_SIZED) {
         const size_t begin = size_begin(w);
