@@ -394,9 +394,15 @@ static mc_status read_value(const struct wire_field *field, struct reader r, voi
     }
 }
 
-/** The bytes of the next field's value, whatever the field: also of one that is not known. */
-static mc_status read_field(struct reader *r, uint32_t *number_p, enum shape *shape_p,
-                            struct reader *value_p, struct mc_error *error)
+/** A field as it lies in the bytes, known or not. */
+struct raw_field {
+    uint32_t number;
+    enum shape shape;
+    struct reader value;
+};
+
+/** Take the next field off. */
+static mc_status take_field(struct reader *r, struct raw_field *raw_p, struct mc_error *error)
 {
     const uint8_t *key = take(r, 2);
 
@@ -406,17 +412,15 @@ static mc_status read_field(struct reader *r, uint32_t *number_p, enum shape *sh
     if (shape > SHAPE_SIZED)
         return error_set(error, MC_E_FORMAT, "field %u: no such shape: %u", number, shape);
 
-    const size_t bytes = shape_bytes((enum shape)shape);
-    const uint8_t *value = take(r, bytes);
-    *value_p = (struct reader){ value, bytes };
+    size_t size = shape_bytes((enum shape)shape);
+    const uint8_t *value = take(r, size);
     if (value && shape == SHAPE_SIZED) {
-        value_p->size = get_u32(value);
-        value_p->bytes = value = take(r, value_p->size);
+        size = get_u32(value);
+        value = take(r, size);
     }
     if (!value)
         return error_set(error, MC_E_FORMAT, "field %u: cut short", number);
-    *number_p = number;
-    *shape_p = (enum shape)shape;
+    *raw_p = (struct raw_field){ number, (enum shape)shape, { value, size } };
     return MC_OK;
 }
 
@@ -436,28 +440,26 @@ static mc_status read_struct(const struct wire_struct *type, struct reader r, vo
     uint32_t i = 0, last = 0;
 
     while (r.size != 0) {
-        uint32_t number;
-        enum shape shape;
-        struct reader bytes;
-        mc_status status = read_field(&r, &number, &shape, &bytes, error);
+        struct raw_field raw = { 0 };
+        mc_status status = take_field(&r, &raw, error);
 
         if (status != MC_OK)
             return status;
-        if (number <= last)
-            return error_set(error, MC_E_FORMAT, "field %u: behind field %u; fields rise", number,
-                             last);
-        last = number;
-        status = skip_to(type, &i, number, error);
+        if (raw.number <= last)
+            return error_set(error, MC_E_FORMAT, "field %u: behind field %u; fields rise",
+                             raw.number, last);
+        last = raw.number;
+        status = skip_to(type, &i, raw.number, error);
         if (status != MC_OK)
             return status;
-        if (i == type->count || type->fields[i].number != number)
+        if (i == type->count || type->fields[i].number != raw.number)
             continue; /* from a later release */
 
         const struct wire_field *field = &type->fields[i++];
-        if (shape != shape_of(field->value))
+        if (raw.shape != shape_of(field->value))
             return error_set(error, MC_E_FORMAT, "%s: shape %u, not %u", field->name,
-                             (unsigned)shape, (unsigned)shape_of(field->value));
-        status = read_value(field, bytes, value ? (char *)value + field->offset : NULL, error);
+                             (unsigned)raw.shape, (unsigned)shape_of(field->value));
+        status = read_value(field, raw.value, value ? (char *)value + field->offset : NULL, error);
         if (status != MC_OK)
             return status;
     }
