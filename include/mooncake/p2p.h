@@ -34,7 +34,8 @@ struct mc_p2p_options {
     uint64_t reserved[4];
 };
 
-/** MC_OK, MC_E_ARG (no transfer), MC_E_RANGE or MC_E_NOMEM. Objects are listed by the engine's resolver. */
+/** Objects are published and found by the engine's resolver. Returns MC_OK, MC_E_ARG (no transfer),
+ * MC_E_RANGE or MC_E_NOMEM. */
 MC_API MC_MUST_USE mc_status mc_p2p_open(const struct mc_p2p_options *options, mc_p2p **p2p_p,
                                          struct mc_error *error);
 

@@ -183,9 +183,8 @@ enum mc_decision_kind {
     MC_DECIDE_REFUSE = 2, /* answer 429 with Retry-After: retry_after_ns */
     MC_DECIDE_WAIT = 3,   /* kept here until a later step decides; for the record */
     MC_DECIDE_DECODE = 4, /* prefill has ended: go on at `decode` (maybe another one than said) */
-    MC_DECIDE_REPLICATE =
-        5,               /* copy a hot prefix: `request`'s first pull_tokens, holder -> prefill */
-    MC_DECIDE_ABORT = 6, /* an accepted request can no longer be served: stop its work */
+    MC_DECIDE_REPLICATE = 5, /* copy a hot prefix: `keys`, holder -> prefill; no request */
+    MC_DECIDE_ABORT = 6,     /* an accepted request can no longer be served: stop its work */
 };
 
 /* Why: name, number, words. Numbers never change meaning; new ones go at the end. */
@@ -238,7 +237,10 @@ struct mc_decision {
     uint64_t holder;         /* to pull from: instance or store node; 0: nothing to pull */
     uint64_t pull_tokens;    /* to pull, counted from the prompt's start */
     uint64_t reuse_tokens;   /* not to be computed: own cache and pull together */
+    uint64_t order;          /* in the prefill instance's queue, lower first; 0: as it comes */
     uint64_t retry_after_ns; /* with MC_DECIDE_REFUSE; 0: never (TOO_LONG) */
+    const struct mc_block_key *keys; /* of a replication; borrowed until the next step */
+    uint64_t key_count;
     struct mc_prediction predicted;
     double score;        /* the policy's, for the record */
     uint64_t considered; /* instances looked at */
@@ -343,12 +345,13 @@ struct mc_sched_options {
     uint32_t flags;          /* 0 */
     struct mc_sched_slo slo; /* defaults of requests */
     uint64_t seed;
-    uint64_t block_tokens;  /* of a key; default 16 */
-    uint64_t instances_max; /* default 1024 */
-    uint64_t requests_max;  /* decided and not ended; default 65536 */
-    uint64_t blocks_max;    /* in the index, oldest forgotten; default 2^20 */
-    uint64_t waiting_max;   /* requests kept by MC_DECIDE_WAIT; default 1024 */
-    double pull_threshold;  /* Algorithm 1's balancing threshold; default 1.2 */
+    uint64_t block_tokens;            /* of a key; default 16 */
+    uint64_t instances_max;           /* default 1024 */
+    uint64_t requests_max;            /* decided and not ended; default 65536 */
+    uint64_t blocks_max;              /* in the index, oldest forgotten; default 2^20 */
+    uint64_t waiting_max;             /* requests kept by MC_DECIDE_WAIT; default 1024 */
+    const char *admission_parameters; /* "threshold=1.0,…"; copied; default: its own */
+    double pull_threshold;            /* Algorithm 1's balancing threshold; default 1.2 */
     uint64_t reserved[8];
 };
 

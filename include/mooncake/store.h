@@ -89,7 +89,11 @@ static inline uint64_t mc_object_bytes(uint64_t length)
     return 64 + length + 4 * mc_object_pieces(length);
 }
 
-/** The identity of an object that is known by a name (any bytes): SHA-256 of tenant, 0, name. */
+/**
+ * The identity of an object that is known by a name (any bytes): SHA-256 of tenant, 0, name. That equal
+ * identity means equal bytes is then the promise of whoever puts under that name: to change what a name
+ * stands for, remove and put again; a reader of the old place sees another generation.
+ */
 MC_API MC_MUST_USE mc_status mc_identity_of_name(const char *tenant, const void *name, size_t size,
                                                  struct mc_identity *identity_p);
 
@@ -215,18 +219,22 @@ MC_API MC_MUST_USE mc_status mc_store_remove_begin(mc_store *store, struct mc_re
                                                    size_t count, uint64_t deadline_ns,
                                                    mc_request **request_p);
 
-/* ------------------------------------------------------------------------- places, for who moves itself */
+/* ------------------------------------------------------------- places, for who moves bytes itself */
 
 /**
- * Where one replica lies: `window` of `segment` holds the object's mc_object_bytes(), header first.
- * A worker writes a layer at a time there with its own batches, or reads part of a page.
+ * Where one replica lies: mc_object_bytes() of the object, header first, in `window` of `segment`, or,
+ * when the window's key is 0, at `offset` of `region`. A worker writes a layer at a time there with its
+ * own batches, or reads part of a page. Whoever reads compares identity and generation in the header
+ * and the checksums: a place that was given away in between is then seen, and is MC_E_STALE.
  */
 struct mc_replica {
     uint64_t node;    /* id given by the master; never used again */
     uint32_t segment; /* of the store's transfer engine; 0: not readable from here */
     enum mc_medium medium;
     uint64_t generation;     /* of the place; equals the header's */
-    struct mc_window window; /* read for a lookup, write for a put */
+    struct mc_window window; /* always set for a put: a late writer is refused */
+    struct mc_region region; /* not read if the window is set */
+    uint64_t offset;         /* in region, bytes */
 };
 
 /** A right to read places until `until_ns` here (measured from before the request was sent). */

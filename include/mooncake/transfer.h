@@ -119,12 +119,11 @@ enum mc_transfer_flags {
 
 /** `{ 0 }` and NULL mean the defaults. Strings and bytes are copied; tables are borrowed to close. */
 struct mc_transfer_options {
-    const char *name; /* what peers open; default: the address that is listened on, "host:port" */
-    const char
-        *listen; /* "host:port" or "[v6]:port", port 0: any free one; default "127.0.0.1:0" */
-    const char
-        *transports; /* in order of preference, "shm,tcp"; default: all that this machine has */
-    const char *topology;               /* JSON, upstream's form; default: discovered */
+    const char *name;   /* what peers open; default: the address that is listened on, "host:port" */
+    const char *listen; /* "host:port", "[v6]:port"; port 0: any; default "127.0.0.1:0" */
+    const char *transports; /* by preference: "shm,tcp", "hook:tcp"; default: all that are here */
+    const char *settings;   /* of transports: "tcp.nodelay=0,hook.fail=0.01"; default: their own */
+    const char *topology;   /* JSON, upstream's form; default: discovered */
     const struct mc_resolver *resolver; /* default: names are "host:port" and peers are asked */
     const struct mc_alloc *alloc;       /* default: malloc */
     struct mc_log log;
@@ -139,7 +138,7 @@ struct mc_transfer_options {
     uint32_t notices_max; /* received and not yet taken; default 1024; then the sender is refused */
     uint32_t streams;     /* sockets for each peer; default 4 */
     uint32_t flags;       /* enum mc_transfer_flags */
-    uint64_t reserved[8];
+    uint64_t reserved[7];
 };
 
 /**
@@ -300,8 +299,8 @@ struct mc_window_options {
 /**
  * What the holder needs, plain values to be sent by any way that keeps secrets (wire type window).
  *
- *      0        16            24     32       36            40           48         56      64
- *     | key     | incarnation | size | region | permissions | generation | lease_ns | reserved |
+ *      0     16            24     32       36            40           48         56            64
+ *     | key | incarnation | size | region | permissions | generation | lease_ns | piece_bytes |
  */
 struct mc_window {
     uint64_t key[2];      /* 128 random bits; 0, 0: no window */
@@ -311,7 +310,7 @@ struct mc_window {
     uint32_t permissions; /* enum mc_permissions */
     uint64_t generation;  /* of the window; a revoked key never works again */
     uint64_t lease_ns;    /* as granted or last renewed */
-    uint64_t reserved;    /* 0 */
+    uint64_t piece_bytes; /* an access that crosses a multiple of it is cut there */
 };
 static_assert(sizeof(struct mc_window) == 64, "a window is one cache line");
 static_assert(offsetof(struct mc_window, generation) == 40, "as drawn");

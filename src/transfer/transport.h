@@ -45,7 +45,9 @@ struct transport_access {
     uint64_t key[2];         /* of a window; 0, 0: none */
     uint64_t generation;     /* of region or window */
     uint64_t offset, length; /* in region or window */
-    uint64_t peer;           /* incarnation of who asks */
+    uint64_t region_offset; /* the same in the region, for one-sided transports (the engine asks the
+                              * peer for a window's map); UINT64_MAX: not known */
+    uint64_t peer;          /* incarnation of who asks */
 };
 
 struct transport_ops;
@@ -86,7 +88,7 @@ struct transport_caps {
     uint64_t slice_best;  /* bytes to cut to when a transfer is large */
     uint64_t bytes_per_s; /* of one path, first guess; 0: not known */
     uint32_t paths;       /* rails that a transfer may be spread over, >= 1 */
-    uint32_t location_count;
+    uint32_t reserved;
     char found[128]; /* for people: "mlx5_0, mlx5_1"; or, when absent, what is missing */
 };
 
@@ -120,17 +122,18 @@ struct transport_peer {
     uint32_t same_host; /* proved */
 };
 
-/** A part of a transfer, cut by the engine to at most slice_max, within one region at each end. */
+/** A part of a transfer, cut by the engine to at most slice_max, within one region and one piece of a
+ * window at each end. */
 struct transport_slice {
     enum mc_op op;
     uint32_t flags; /* 1: make or verify CRC32C */
     void *local;    /* [length] */
     uint64_t length;
     struct transport_access remote; /* .length == length, .op == op */
-    const uint8_t
-        *remote_key; /* [remote_key_size]: what memory_register gave at the peer, or NULL */
+    const uint8_t *remote_key; /* [remote_key_size], from memory_register at the peer; or NULL */
     size_t remote_key_size;
     const void *local_region; /* private region bytes, or NULL */
+    uint64_t deadline_ns;     /* CLOCK_MONOTONIC, to tell the peer; 0: none. The engine cancels */
     void *user;               /* the engine's */
     /* region_bytes .. slice_bytes of private state lie behind, where the table asks for them */
 };
