@@ -14,7 +14,8 @@
 /* The parameters are the headers'; nothing here reads them. */
 #pragma GCC diagnostic ignored "-Wunused-parameter"
 
-/* clang-format off: it takes these macros for the starts of functions */
+/* It takes these macros for the starts of functions: */
+/* clang-format off */
 
 /** A function whose status says all there is to say. */
 #define UNSUPPORTED(function, ...)                                                                  \
@@ -140,7 +141,8 @@ UNSUPPORTED(mc_store_revoke_begin, mc_store *store, struct mc_commit *revokes, s
             uint64_t deadline_ns, mc_request **request_p)
 UNSUPPORTED(mc_store_allot_renew_begin, mc_store *store, struct mc_token *tokens, size_t count,
             uint64_t lease_ns, uint64_t deadline_ns, mc_request **request_p)
-UNSUPPORTED(mc_store_events_open, mc_store *store, uint64_t sequence, mc_store_events **events_p)
+UNSUPPORTED(mc_store_events_open, mc_store *store, uint64_t epoch, uint64_t sequence,
+            mc_store_events **events_p)
 UNSUPPORTED(mc_store_events_take, mc_store_events *events, struct mc_store_event *events_p,
             size_t capacity, size_t *count_p, uint64_t deadline_ns)
 UNSUPPORTED(mc_store_events_fd, mc_store_events *events, int *fd_p)

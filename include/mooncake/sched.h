@@ -260,6 +260,7 @@ struct mc_view_instance {
     uint64_t send_busy_ns, receive_busy_ns; /* its network is booked for so long */
     uint64_t tbt_ns;                        /* of its running batch, now */
     uint64_t last_ns;                       /* when it was last given a request; 0: never */
+    uint64_t reserved[3];
 };
 
 enum mc_view_flags {
@@ -269,7 +270,8 @@ enum mc_view_flags {
 
 /**
  * What a policy may ask. The scheduler fills it for one call; a test fills its own. Instances are in
- * the order of their ids; indices are into `instances`. The functions allocate nothing, and are exact
+ *the order of their ids, store nodes (MC_ROLE_STORE: they only hold) among them; indices are into
+ * `instances`. The functions allocate nothing, and are exact
  * functions of the view.
  */
 struct mc_view {
@@ -291,6 +293,7 @@ struct mc_view {
     /** 64 random bits, of the scheduler's seed, the request and `counter` alone. */
     uint64_t (*chance)(const struct mc_view *view, uint64_t counter);
     void *context; /* the view's own */
+    uint64_t reserved[4];
 };
 
 /** Placement: one table, one file, one line in the options. */

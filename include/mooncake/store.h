@@ -239,9 +239,9 @@ struct mc_replica {
 
 /** A right to read places until `until_ns` here (measured from before the request was sent). */
 struct mc_lease {
-    uint64_t id;         /* 0: none */
-    uint64_t generation; /* of the master: after its restart old leases are MC_E_STALE */
-    uint64_t until_ns;   /* CLOCK_MONOTONIC */
+    uint64_t id;       /* 0: none */
+    uint64_t epoch;    /* of the master: after its restart old leases are MC_E_STALE */
+    uint64_t until_ns; /* CLOCK_MONOTONIC */
 };
 
 struct mc_lookup {
@@ -276,7 +276,8 @@ MC_API mc_status mc_store_release(mc_store *store, const struct mc_lease *leases
 /** The right to write one object's places and then to commit it, once. */
 struct mc_token {
     uint64_t id[2];    /* random; 0, 0: none */
-    uint64_t until_ns; /* CLOCK_MONOTONIC; then the master revokes it. Renewed by allot_renew */
+    uint64_t epoch;    /* of the master: after its restart old tokens are MC_E_STALE */
+    uint64_t until_ns; /* CLOCK_MONOTONIC; then the master revokes it, unless it was renewed */
 };
 
 struct mc_allot {
@@ -337,24 +338,25 @@ enum mc_store_event_kind {
 struct mc_store_event {
     uint32_t kind; /* enum mc_store_event_kind */
     enum mc_medium medium;
-    uint64_t sequence; /* grows by 1 with each event of one master incarnation */
+    uint64_t sequence; /* grows by 1 with each event of one epoch */
+    uint64_t epoch;    /* of the master: it changes when the master restarts */
     uint64_t node;
     uint64_t length; /* bytes of payload */
     struct mc_key key;
-    uint64_t reserved[2];
+    uint64_t reserved[1];
 };
 
 /**
- * Subscribe. Starts with MC_STORE_RESET and a snapshot unless `sequence` can be continued (0: from
- * the start). A reader that is too slow for the queue sees a RESET, never a hole.
+ * Subscribe. Starts with MC_STORE_RESET and a snapshot unless the stream can go on behind event
+ * `sequence` of `epoch` (0, 0: from the start). A reader that is too slow for the queue sees a RESET, never a hole.
  *
  * Returns MC_OK, MC_E_FULL or MC_E_NOMEM.
  */
-MC_API MC_MUST_USE mc_status mc_store_events_open(mc_store *store, uint64_t sequence,
-                                                  mc_store_events **events_p);
+MC_API MC_MUST_USE mc_status mc_store_events_open(mc_store *store, uint64_t epoch,
+                                                  uint64_t sequence, mc_store_events **events_p);
 
 /**
- * Take up to `capacity` events; waits until `deadline_ns` for the first (0: does not wait).
+ * Take up to `capacity` events; waits until `deadline_ns` for the first.
  * Returns MC_OK (*count_p >= 1), MC_E_NOT_FOUND (none in time) or MC_E_NOMEM.
  */
 MC_API MC_MUST_USE mc_status mc_store_events_take(mc_store_events *events,

@@ -15,8 +15,8 @@
  *          engine; after that nothing can touch it, also after a deadline or a cancel.
  * Errors:  every function that can fail returns a mc_status; outputs end in _p and are written only
  *          on MC_OK. What a peer or a socket says is an event, never a crash. Nothing here prints.
- * Time:    deadlines are absolute nanoseconds of CLOCK_MONOTONIC; 0 means none. Leases travel to
- *          another machine, so they are durations.
+ * Time:    deadlines are absolute nanoseconds of CLOCK_MONOTONIC; MC_FOREVER (0) is none, MC_AT_ONCE (or
+ *          any time gone by) does not wait. Leases travel to another machine: they are durations.
  * Growth:  every field left 0 means its default, so `{ 0 }` and NULL are valid options. `reserved`
  *          must be 0: a later release gives it a name where 0 is what is done today, so sizes never
  *          change; a library too old for a field finds reserved != 0 and says MC_E_UNSUPPORTED.
@@ -49,6 +49,11 @@ MC_C_BEGIN
 typedef struct mc_transfer mc_transfer;     /* opaque: transports, regions, peers */
 typedef struct mc_batch mc_batch;           /* opaque: transfers that complete together */
 typedef struct mc_resolution mc_resolution; /* opaque: a question to a resolver */
+
+enum {
+    MC_FOREVER = 0, /* deadlines */
+    MC_AT_ONCE = 1,
+};
 
 enum {
     MC_NAME_MAX = 255,           /* bytes of a name (engine, segment, location, notice) */
@@ -539,7 +544,7 @@ struct mc_notice {
 };
 
 /**
- * Take the oldest notice; waits until `deadline_ns` (0: does not wait).
+ * Take the oldest notice; waits until `deadline_ns`.
  *
  * message_p  [capacity], gets notice_p->size bytes. MC_NOTICE_MAX is always enough.
  *

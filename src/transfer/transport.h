@@ -34,7 +34,8 @@
 #include <mooncake/transfer.h>
 
 enum {
-    TRANSPORT_ABI = 1,       /* a table of another number is not used (plug-ins found by dlopen) */
+    TRANSPORT_ABI = 1,       /* a table of another number is not used. A plug-in is a shared library
+                              * that exports its table as `mooncake_transport` */
     TRANSPORT_KEY_MAX = 128, /* bytes of a region's key or a peer's address, as published */
 };
 
@@ -45,8 +46,8 @@ struct transport_access {
     uint64_t key[2];         /* of a window; 0, 0: none */
     uint64_t generation;     /* of region or window */
     uint64_t offset, length; /* in region or window */
-    uint64_t region_offset; /* the same in the region, for one-sided transports (the engine asks the
-                              * peer for a window's map); UINT64_MAX: not known */
+    uint64_t region_offset; /* the same in the region, for one-sided transports: the engine asks the
+                              * peer for a window's map; UINT64_MAX: not known */
     uint64_t peer;          /* incarnation of who asks */
 };
 
