@@ -400,6 +400,7 @@ struct mc_sched_stats {
     uint64_t reserved[8];
 };
 
+/** Counters since open, and what there is now. Returns MC_OK. */
 MC_API mc_status mc_sched_stats(const mc_sched *sched, struct mc_sched_stats *stats_p);
 
 /**

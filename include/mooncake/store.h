@@ -215,6 +215,8 @@ struct mc_remove {
     mc_status status; /* out: MC_OK, MC_E_NOT_FOUND, MC_E_BUSY (leased, or being written) */
 };
 
+/** Remove objects, every replica; their places are free again once leases and pins are gone. Returns as
+ * put. */
 MC_API MC_MUST_USE mc_status mc_store_remove_begin(mc_store *store, struct mc_remove *removes,
                                                    size_t count, uint64_t deadline_ns,
                                                    mc_request **request_p);

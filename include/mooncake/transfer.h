@@ -165,6 +165,7 @@ struct mc_transfer_info {
     uint32_t reserved[3];
 };
 
+/** What this engine is. Returns MC_OK. */
 MC_API mc_status mc_transfer_info(const mc_transfer *transfer, struct mc_transfer_info *info_p);
 
 /**
