@@ -43,14 +43,14 @@ struct mc_model_info {
     const char *name;         /* last part of the directory's path */
     const char *architecture; /* "LlamaForCausalLM", "Qwen2ForCausalLM" or "Qwen3ForCausalLM" */
     uint32_t layers, hidden, heads, kv_heads, head_dim, vocab_size;
-    uint32_t context_max;    /* tokens, prompt and output together */
-    enum mc_dtype dtype;     /* of the matrices */
-    uint64_t parameters;     /* weights counted once, also where two names share one matrix */
-    uint64_t weight_bytes;   /* bytes of the same */
-    const uint32_t *eos;     /* ids that end a text, [eos_count]; config, then generation_config */
-    uint32_t eos_count;      /* 0 .. 16 */
-    bool has_tokenizer;      /* tokenizer.json was there */
-    bool has_chat_template;  /* a template that this library renders was there */
+    uint32_t context_max;     /* tokens, prompt and output together */
+    enum mc_dtype dtype;      /* of the matrices */
+    uint64_t parameters;      /* weights counted once, also where two names share one matrix */
+    uint64_t weight_bytes;    /* bytes of the same */
+    const uint32_t *eos;      /* ids that end a text, [eos_count]; config, then generation_config */
+    uint32_t eos_count;       /* 0 .. 16 */
+    bool has_tokenizer;       /* tokenizer.json was there */
+    bool has_chat_template;   /* a template that this library renders was there */
     float temperature, top_p; /* generation_config's, or 1 */
     uint32_t top_k;           /* generation_config's, or 0: no limit */
 };
@@ -74,6 +74,7 @@ MC_API MC_MUST_USE mc_status mc_model_open(const char *directory,
                                            const struct mc_model_options *options,
                                            mc_model **model_p, struct mc_error *error);
 
+/** Fill *info_p; no field is left as it was. */
 MC_API void mc_model_info(const mc_model *model, struct mc_model_info *info_p);
 
 /** After every engine and stream over it is closed. NULL is allowed. */
@@ -82,8 +83,8 @@ MC_API void mc_model_close(mc_model *model);
 /* -------------------------------------------------------------------------------------- text */
 
 enum mc_encode_flags {
-    MC_ENCODE_BARE = 1,        /* do not add what the post-processor adds (BOS) */
-    MC_ENCODE_NO_SPECIAL = 2,  /* text that spells a special token is ordinary text */
+    MC_ENCODE_BARE = 1,       /* do not add what the post-processor adds (BOS) */
+    MC_ENCODE_NO_SPECIAL = 2, /* text that spells a special token is ordinary text */
 };
 
 /**
@@ -99,6 +100,7 @@ MC_API MC_MUST_USE mc_status mc_model_encode(const mc_model *model, const char *
                                              unsigned flags, uint32_t **tokens_p, size_t *count_p,
                                              struct mc_error *error);
 
+/** Free the ids that mc_model_encode() handed out. NULL is allowed. */
 MC_API void mc_tokens_free(const mc_model *model, uint32_t *tokens);
 
 /** Free a text that this header handed out. NULL is allowed. */
@@ -171,18 +173,18 @@ enum { MC_TOP_LOGPROBS_MAX = 20 };
 
 /** How the next token is chosen. `{ 0 }` is greedy. */
 struct mc_sampling {
-    float temperature; /* 0: greedy (the lowest id among equals); else >= 1e-4 */
-    float top_p;       /* 0 or 1: all; else the smallest set with this probability */
-    uint32_t top_k;    /* 0: all */
-    uint64_t seed;     /* the draw is a function of (seed, position) alone */
-    uint32_t logprobs; /* 0 .. MC_TOP_LOGPROBS_MAX: how many of the likeliest to report */
-    const uint32_t *banned; /* ids never chosen (ignore_eos, min_tokens), [banned_count]; borrowed */
+    float temperature;      /* 0: greedy (the lowest id among equals); else >= 1e-4 */
+    float top_p;            /* 0 or 1: all; else the smallest set with this probability */
+    uint32_t top_k;         /* 0: all */
+    uint64_t seed;          /* the draw is a function of (seed, position) alone */
+    uint32_t logprobs;      /* 0 .. MC_TOP_LOGPROBS_MAX: how many of the likeliest to report */
+    const uint32_t *banned; /* ids never chosen (ignore_eos, min_tokens); borrowed */
     uint32_t banned_count;
 };
 
 struct mc_token_logprob {
     uint32_t token;
-    float logprob; /* natural logarithm, of the model's distribution: before temperature and limits */
+    float logprob; /* natural, of the model's distribution: before temperature and limits */
 };
 
 struct mc_sample {

@@ -26,7 +26,7 @@
 #if defined(__GNUC__)
 #define MC_API __attribute__((visibility("default")))
 #define MC_MUST_USE __attribute__((warn_unused_result))
-#define MC_PRINTF(format_index, first_index)                                                        \
+#define MC_PRINTF(format_index, first_index) \
     __attribute__((format(printf, format_index, first_index)))
 #else
 #define MC_API
@@ -40,24 +40,24 @@ MC_C_BEGIN
  * Every status, once: name, number, words. Numbers never change meaning; new ones go at the end.
  * 0 is success, positive is not finished, negative is an event that the caller must handle.
  */
-#define MC_STATUS_MAP(X)                                                                            \
-    X(OK, 0, "success")                                                                             \
-    X(PENDING, 1, "still in progress")                                                              \
-    X(E_NOMEM, -1, "out of memory")                                                                 \
-    X(E_ARG, -2, "invalid argument")                                                                \
-    X(E_RANGE, -3, "value out of range")                                                            \
-    X(E_FULL, -4, "no room left")                                                                   \
-    X(E_NOT_FOUND, -5, "not found")                                                                 \
-    X(E_UNSUPPORTED, -6, "not supported")                                                           \
-    X(E_FORMAT, -7, "malformed input")                                                              \
-    X(E_IO, -8, "input or output failed")                                                           \
-    X(E_TIMEOUT, -9, "deadline passed")                                                             \
-    X(E_CANCELLED, -10, "cancelled")                                                                \
-    X(E_DENIED, -11, "permission denied")                                                           \
-    X(E_STALE, -12, "generation or lease is no longer valid")                                       \
-    X(E_EXISTS, -13, "already exists")                                                              \
-    X(E_PEER, -14, "peer is gone")                                                                  \
-    X(E_CORRUPT, -15, "checksum does not match")                                                    \
+#define MC_STATUS_MAP(X) \
+    X(OK, 0, "success") \
+    X(PENDING, 1, "still in progress") \
+    X(E_NOMEM, -1, "out of memory") \
+    X(E_ARG, -2, "invalid argument") \
+    X(E_RANGE, -3, "value out of range") \
+    X(E_FULL, -4, "no room left") \
+    X(E_NOT_FOUND, -5, "not found") \
+    X(E_UNSUPPORTED, -6, "not supported") \
+    X(E_FORMAT, -7, "malformed input") \
+    X(E_IO, -8, "input or output failed") \
+    X(E_TIMEOUT, -9, "deadline passed") \
+    X(E_CANCELLED, -10, "cancelled") \
+    X(E_DENIED, -11, "permission denied") \
+    X(E_STALE, -12, "generation or lease is no longer valid") \
+    X(E_EXISTS, -13, "already exists") \
+    X(E_PEER, -14, "peer is gone") \
+    X(E_CORRUPT, -15, "checksum does not match") \
     X(E_BUSY, -16, "in use")
 
 typedef enum mc_status {

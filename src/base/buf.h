@@ -15,7 +15,7 @@
 
 struct buf {
     const struct mc_alloc *alloc; /* borrowed */
-    char *data;                   /* owned; [size], then a NUL that size does not count; NULL while empty */
+    char *data; /* owned; [size], then a NUL that size does not count; NULL while empty */
     size_t size, capacity;
     bool failed; /* an allocation failed: the contents are incomplete */
 };

@@ -1,9 +1,32 @@
-/* error.c - error text: formatted once, cut with "..." so that a long path never overflows. */
+/* error.c - error text: formatted once, cut to fit, and clean UTF-8 whatever it quotes. */
 #include "base/error.h"
 
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+
+#include "base/utf8.h"
+
+/* What came from a file must not steer a terminal, split a log line or break the JSON around it:
+ * controls (also those of U+0080 .. U+009F) become blanks, bytes that are not UTF-8 become "?". */
+static void make_printable(char *text)
+{
+    const size_t size = strlen(text);
+    size_t out = 0;
+
+    for (size_t in = 0, length; in < size; in += length) {
+        uint32_t code = '?';
+        length = utf8_decode(text + in, size - in, &code);
+        if (length == 0 || code < ' ' || (code >= 0x7f && code <= 0x9f)) {
+            text[out++] = length == 0 ? '?' : ' ';
+            length = length ? length : 1;
+            continue;
+        }
+        memmove(text + out, text + in, length);
+        out += length;
+    }
+    text[out] = '\0';
+}
 
 static void format_cut(char *text, size_t size, const char *format, va_list args)
 {
@@ -12,10 +35,8 @@ static void format_cut(char *text, size_t size, const char *format, va_list args
     if (wanted < 0)
         text[0] = '\0';
     else if ((size_t)wanted >= size)
-        memcpy(text + size - 4, "...", 4);
-    for (char *c = text; *c; c++)
-        if ((unsigned char)*c < ' ' || *c == 0x7f)
-            *c = ' '; /* what came from a file must not steer a terminal or split a log line */
+        memcpy(text + utf8_complete(text, size - 4), "...", 4);
+    make_printable(text);
 }
 
 mc_status error_set(struct mc_error *error, mc_status status, const char *format, ...)

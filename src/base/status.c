@@ -4,8 +4,8 @@
 const char *mc_status_name(mc_status status)
 {
     switch (status) {
-#define NAME_CASE(name, number, words)                                                              \
-    case MC_##name:                                                                                 \
+#define NAME_CASE(name, number, words) \
+    case MC_##name: \
         return "MC_" #name;
         MC_STATUS_MAP(NAME_CASE)
     }
@@ -15,8 +15,8 @@ const char *mc_status_name(mc_status status)
 const char *mc_status_text(mc_status status)
 {
     switch (status) {
-#define TEXT_CASE(name, number, words)                                                              \
-    case MC_##name:                                                                                 \
+#define TEXT_CASE(name, number, words) \
+    case MC_##name: \
         return words;
         MC_STATUS_MAP(TEXT_CASE)
     }

@@ -27,7 +27,7 @@ struct chat {
     enum chat_family family;
     char *bos;            /* owned; text of the BOS token, "" if none */
     char *default_system; /* owned; the system message when none is given; NULL if none */
-    char *seen;           /* owned; for CHAT_OTHER: the first characters of the template, for errors */
+    char *seen; /* owned; for CHAT_OTHER: the first characters of the template, for errors */
 };
 
 /**

@@ -30,14 +30,16 @@ struct model_config {
     float norm_eps;
     double rope_theta;
     struct rope_scaling rope;
-    bool tied;           /* lm_head is the embedding */
-    bool qkv_bias;       /* Qwen2, or Llama with attention_bias */
-    bool o_bias;         /* Llama with attention_bias */
+    bool tied;           /* lm_head is the embedding; model_open also sets it where there is none */
+    bool untied;         /* the file says so in words: a lm_head must be there */
+    bool qkv_bias;       /* Qwen2, or Llama or Qwen3 with attention_bias */
+    bool o_bias;         /* Llama or Qwen3 with attention_bias */
     bool qk_norm;        /* Qwen3: RMS norm of every head's q and k */
     uint32_t eos[EOS_MAX], eos_count;
     uint32_t bos;        /* UINT32_MAX: none */
-    float temperature, top_p;
-    uint32_t top_k;
+    float temperature;   /* 0 .. 100; 1 if no file says */
+    float top_p;         /* 0 .. 1; 1 if no file says */
+    uint32_t top_k;      /* 0: no limit */
 };
 
 /**

@@ -13,19 +13,20 @@
 #include "infer/tokenizer.h"
 
 struct layer_weights {
-    struct tensor q, k, v, o;     /* (heads x dim, hidden), (kv_heads x dim, hidden) x 2, (hidden, heads x dim) */
+    struct tensor q, k, v, o;     /* (heads x dim, hidden), (kv_heads x dim, hidden) x 2,
+                                     (hidden, heads x dim) */
     struct tensor gate, up, down; /* (intermediate, hidden) x 2, (hidden, intermediate) */
     /* Vectors are converted to F32 when the model is opened; NULL where the family has none. */
-    const float *attention_norm, *mlp_norm;          /* (hidden) */
-    const float *q_bias, *k_bias, *v_bias, *o_bias;  /* (rows of the matrix) */
-    const float *q_norm, *k_norm;                    /* (head_dim) */
+    const float *attention_norm, *mlp_norm;         /* (hidden) */
+    const float *q_bias, *k_bias, *v_bias, *o_bias; /* (rows of the matrix) */
+    const float *q_norm, *k_norm;                   /* (head_dim) */
 };
 
 struct mc_model {
     const struct mc_alloc *alloc;
     struct model_config config;
-    char *name;                  /* owned */
-    struct safetensors *shards;  /* owned; [shard_count] */
+    char *name;                 /* owned */
+    struct safetensors *shards; /* owned; [shard_count] */
     size_t shard_count;
     struct layer_weights *layers; /* owned; [config.layers] */
     struct tensor embedding;      /* (vocab_size, hidden) */
@@ -34,7 +35,7 @@ struct mc_model {
     float *vectors;               /* owned; all F32 vectors, one after another */
     void *copies;                 /* owned; matrices whose place in the file was not aligned */
     uint64_t parameters, weight_bytes;
-    enum mc_dtype dtype; /* of the matrices; all the same */
+    enum mc_dtype dtype;  /* of the matrices; all the same */
     tokenizer *tokenizer; /* owned; NULL if there is no tokenizer.json */
     struct chat chat;
 };

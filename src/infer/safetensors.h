@@ -19,8 +19,8 @@
 enum { SHAPE_MAX = 8 };
 
 struct st_entry {
-    char *name;      /* owned, UTF-8 */
-    char dtype[12];  /* as the file spells it: "BF16", "F32", ... */
+    char *name;     /* owned, UTF-8 */
+    char dtype[12]; /* as the file spells it: "BF16", "F32", ... */
     uint32_t rank;
     uint64_t shape[SHAPE_MAX];
     const void *data; /* borrowed from the file's bytes */
@@ -29,7 +29,7 @@ struct st_entry {
 
 struct safetensors {
     const struct mc_alloc *alloc;
-    struct os_map map; /* empty when made by parse */
+    struct os_map map;        /* empty when made by parse */
     struct st_entry *entries; /* owned; [count], sorted by name */
     size_t count;
 };

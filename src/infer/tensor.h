@@ -7,7 +7,7 @@
 #include <mooncake/infer.h>
 
 struct tensor {
-    const void *data;    /* (rows, cols), row-major, borrowed; aligned to its element; NULL: not there */
+    const void *data;    /* (rows, cols), row-major, borrowed, aligned; NULL: not there */
     enum mc_dtype dtype; /* MC_DTYPE_F32 or MC_DTYPE_BF16 */
     uint32_t rows, cols; /* a vector has rows == 1 */
 };

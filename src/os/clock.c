@@ -22,7 +22,8 @@ uint64_t os_date_s(void)
 
 char *os_date_text(uint64_t date_s, char buffer[21])
 {
-    const time_t seconds = (time_t)date_s;
+    const uint64_t last_s = 253402300799; /* the end of the year 9999: RFC 3339 has four digits */
+    const time_t seconds = (time_t)(date_s < last_s ? date_s : last_s);
     struct tm tm;
 
     gmtime_r(&seconds, &tm);

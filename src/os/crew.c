@@ -36,13 +36,13 @@ struct os_crew {
     void *argument;
     uint32_t count;
 
-    char pad0[64]; /* each counter on a cache line of its own */
-    _Atomic uint32_t round;   /* raised by the owner, release: publishes the fields above */
+    char pad0[64];          /* each counter on a cache line of its own */
+    _Atomic uint32_t round; /* raised by the owner, release: publishes the fields above */
     char pad1[64];
-    _Atomic uint32_t next;   /* the next index to claim; relaxed: only atomicity matters */
+    _Atomic uint32_t next; /* the next index to claim; relaxed: only atomicity matters */
     char pad2[64];
     _Atomic uint32_t active; /* members still in this round; lowered with release, so
-                                           * that the owner's acquire sees their results */
+                              * that the owner's acquire sees their results */
     _Atomic bool closing;
 };
 

@@ -79,7 +79,8 @@ static mc_status read_all(int fd, const char *path, char *data, size_t size, str
         if (n < 0)
             return fail(path, "read", errno, error);
         if (n == 0)
-            return error_set(error, MC_E_IO, "%s: ends at byte %zu, expected %zu", path, done, size);
+            return error_set(error, MC_E_IO, "%s: ends at byte %zu, expected %zu", path, done,
+                             size);
         done += (size_t)n;
     }
     return MC_OK;

@@ -1,0 +1,568 @@
+/*
+ * kernels_body.h - every kernel once, over the sixteen-lane vector that the including file chose.
+ *
+ * Included by kernels_<level>.c after its vec_<level>.h. What those headers may differ in is speed:
+ * v16 operations are exactly rounded per lane, and the shapes of the tiles below (GEMM_ROWS x
+ * GEMM_PANEL vectors, ATTEND_QUERIES x ATTEND_VECTORS) only say which outputs are computed side by
+ * side, never in which order one output's terms are added.
+ */
+#include <assert.h>
+#include <math.h>
+#include <string.h>
+
+#include "infer/config.h"
+#include "infer/exact.h"
+#include "infer/kernels.h"
+
+/* K is taken in blocks so that a panel of weights stays in the first-level cache; a block continues
+ * the chain where the last one left it in y. Even, so that BF16 pairs never straddle two blocks. */
+enum { GEMM_BLOCK = 256, GEMM_GROUP = 128, PANEL_COLUMNS = GEMM_PANEL * LANES };
+_Static_assert(GEMM_BLOCK % 32 == 0, "packing moves 32 BF16 at a time");
+_Static_assert(GEMM_COLUMNS_STEP % PANEL_COLUMNS == 0, "a range of columns holds whole panels");
+
+#define ALWAYS_INLINE static inline __attribute__((always_inline))
+
+/* ------------------------------------------------------------------------------------- vectors */
+
+static inline v16 v_exp(v16 x)
+{
+    const v16 clamped = v_min(v_max(x, v_set1(EXACT_EXP_MIN)), v_set1(EXACT_EXP_MAX));
+    const v16 n = v_rint(v_mul(clamped, v_set1(EXACT_LOG2E)));
+    v16 r = v_fma(n, v_set1(-EXACT_LN2_HIGH), clamped);
+    r = v_fma(n, v_set1(-EXACT_LN2_LOW), r);
+    v16 p = v_set1(EXACT_EXP_C0);
+    p = v_fma(p, r, v_set1(EXACT_EXP_C1));
+    p = v_fma(p, r, v_set1(EXACT_EXP_C2));
+    p = v_fma(p, r, v_set1(EXACT_EXP_C3));
+    p = v_fma(p, r, v_set1(EXACT_EXP_C4));
+    p = v_fma(p, r, v_set1(EXACT_EXP_C5));
+    p = v_add(v_fma(p, v_mul(r, r), r), v_set1(1.0f));
+    return v_where_ge(x, v_set1(EXACT_EXP_MIN), v_scale2(p, n));
+}
+
+/* The first `count` (1 .. 16) floats at p, the rest `other`, without reading past them. */
+static v16 load_first(const float *p, uint32_t count, float other)
+{
+    float lanes[LANES];
+
+    for (uint32_t i = 0; i < LANES; i++)
+        lanes[i] = i < count ? p[i] : other;
+    return v_load(lanes);
+}
+
+static void store_first(float *p, v16 a, uint32_t count)
+{
+    float lanes[LANES];
+
+    v_store(lanes, a);
+    memcpy(p, lanes, count * sizeof(float));
+}
+
+/* -------------------------------------------------------------------------------- matrix product */
+
+/* Sixteen 32-bit words (one float or two BF16 each) of a weight row from column k; zero beyond. */
+ALWAYS_INLINE v16 load_words(const struct tensor *w, uint32_t row, uint32_t k, uint32_t word_k)
+{
+    if (row >= w->rows)
+        return v_set1(0.0f);
+
+    const size_t element = word_k == 2 ? 2 : 4;
+    const char *p = (const char *)w->data + ((size_t)row * w->cols + k) * element;
+    const uint32_t left = w->cols - k, whole = LANES * word_k;
+    if (left >= whole)
+        return v_load_bits(p);
+    char padded[LANES * 4] = { 0 };
+    memcpy(padded, p, left * element);
+    return v_load_bits(padded);
+}
+
+/*
+ * Columns [n, n + PANEL_COLUMNS) of w's transpose, k in [k, k + count): panel[k][column], so that a
+ * vector holds sixteen columns. BF16 is widened to floats here, or with `pairs` kept as two successive
+ * k in one word: panel[k / 2][column].
+ */
+ALWAYS_INLINE void pack(const struct tensor *w, uint32_t n, uint32_t k, uint32_t count, bool pairs,
+                        float *panel)
+{
+    const uint32_t word_k = w->dtype == MC_DTYPE_BF16 ? 2 : 1;
+
+    for (uint32_t kk = 0; kk < count; kk += LANES * word_k) {
+        for (uint32_t g = 0; g < GEMM_PANEL; g++) {
+            v16 r[LANES];
+            for (uint32_t i = 0; i < LANES; i++)
+                r[i] = load_words(w, n + g * LANES + i, k + kk, word_k);
+            v_transpose(r);
+            float *out = panel + (pairs ? kk / 2 : kk) * PANEL_COLUMNS + g * LANES;
+            for (uint32_t j = 0; j < LANES; j++) {
+                if (word_k == 1 || pairs) {
+                    v_store(out + j * PANEL_COLUMNS, r[j]);
+                } else {
+                    v_store(out + (2 * j) * PANEL_COLUMNS, v_bf16_low(r[j]));
+                    v_store(out + (2 * j + 1) * PANEL_COLUMNS, v_bf16_high(r[j]));
+                }
+            }
+        }
+    }
+}
+
+/* One tile of y: `rows` (a constant) rows by one panel, `count` more links of every chain. */
+ALWAYS_INLINE void tile(uint32_t rows, const float *x, size_t x_stride, const float *panel,
+                        uint32_t count, float *y, size_t y_stride, bool first)
+{
+    v16 sum[GEMM_ROWS][GEMM_PANEL];
+
+    for (uint32_t r = 0; r < rows; r++)
+        for (uint32_t g = 0; g < GEMM_PANEL; g++)
+            sum[r][g] = first ? v_set1(0.0f) : v_load(y + r * y_stride + g * LANES);
+    for (uint32_t k = 0; k < count; k++) {
+        v16 w[GEMM_PANEL];
+        for (uint32_t g = 0; g < GEMM_PANEL; g++)
+            w[g] = v_load(panel + k * PANEL_COLUMNS + g * LANES);
+        for (uint32_t r = 0; r < rows; r++) {
+            const v16 xk = v_set1(x[r * x_stride + k]);
+            for (uint32_t g = 0; g < GEMM_PANEL; g++)
+                sum[r][g] = v_fma(xk, w[g], sum[r][g]);
+        }
+    }
+    for (uint32_t r = 0; r < rows; r++)
+        for (uint32_t g = 0; g < GEMM_PANEL; g++)
+            v_store(y + r * y_stride + g * LANES, sum[r][g]);
+}
+
+/* Dispatch to a tile of a constant number of rows, 1 .. GEMM_ROWS (at most 12). */
+#define TILE_CASES(call)                                                                            \
+    switch (rows) {                                                                                 \
+        TILE_CASE(1, call) TILE_CASE(2, call) TILE_CASE(3, call) TILE_CASE(4, call)                 \
+        TILE_CASE(5, call) TILE_CASE(6, call) TILE_CASE(7, call) TILE_CASE(8, call)                 \
+        TILE_CASE(9, call) TILE_CASE(10, call) TILE_CASE(11, call) TILE_CASE(12, call)              \
+    }
+#define TILE_CASE(n, call)                                                                          \
+    case n:                                                                                         \
+        if (n <= GEMM_ROWS)                                                                         \
+            call(n <= GEMM_ROWS ? n : 1);                                                           \
+        break;
+
+static void tile_rows(uint32_t rows, const float *x, size_t x_stride, const float *panel,
+                      uint32_t count, float *y, size_t y_stride, bool first)
+{
+#define PLAIN_TILE(n) tile(n, x, x_stride, panel, count, y, y_stride, first)
+    TILE_CASES(PLAIN_TILE)
+}
+
+/* What a tile does, so that one loop serves floats and BF16 pairs. `x` points at struct gemm's x or
+ * x16, at row m, column k. */
+typedef void tile_function(const struct gemm *g, uint32_t m, uint32_t rows, uint32_t k,
+                           uint32_t count, const float *panel, float *y, size_t y_stride);
+
+static void plain_tile(const struct gemm *g, uint32_t m, uint32_t rows, uint32_t k, uint32_t count,
+                       const float *panel, float *y, size_t y_stride)
+{
+    tile_rows(rows, g->x + m * g->x_stride + k, g->x_stride, panel, count, y, y_stride, k == 0);
+}
+
+/* The last panel of a matrix may be narrower than a tile: work in a square of its own. */
+static void narrow_tile(tile_function *function, const struct gemm *g, uint32_t m, uint32_t rows,
+                        uint32_t k, uint32_t count, const float *panel, float *y, uint32_t columns)
+{
+    float square[GEMM_ROWS * PANEL_COLUMNS];
+
+    for (uint32_t r = 0; r < rows && k > 0; r++)
+        memcpy(square + r * PANEL_COLUMNS, y + r * g->y_stride, columns * sizeof(float));
+    function(g, m, rows, k, count, panel, square, PANEL_COLUMNS);
+    for (uint32_t r = 0; r < rows; r++)
+        memcpy(y + r * g->y_stride, square + r * PANEL_COLUMNS, columns * sizeof(float));
+}
+
+static void add_bias(const struct gemm *g, uint32_t n, uint32_t columns)
+{
+    for (uint32_t m = 0; m < g->rows; m++) {
+        float *y = g->y + m * g->y_stride + n;
+        for (uint32_t i = 0; i < columns; i++)
+            y[i] += g->bias[n + i];
+    }
+}
+
+/* Several panels of one block of k are packed first, so that a tile's rows of x are fetched once for
+ * all of them: x may be megabytes, the panels stay in the second-level cache. */
+ALWAYS_INLINE void gemm_panels(const struct gemm *g, uint32_t begin, uint32_t end, bool pairs,
+                               tile_function *function, float *panels)
+{
+    const uint32_t depth = g->w->cols;
+
+    for (uint32_t k = 0; k < depth; k += GEMM_BLOCK) {
+        const uint32_t count = depth - k < GEMM_BLOCK ? depth - k : GEMM_BLOCK;
+        for (uint32_t n = begin; n < end; n += PANEL_COLUMNS)
+            pack(g->w, n, k, count, pairs, panels + (n - begin) * GEMM_BLOCK);
+        for (uint32_t m = 0; m < g->rows; m += GEMM_ROWS) {
+            const uint32_t rows = g->rows - m < GEMM_ROWS ? g->rows - m : GEMM_ROWS;
+            for (uint32_t n = begin; n < end; n += PANEL_COLUMNS) {
+                const float *panel = panels + (n - begin) * GEMM_BLOCK;
+                float *y = g->y + m * g->y_stride + n;
+                if (end - n >= PANEL_COLUMNS)
+                    function(g, m, rows, k, count, panel, y, g->y_stride);
+                else
+                    narrow_tile(function, g, m, rows, k, count, panel, y, end - n);
+            }
+        }
+    }
+    if (g->bias)
+        add_bias(g, begin, end - begin);
+}
+
+static void gemm_plain(const struct gemm *g, uint32_t begin, uint32_t end, void *scratch)
+{
+    assert(begin % GEMM_COLUMNS_STEP == 0 && end <= g->w->rows);
+    for (uint32_t n = begin; n < end; n += GEMM_GROUP)
+        gemm_panels(g, n, end - n < GEMM_GROUP ? end : n + GEMM_GROUP, false, plain_tile, scratch);
+}
+
+static size_t gemm_scratch(void)
+{
+    return sizeof(float) * GEMM_BLOCK * GEMM_GROUP;
+}
+
+/* ------------------------------------------------------------------------------------- attention */
+
+/*
+ * One query's state while it walks the pages (online softmax, Milakov and Gimelshein 2018): `largest`
+ * score so far, `sums` of exp(score - largest) by key index mod 16, and out = sum of those times V.
+ */
+struct query {
+    const float *q;
+    float *sum_v; /* (dim, padded to a whole vector) */
+    float largest;
+    uint32_t position;
+    float sums[LANES], p[LANES]; /* p: this page's weights */
+};
+
+/* Scratch of attend(): K of one page transposed, V as floats, then every query's sums. */
+struct attend_space {
+    float *keys;   /* [dim][16 tokens] */
+    float *values; /* [16 tokens][padded dim] */
+    float *sums;   /* [query][padded dim] */
+    struct query *queries;
+};
+
+static uint32_t padded(uint32_t dim)
+{
+    return (dim + LANES - 1) / LANES * LANES;
+}
+
+static size_t attend_scratch(uint32_t dim, uint32_t head_count)
+{
+    const size_t queries = (size_t)ATTEND_ROWS * head_count;
+
+    return sizeof(float) * LANES * ((size_t)padded(dim) * 2 + LANES) +
+           queries * (sizeof(float) * padded(dim) + sizeof(struct query));
+}
+
+static struct attend_space attend_space_in(void *scratch, uint32_t dim, uint32_t queries)
+{
+    struct attend_space s;
+
+    s.keys = scratch;
+    s.values = s.keys + (size_t)padded(dim) * LANES;
+    s.sums = s.values + (size_t)padded(dim) * LANES;
+    s.queries = (struct query *)(void *)(s.sums + (size_t)queries * padded(dim));
+    return s;
+}
+
+/* Sixteen elements of a page's row as floats; beyond `left` zeros. */
+ALWAYS_INLINE v16 load_page(const void *p, uint32_t left, enum mc_dtype dtype)
+{
+    if (left >= LANES)
+        return dtype == MC_DTYPE_BF16 ? v_load_bf16(p) : v_load(p);
+    if (dtype == MC_DTYPE_F32)
+        return load_first(p, left, 0.0f);
+    uint16_t part[LANES] = { 0 };
+    memcpy(part, p, left * sizeof(part[0]));
+    return v_load_bf16(part);
+}
+
+/* The first `tokens` of a page; what lies behind them may be anything and is not read. */
+ALWAYS_INLINE void unpack_page(const struct attend *a, const char *page, uint32_t tokens,
+                               enum mc_dtype dtype, const struct attend_space *s)
+{
+    const size_t element = dtype == MC_DTYPE_BF16 ? 2 : 4;
+
+    for (uint32_t d = 0; d < a->dim; d += LANES) {
+        v16 r[LANES];
+        for (uint32_t t = 0; t < LANES; t++) {
+            const char *key = page + a->key_offset + t * a->token_bytes + d * element;
+            r[t] = t < tokens ? load_page(key, a->dim - d, dtype) : v_set1(0.0f);
+        }
+        v_transpose(r);
+        for (uint32_t j = 0; j < LANES; j++)
+            v_store(s->keys + (d + j) * LANES, r[j]);
+        for (uint32_t t = 0; t < tokens; t++) {
+            const char *value = page + a->value_offset + t * a->token_bytes + d * element;
+            v_store(s->values + t * padded(a->dim) + d, load_page(value, a->dim - d, dtype));
+        }
+    }
+}
+
+/* Weights of `count` (a constant) queries for one page: scores, new largest, sums; rescales sum_v. */
+ALWAYS_INLINE void score(uint32_t count, struct query *queries, const float *keys, uint32_t dim,
+                         uint32_t page_position, float scale)
+{
+    v16 s[ATTEND_QUERIES * 2];
+
+    for (uint32_t i = 0; i < count; i++)
+        s[i] = v_set1(0.0f);
+    for (uint32_t d = 0; d < dim; d++) {
+        const v16 k = v_load(keys + d * LANES);
+        for (uint32_t i = 0; i < count; i++)
+            s[i] = v_fma(v_set1(queries[i].q[d]), k, s[i]);
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        struct query *q = &queries[i];
+        const uint32_t seen = q->position - page_position + 1; /* keys up to the query itself */
+        const v16 scores = v_first(v_mul(s[i], v_set1(scale)), seen, -INFINITY);
+        const float page_largest = v_largest(scores);
+        const float largest = page_largest > q->largest ? page_largest : q->largest;
+        const v16 p = v_first(v_exp(v_sub(scores, v_set1(largest))), seen, 0.0f);
+        const float shrink = exact_exp(q->largest - largest);
+
+        v_store(q->p, p);
+        v_store(q->sums, v_fma(v_load(q->sums), v_set1(shrink), p));
+        q->largest = largest;
+        if (shrink != 1.0f)
+            for (uint32_t d = 0; d < padded(dim); d += LANES)
+                v_store(q->sum_v + d, v_mul(v_load(q->sum_v + d), v_set1(shrink)));
+    }
+}
+
+/* sum_v += p V for `count` queries and `vectors` vectors of the head (both constants). */
+ALWAYS_INLINE void add_values(uint32_t count, uint32_t vectors, struct query *queries,
+                              const float *values, uint32_t stride, uint32_t d, uint32_t tokens)
+{
+    v16 sum[ATTEND_QUERIES][ATTEND_VECTORS];
+
+    for (uint32_t i = 0; i < count; i++)
+        for (uint32_t j = 0; j < vectors; j++)
+            sum[i][j] = v_load(queries[i].sum_v + d + j * LANES);
+    for (uint32_t t = 0; t < tokens; t++) {
+        v16 v[ATTEND_VECTORS];
+        for (uint32_t j = 0; j < vectors; j++)
+            v[j] = v_load(values + t * stride + d + j * LANES);
+        for (uint32_t i = 0; i < count; i++) {
+            const v16 p = v_set1(queries[i].p[t]);
+            for (uint32_t j = 0; j < vectors; j++)
+                sum[i][j] = v_fma(p, v[j], sum[i][j]);
+        }
+    }
+    for (uint32_t i = 0; i < count; i++)
+        for (uint32_t j = 0; j < vectors; j++)
+            v_store(queries[i].sum_v + d + j * LANES, sum[i][j]);
+}
+
+ALWAYS_INLINE void add_all_values(uint32_t count, struct query *queries, const float *values,
+                                  uint32_t dim, uint32_t tokens)
+{
+    const uint32_t stride = padded(dim);
+    uint32_t d = 0;
+
+    for (; d + ATTEND_VECTORS * LANES <= stride; d += ATTEND_VECTORS * LANES)
+        add_values(count, ATTEND_VECTORS, queries, values, stride, d, tokens);
+    for (; d < stride; d += LANES)
+        add_values(count, 1, queries, values, stride, d, tokens);
+}
+
+/* All queries that see this page. They come in rising order of position, so the first `skip` may be
+ * too early for it, and those after have either the whole page or, in their own page, a part. */
+static void attend_page(const struct attend *a, const struct attend_space *s, uint32_t count,
+                        uint32_t page_position)
+{
+    uint32_t i = 0;
+
+    while (i < count && s->queries[i].position < page_position)
+        i++;
+    for (; i < count && s->queries[i].position < page_position + LANES - 1; i++) {
+        struct query *q = &s->queries[i];
+        score(1, q, s->keys, a->dim, page_position, a->scale);
+        add_all_values(1, q, s->values, a->dim, q->position - page_position + 1);
+    }
+    for (; i + 2 * ATTEND_QUERIES <= count; i += 2 * ATTEND_QUERIES) {
+        struct query *q = &s->queries[i];
+        score(2 * ATTEND_QUERIES, q, s->keys, a->dim, page_position, a->scale);
+        add_all_values(ATTEND_QUERIES, q, s->values, a->dim, LANES);
+        add_all_values(ATTEND_QUERIES, q + ATTEND_QUERIES, s->values, a->dim, LANES);
+    }
+    for (; i < count; i++) {
+        score(1, &s->queries[i], s->keys, a->dim, page_position, a->scale);
+        add_all_values(1, &s->queries[i], s->values, a->dim, LANES);
+    }
+}
+
+static uint32_t start_queries(const struct attend *a, const struct attend_space *s)
+{
+    uint32_t count = 0;
+
+    for (uint32_t row = a->row_begin; row < a->row_end; row++)
+        for (uint32_t h = 0; h < a->head_count; h++, count++) {
+            struct query *q = &s->queries[count];
+            *q = (struct query){
+                .q = a->q + row * a->stride + (size_t)(a->head_begin + h) * a->dim,
+                .sum_v = s->sums + (size_t)count * padded(a->dim),
+                .largest = -INFINITY,
+                .position = a->position + row,
+            };
+            memset(q->sum_v, 0, padded(a->dim) * sizeof(float));
+        }
+    return count;
+}
+
+static void finish_queries(const struct attend *a, const struct attend_space *s)
+{
+    uint32_t count = 0;
+
+    for (uint32_t row = a->row_begin; row < a->row_end; row++)
+        for (uint32_t h = 0; h < a->head_count; h++, count++) {
+            const struct query *q = &s->queries[count];
+            float *out = a->out + row * a->stride + (size_t)(a->head_begin + h) * a->dim;
+            const v16 total = v_set1(v_sum(v_load(q->sums)));
+            for (uint32_t d = 0; d < a->dim; d += LANES) {
+                const v16 o = v_div(v_load(q->sum_v + d), total);
+                if (a->dim - d >= LANES)
+                    v_store(out + d, o);
+                else
+                    store_first(out + d, o, a->dim - d);
+            }
+        }
+}
+
+static void attend(const struct attend *a, void *scratch)
+{
+    assert(a->row_end > a->row_begin && a->row_end - a->row_begin <= ATTEND_ROWS);
+    const uint32_t last = a->position + a->row_end - 1;
+    const struct attend_space s =
+        attend_space_in(scratch, a->dim, (a->row_end - a->row_begin) * a->head_count);
+    const uint32_t count = start_queries(a, &s);
+
+    for (uint32_t position = 0; position <= last; position += LANES) {
+        const uint32_t left = last - position + 1, tokens = left < LANES ? left : LANES;
+        const char *page = a->pages[position / LANES];
+        if (a->dtype == MC_DTYPE_BF16)
+            unpack_page(a, page, tokens, MC_DTYPE_BF16, &s);
+        else
+            unpack_page(a, page, tokens, MC_DTYPE_F32, &s);
+        attend_page(a, &s, count, position);
+    }
+    finish_queries(a, &s);
+}
+
+/* ------------------------------------------------------------------------------------------ rows */
+
+static void norm(float *y, const float *x, const float *weight, uint32_t count, float eps)
+{
+    v16 sums = v_set1(0.0f);
+    uint32_t i = 0;
+
+    for (; i + LANES <= count; i += LANES) {
+        const v16 v = v_load(x + i);
+        sums = v_fma(v, v, sums);
+    }
+    if (i < count) {
+        const v16 v = load_first(x + i, count - i, 0.0f);
+        sums = v_fma(v, v, sums);
+    }
+    const float scale = 1.0f / sqrtf(v_sum(sums) / (float)count + eps);
+    for (i = 0; i + LANES <= count; i += LANES)
+        v_store(y + i, v_mul(v_mul(v_load(x + i), v_set1(scale)), v_load(weight + i)));
+    for (; i < count; i++)
+        y[i] = x[i] * scale * weight[i];
+}
+
+ALWAYS_INLINE v16 silu(v16 gate, v16 up)
+{
+    const v16 one = v_set1(1.0f);
+
+    return v_mul(v_div(gate, v_add(one, v_exp(v_sub(v_set1(0.0f), gate)))), up);
+}
+
+static void silu_mul(float *y, const float *gate, const float *up, uint32_t count)
+{
+    uint32_t i = 0;
+
+    for (; i + LANES <= count; i += LANES)
+        v_store(y + i, silu(v_load(gate + i), v_load(up + i)));
+    if (i < count)
+        store_first(y + i, silu(load_first(gate + i, count - i, 0), load_first(up + i, count - i, 0)),
+                    count - i);
+}
+
+static void weights(float *y, const float *x, uint32_t count, float shift, float scale)
+{
+    const v16 a = v_set1(shift), b = v_set1(scale);
+    uint32_t i = 0;
+
+    for (; i + LANES <= count; i += LANES)
+        v_store(y + i, v_exp(v_mul(v_sub(v_load(x + i), a), b)));
+    if (i < count)
+        store_first(y + i, v_exp(v_mul(v_sub(load_first(x + i, count - i, 0), a), b)), count - i);
+}
+
+static void softmax_stats(const float *x, uint32_t count, float *largest_p, float *sum_p)
+{
+    v16 top = v_set1(-INFINITY), sums = v_set1(0.0f);
+    uint32_t i = 0;
+
+    for (; i + LANES <= count; i += LANES)
+        top = v_max(v_load(x + i), top);
+    if (i < count)
+        top = v_max(load_first(x + i, count - i, -INFINITY), top);
+    const float largest = v_largest(top);
+    const v16 shift = v_set1(largest);
+    for (i = 0; i + LANES <= count; i += LANES)
+        sums = v_add(sums, v_exp(v_sub(v_load(x + i), shift)));
+    if (i < count)
+        sums = v_add(sums, v_exp(v_sub(load_first(x + i, count - i, -INFINITY), shift)));
+    *largest_p = largest;
+    *sum_p = v_sum(sums);
+}
+
+/* ---------------------------------------------------------------------------------------- limits */
+
+enum { PEAK_TURNS = 64, PEAK_FLOPS_PER_LINK = 2 * LANES };
+
+static uint64_t peak(uint64_t rounds, float *sink)
+{
+    v16 sum[GEMM_ROWS][GEMM_PANEL];
+    v16 x = v_set1(0.5f + *sink), w = v_set1(0.25f + *sink);
+
+    for (uint32_t r = 0; r < GEMM_ROWS; r++)
+        for (uint32_t g = 0; g < GEMM_PANEL; g++)
+            sum[r][g] = v_set1((float)(r * GEMM_PANEL + g));
+    for (uint64_t i = 0; i < rounds * PEAK_TURNS; i++)
+        for (uint32_t r = 0; r < GEMM_ROWS; r++)
+            for (uint32_t g = 0; g < GEMM_PANEL; g++)
+                sum[r][g] = v_fma(sum[r][g], x, w); /* converges: never a slow subnormal */
+    for (uint32_t r = 0; r < GEMM_ROWS; r++)
+        for (uint32_t g = 0; g < GEMM_PANEL; g++)
+            x = v_add(x, sum[r][g]);
+    *sink = v_sum(x);
+    return rounds * PEAK_TURNS * GEMM_ROWS * GEMM_PANEL * PEAK_FLOPS_PER_LINK;
+}
+
+static void read_floats(const float *data, size_t count, float *sink)
+{
+    v16 a = v_set1(0.0f), b = a, c = a, d = a;
+    size_t i = 0;
+
+    for (; i + 4 * LANES <= count; i += 4 * LANES) {
+        a = v_add(a, v_load(data + i));
+        b = v_add(b, v_load(data + i + LANES));
+        c = v_add(c, v_load(data + i + 2 * LANES));
+        d = v_add(d, v_load(data + i + 3 * LANES));
+    }
+    *sink = v_sum(v_add(v_add(a, b), v_add(c, d)));
+}
+
+#define KERNELS_TABLE(level_name, rounds, gemm_function, peak_bf16_function)                        \
+    {                                                                                               \
+        .name = level_name, .rounds_rows = rounds, .gemm = gemm_function,                           \
+        .gemm_scratch = gemm_scratch, .attend = attend, .attend_scratch = attend_scratch,           \
+        .norm = norm, .silu_mul = silu_mul, .weights = weights, .softmax_stats = softmax_stats,         \
+        .peak = peak,                                                                               \
+        .peak_bf16 = peak_bf16_function, .read = read_floats,                                       \
+    }
