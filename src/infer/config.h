@@ -30,24 +30,24 @@ struct model_config {
     float norm_eps;
     double rope_theta;
     struct rope_scaling rope;
-    bool tied;           /* lm_head is the embedding; model_open also sets it where there is none */
-    bool untied;         /* the file says so in words: a lm_head must be there */
-    bool qkv_bias;       /* Qwen2, or Llama or Qwen3 with attention_bias */
-    bool o_bias;         /* Llama or Qwen3 with attention_bias */
-    bool qk_norm;        /* Qwen3: RMS norm of every head's q and k */
+    bool tied;     /* lm_head is the embedding; model_open also sets it where there is none */
+    bool untied;   /* the file says so in words: a lm_head must be there */
+    bool qkv_bias; /* Qwen2, or Llama or Qwen3 with attention_bias */
+    bool o_bias;   /* Llama or Qwen3 with attention_bias */
+    bool qk_norm;  /* Qwen3: RMS norm of every head's q and k */
     uint32_t eos[EOS_MAX], eos_count;
-    uint32_t bos;        /* UINT32_MAX: none */
-    float temperature;   /* 0 .. 100; 1 if no file says */
-    float top_p;         /* 0 .. 1; 1 if no file says */
-    uint32_t top_k;      /* 0: no limit */
+    uint32_t bos;      /* UINT32_MAX: none */
+    float temperature; /* 0 .. 100; 1 if no file says */
+    float top_p;       /* 0 .. 1; 1 if no file says */
+    uint32_t top_k;    /* 0: no limit */
 };
 
 /**
  * Parse config.json's `size` bytes. `name` goes before every error text.
  * Returns MC_OK, MC_E_FORMAT, MC_E_RANGE, MC_E_UNSUPPORTED or MC_E_NOMEM.
  */
-mc_status config_parse(const char *json, size_t size, const char *name, struct model_config *config_p,
-                       struct mc_error *error);
+mc_status config_parse(const char *json, size_t size, const char *name,
+                       struct model_config *config_p, struct mc_error *error);
 
 /** Lay generation_config.json's eos ids and sampling defaults over `config`. Same statuses. */
 mc_status config_parse_generation(const char *json, size_t size, const char *name,

@@ -66,9 +66,10 @@ static void lay_out(struct cpu_engine *e, struct layer_cake *cake)
     e->mlp_stride = row_stride(c->intermediate);
     e->logit_stride = row_stride(c->vocab_size);
     e->logit_rows = l->sequences_max < LOGIT_ROWS_MAX ? l->sequences_max : LOGIT_ROWS_MAX;
-    e->scratch_bytes = lines(larger(
-        larger(e->kernels->gemm_scratch(), e->kernels->attend_scratch(c->head_dim, group < 8 ? group : 8)),
-        (size_t)c->vocab_size * (sizeof(float) + sizeof(struct candidate))));
+    e->scratch_bytes =
+        lines(larger(larger(e->kernels->gemm_scratch(),
+                            e->kernels->attend_scratch(c->head_dim, group < 8 ? group : 8)),
+                     (size_t)c->vocab_size * (sizeof(float) + sizeof(struct candidate))));
 
     e->inverse_frequency = slice(cake, c->head_dim / 2, sizeof(float));
     e->rows = slice(cake, rows, sizeof(*e->rows));
@@ -82,8 +83,9 @@ static void lay_out(struct cpu_engine *e, struct layer_cake *cake)
     e->gate = slice(cake, rows, e->mlp_stride * sizeof(float));
     e->up = slice(cake, rows, e->mlp_stride * sizeof(float));
     if (e->kernels->rounds_rows)
-        e->rounded = slice(cake, rows, larger(larger(e->hidden_stride, e->q_stride), e->mlp_stride) *
-                                           sizeof(uint16_t));
+        e->rounded =
+            slice(cake, rows,
+                  larger(larger(e->hidden_stride, e->q_stride), e->mlp_stride) * sizeof(uint16_t));
     e->rotation = slice(cake, rows, c->head_dim * sizeof(float));
     e->logits = slice(cake, e->logit_rows, e->logit_stride * sizeof(float));
     e->scratch = slice(cake, os_crew_size(e->crew), e->scratch_bytes);
@@ -97,7 +99,8 @@ static mc_status take_memory(struct cpu_engine *e, struct mc_error *error)
     if (!cake.overflow)
         e->memory = alloc_bytes(e->alloc, cake.used + LINE);
     if (!e->memory)
-        return error_set(error, MC_E_NOMEM, "out of memory: the engine needs %zu MiB for %u tokens a step",
+        return error_set(error, MC_E_NOMEM,
+                         "out of memory: the engine needs %zu MiB for %u tokens a step",
                          cake.used >> 20, e->limits.tokens_max);
     cake = (struct layer_cake){ .base = (char *)e->memory + (LINE - (uintptr_t)e->memory % LINE) };
     lay_out(e, &cake);
@@ -115,20 +118,24 @@ static mc_status check_sequence(const struct cpu_engine *e, const struct mc_sequ
         return error_set(error, MC_E_RANGE, "sequence %u: %u tokens; a step takes 1 to %u", number,
                          s->token_count, l->tokens_max);
     if (s->position > l->context_max || s->token_count > l->context_max - s->position)
-        return error_set(error, MC_E_RANGE, "sequence %u: positions %u + %u exceed the context of %u",
-                         number, s->position, s->token_count, l->context_max);
+        return error_set(error, MC_E_RANGE,
+                         "sequence %u: positions %u + %u exceed the context of %u", number,
+                         s->position, s->token_count, l->context_max);
     if (s->position % KV_PAGE_TOKENS != 0 && s->token_count > 1)
-        return error_set(error, MC_E_ARG, "sequence %u: a chunk at position %u is not on a page boundary",
-                         number, s->position);
+        return error_set(error, MC_E_ARG,
+                         "sequence %u: a chunk at position %u is not on a page boundary", number,
+                         s->position);
     for (uint32_t i = 0; i < s->token_count; i++)
         if (s->tokens[i] >= l->vocab_size)
-            return error_set(error, MC_E_RANGE, "sequence %u: token %u is not in the vocabulary of %u",
-                             number, s->tokens[i], l->vocab_size);
+            return error_set(error, MC_E_RANGE,
+                             "sequence %u: token %u is not in the vocabulary of %u", number,
+                             s->tokens[i], l->vocab_size);
     const char *fault = s->sampling ? sampling_fault(s->sampling, l->vocab_size) : NULL;
     if (fault)
         return error_set(error, MC_E_RANGE, "sequence %u: %s", number, fault);
     if (s->sampling && !s->sample)
-        return error_set(error, MC_E_ARG, "sequence %u: sampling without a place for the sample", number);
+        return error_set(error, MC_E_ARG, "sequence %u: sampling without a place for the sample",
+                         number);
     return MC_OK;
 }
 
@@ -197,7 +204,8 @@ static mc_status choose_kernels(const char *name, const struct kernels **kernels
 static mc_status check_options(const struct mc_engine_options *o, struct mc_error *error)
 {
     if (o->tokens_max > TOKENS_LIMIT)
-        return error_set(error, MC_E_RANGE, "tokens_max %u: at most %u", o->tokens_max, TOKENS_LIMIT);
+        return error_set(error, MC_E_RANGE, "tokens_max %u: at most %u", o->tokens_max,
+                         TOKENS_LIMIT);
     if (o->sequences_max > SEQUENCES_LIMIT)
         return error_set(error, MC_E_RANGE, "sequences_max %u: at most %u", o->sequences_max,
                          SEQUENCES_LIMIT);

@@ -382,8 +382,8 @@ static void run_head(struct work *w)
     for (uint32_t i = 0; i < step->count; i++) {
         const struct mc_sequence *s = &step->sequences[i];
         if (s->logits) {
-            add_gemm(w, &e->model->head, NULL, e->normed + row * e->hidden_stride,
-                     e->hidden_stride, s->logits, e->limits.vocab_size, s->token_count);
+            add_gemm(w, &e->model->head, NULL, e->normed + row * e->hidden_stride, e->hidden_stride,
+                     s->logits, e->limits.vocab_size, s->token_count);
             w->gemms[0].x16 = e->rounded + row * e->hidden_stride;
             run_gemms(w);
         }
@@ -449,8 +449,7 @@ void forward_frequencies(const struct model_config *config, float *inverse_frequ
     const uint32_t half = config->head_dim / 2;
 
     for (uint32_t i = 0; i < half; i++) {
-        const double frequency =
-            1.0 / exact_pow(config->rope_theta, 2.0 * i / config->head_dim);
+        const double frequency = 1.0 / exact_pow(config->rope_theta, 2.0 * i / config->head_dim);
         if (config->rope.kind == ROPE_LLAMA3)
             inverse_frequency[i] = (float)llama3_scaled(&config->rope, frequency);
         else if (config->rope.kind == ROPE_LINEAR)

@@ -28,12 +28,12 @@ struct row_block {
 struct cpu_engine {
     struct mc_engine head; /* first: a mc_engine * is a cpu_engine * */
     const struct mc_alloc *alloc;
-    const mc_model *model;          /* borrowed */
+    const mc_model *model; /* borrowed */
     const struct kernels *kernels;
-    os_crew *crew;                  /* owned */
+    os_crew *crew; /* owned */
     struct mc_engine_limits limits;
-    float *inverse_frequency;       /* (head_dim / 2): RoPE, scaling applied */
-    void *memory;                   /* owned; everything below lies in it */
+    float *inverse_frequency; /* (head_dim / 2): RoPE, scaling applied */
+    void *memory;             /* owned; everything below lies in it */
 
     /* One line per row; strides are padded so that rows do not share cache sets. */
     struct row *rows;         /* [tokens_max] */
@@ -43,9 +43,9 @@ struct cpu_engine {
     float *q, *attention;     /* (tokens_max, heads x head_dim) */
     float *k, *v;             /* (tokens_max, kv_heads x head_dim) */
     float *gate, *up;         /* (tokens_max, intermediate) */
-    uint16_t *rounded;        /* (tokens_max, widest): input of a matrix in BF16, if kernels want it */
-    float *rotation;          /* (tokens_max, head_dim): cosines, then sines */
-    float *logits;            /* (logit_rows, vocab_size) */
+    uint16_t *rounded; /* (tokens_max, widest): input of a matrix in BF16, if kernels want it */
+    float *rotation;   /* (tokens_max, head_dim): cosines, then sines */
+    float *logits;     /* (logit_rows, vocab_size) */
     uint32_t logit_rows;
     size_t hidden_stride, q_stride, kv_stride, mlp_stride, logit_stride;
 

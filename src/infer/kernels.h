@@ -24,7 +24,7 @@
 #include "infer/tensor.h"
 
 enum {
-    LANES = 16,            /* of a vector; also the tokens of a page, so that a page is one vector of keys */
+    LANES = 16, /* of a vector; also the tokens of a page, so that a page is one vector of keys */
     GEMM_COLUMNS_STEP = 32 /* a range of columns given to gemm starts on a multiple of this */
 };
 
@@ -45,15 +45,15 @@ struct attend {
     const float *q; /* (rows, heads x dim): row 0 is the token at `position` */
     float *out;     /* same shape and stride */
     size_t stride;
-    void *const *pages;               /* of the sequence, from position 0 */
-    size_t key_offset, value_offset;  /* bytes in a page to this layer's and head's token 0 */
-    size_t token_bytes;               /* from one token to the next */
-    enum mc_dtype dtype;              /* of the pages */
-    uint32_t position;                /* of row 0 */
-    uint32_t row_begin, row_end;      /* which rows; row_end - row_begin <= ATTEND_ROWS */
-    uint32_t head_begin, head_count;  /* query heads that share this KV head; head_count <= 64 */
-    uint32_t dim;                     /* of a head; a multiple of 2, at most HEAD_DIM_MAX */
-    float scale;                      /* of the scores */
+    void *const *pages;              /* of the sequence, from position 0 */
+    size_t key_offset, value_offset; /* bytes in a page to this layer's and head's token 0 */
+    size_t token_bytes;              /* from one token to the next */
+    enum mc_dtype dtype;             /* of the pages */
+    uint32_t position;               /* of row 0 */
+    uint32_t row_begin, row_end;     /* which rows; row_end - row_begin <= ATTEND_ROWS */
+    uint32_t head_begin, head_count; /* query heads that share this KV head; head_count <= 64 */
+    uint32_t dim;                    /* of a head; a multiple of 2, at most HEAD_DIM_MAX */
+    float scale;                     /* of the scores */
 };
 
 enum { ATTEND_ROWS = 16 };

@@ -98,5 +98,6 @@ extern const struct kernels kernels_emulated_bf16;
 const struct kernels kernels_emulated_bf16 =
     KERNELS_TABLE("avx512-bf16-emulated", true, gemm_pairs, peak_pairs);
 #else
-const struct kernels kernels_avx512_bf16 = KERNELS_TABLE("avx512-bf16", true, gemm_pairs, peak_pairs);
+const struct kernels kernels_avx512_bf16 =
+    KERNELS_TABLE("avx512-bf16", true, gemm_pairs, peak_pairs);
 #endif

@@ -130,16 +130,17 @@ ALWAYS_INLINE void tile(uint32_t rows, const float *x, size_t x_stride, const fl
 }
 
 /* Dispatch to a tile of a constant number of rows, 1 .. GEMM_ROWS (at most 12). */
-#define TILE_CASES(call)                                                                            \
-    switch (rows) {                                                                                 \
-        TILE_CASE(1, call) TILE_CASE(2, call) TILE_CASE(3, call) TILE_CASE(4, call)                 \
-        TILE_CASE(5, call) TILE_CASE(6, call) TILE_CASE(7, call) TILE_CASE(8, call)                 \
-        TILE_CASE(9, call) TILE_CASE(10, call) TILE_CASE(11, call) TILE_CASE(12, call)              \
+#define TILE_CASES(call) \
+    switch (rows) { \
+        TILE_CASE(1, call) \
+        TILE_CASE(2, call) TILE_CASE(3, call) TILE_CASE(4, call) TILE_CASE(5, call) \
+            TILE_CASE(6, call) TILE_CASE(7, call) TILE_CASE(8, call) TILE_CASE(9, call) \
+                TILE_CASE(10, call) TILE_CASE(11, call) TILE_CASE(12, call) \
     }
-#define TILE_CASE(n, call)                                                                          \
-    case n:                                                                                         \
-        if (n <= GEMM_ROWS)                                                                         \
-            call(n <= GEMM_ROWS ? n : 1);                                                           \
+#define TILE_CASE(n, call) \
+    case n: \
+        if (n <= GEMM_ROWS) \
+            call(n <= GEMM_ROWS ? n : 1); \
         break;
 
 static void tile_rows(uint32_t rows, const float *x, size_t x_stride, const float *panel,
@@ -487,7 +488,8 @@ static void silu_mul(float *y, const float *gate, const float *up, uint32_t coun
     for (; i + LANES <= count; i += LANES)
         v_store(y + i, silu(v_load(gate + i), v_load(up + i)));
     if (i < count)
-        store_first(y + i, silu(load_first(gate + i, count - i, 0), load_first(up + i, count - i, 0)),
+        store_first(y + i,
+                    silu(load_first(gate + i, count - i, 0), load_first(up + i, count - i, 0)),
                     count - i);
 }
 
@@ -558,11 +560,10 @@ static void read_floats(const float *data, size_t count, float *sink)
     *sink = v_sum(v_add(v_add(a, b), v_add(c, d)));
 }
 
-#define KERNELS_TABLE(level_name, rounds, gemm_function, peak_bf16_function)                        \
-    {                                                                                               \
-        .name = level_name, .rounds_rows = rounds, .gemm = gemm_function,                           \
-        .gemm_scratch = gemm_scratch, .attend = attend, .attend_scratch = attend_scratch,           \
-        .norm = norm, .silu_mul = silu_mul, .weights = weights, .softmax_stats = softmax_stats,         \
-        .peak = peak,                                                                               \
-        .peak_bf16 = peak_bf16_function, .read = read_floats,                                       \
+#define KERNELS_TABLE(level_name, rounds, gemm_function, peak_bf16_function) \
+    { \
+        .name = level_name, .rounds_rows = rounds, .gemm = gemm_function, \
+        .gemm_scratch = gemm_scratch, .attend = attend, .attend_scratch = attend_scratch, \
+        .norm = norm, .silu_mul = silu_mul, .weights = weights, .softmax_stats = softmax_stats, \
+        .peak = peak, .peak_bf16 = peak_bf16_function, .read = read_floats, \
     }

@@ -265,7 +265,7 @@ mc_status safetensors_parse(const void *data, size_t size, const char *name,
                                 .data = bytes + LENGTH_BYTES + header_size,
                                 .data_bytes = size - LENGTH_BYTES - header_size,
                                 .error = error };
-    json_t *header;
+    json_t *header = NULL;
     mc_status status =
         parse_header(&src, (const char *)bytes + LENGTH_BYTES, (size_t)header_size, &header);
     if (status != MC_OK)

@@ -201,10 +201,9 @@ void sample_token(const struct kernels *kernels, const float *logits, uint32_t v
                   const struct mc_sampling *sampling, uint64_t position,
                   const struct sample_space *space, struct mc_sample *sample_p)
 {
-    const uint32_t token =
-        sampling->temperature > 0
-            ? draw(kernels, logits, vocab_size, sampling, position, space)
-            : most_likely(logits, vocab_size, sampling);
+    const uint32_t token = sampling->temperature > 0
+                               ? draw(kernels, logits, vocab_size, sampling, position, space)
+                               : most_likely(logits, vocab_size, sampling);
     float largest, sum;
 
     kernels->softmax_stats(logits, vocab_size, &largest, &sum);

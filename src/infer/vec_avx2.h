@@ -11,7 +11,8 @@ typedef struct {
 
 enum { GEMM_ROWS = 6, GEMM_PANEL = 1, ATTEND_QUERIES = 2, ATTEND_VECTORS = 2 };
 
-
+/* A table of one-line operations reads better as one. */
+/* clang-format off */
 static inline v16 v_set1(float x) { return (v16){ _mm256_set1_ps(x), _mm256_set1_ps(x) }; }
 static inline v16 v_load(const float *p) { return (v16){ _mm256_loadu_ps(p), _mm256_loadu_ps(p + 8) }; }
 static inline void v_store(float *p, v16 a)
@@ -153,5 +154,6 @@ static inline __attribute__((always_inline)) void v_transpose(v16 r[16])
 
 static inline void v_prefetch(const void *p) { _mm_prefetch(p, _MM_HINT_T1); }
 
+/* clang-format on */
 
 #endif /* INFER_VEC_AVX2_H */

@@ -9,6 +9,8 @@ typedef __m512 v16;
 
 enum { GEMM_ROWS = 12, GEMM_PANEL = 2, ATTEND_QUERIES = 4, ATTEND_VECTORS = 4 };
 
+/* A table of one-line operations reads better as one. */
+/* clang-format off */
 static inline v16 v_set1(float x) { return _mm512_set1_ps(x); }
 static inline v16 v_load(const float *p) { return _mm512_loadu_ps(p); }
 static inline void v_store(float *p, v16 a) { _mm512_storeu_ps(p, a); }
@@ -112,5 +114,7 @@ static inline __attribute__((always_inline)) void v_transpose(v16 r[16])
 }
 
 static inline void v_prefetch(const void *p) { _mm_prefetch(p, _MM_HINT_T1); }
+
+/* clang-format on */
 
 #endif /* INFER_VEC_AVX512_H */

@@ -12,6 +12,8 @@ typedef struct {
 
 enum { GEMM_ROWS = 4, GEMM_PANEL = 1, ATTEND_QUERIES = 2, ATTEND_VECTORS = 2 };
 
+/* A table of one-line operations reads better as one. */
+/* clang-format off */
 #define V_EACH(expression)                                                                          \
     v16 r;                                                                                          \
     for (int i = 0; i < 16; i++)                                                                    \
@@ -101,5 +103,7 @@ static inline void v_prefetch(const void *p)
 }
 
 #undef V_EACH
+
+/* clang-format on */
 
 #endif /* INFER_VEC_REF_H */

@@ -328,9 +328,15 @@ static mc_status check_shape(struct opening *o, struct found found, bool matrix,
                      found.file, entry->name, shape, expected);
 }
 
-static size_t element_size(enum mc_dtype dtype) { return dtype == MC_DTYPE_F32 ? 4 : 2; }
+static size_t element_size(enum mc_dtype dtype)
+{
+    return dtype == MC_DTYPE_F32 ? 4 : 2;
+}
 
-static size_t round_up(size_t size) { return (size + COPY_ALIGN - 1) / COPY_ALIGN * COPY_ALIGN; }
+static size_t round_up(size_t size)
+{
+    return (size + COPY_ALIGN - 1) / COPY_ALIGN * COPY_ALIGN;
+}
 
 static bool is_aligned(const struct st_entry *entry, enum mc_dtype dtype)
 {
@@ -347,7 +353,7 @@ static mc_status check(struct opening *o, const struct role *role, void *place, 
     const uint32_t rows = size_of(&o->model->config, role->rows),
                    cols = size_of(&o->model->config, role->cols);
     const bool matrix = role->rows != ONE;
-    enum mc_dtype dtype;
+    enum mc_dtype dtype = MC_DTYPE_DEFAULT;
 
     (void)place;
     if (!found.entry)
