@@ -91,7 +91,7 @@ const char *setting_nearest(const char *word, const char *const *words, size_t c
 {
     const size_t size = strlen(word);
     const char *best = NULL;
-    size_t best_distance = size / 3 + 1; /* more edits than this, and it is another word */
+    size_t best_distance = size / 4 + 1; /* more edits than this, and it is another word */
 
     if (size < 2 || size > WORD_MAX)
         return NULL;

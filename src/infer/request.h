@@ -37,6 +37,23 @@ struct decoder {
     void *context; /* borrowed */
 };
 
+static inline mc_status decoder_stream_push(void *context, uint32_t token, const char **text_p,
+                                            size_t *size_p)
+{
+    return mc_text_stream_push((mc_text_stream *)context, token, text_p, size_p);
+}
+
+static inline mc_status decoder_stream_finish(void *context, const char **text_p, size_t *size_p)
+{
+    return mc_text_stream_finish((mc_text_stream *)context, text_p, size_p);
+}
+
+/** The decoder of a model's text stream, which must outlive it. */
+static inline struct decoder decoder_of_stream(mc_text_stream *stream)
+{
+    return (struct decoder){ decoder_stream_push, decoder_stream_finish, stream };
+}
+
 struct request;
 
 struct request_event {
