@@ -4,6 +4,7 @@
 
 #include <signal.h>
 #include <stddef.h>
+#include <sys/select.h>
 #include <unistd.h>
 
 #include "cmd/cmd.h"
@@ -46,6 +47,25 @@ int interrupt_count(void)
 void interrupt_clear(void)
 {
     interrupts = 0;
+}
+
+bool interrupt_wait(int fd, int seen)
+{
+    sigset_t ours, before;
+    fd_set readable;
+    bool ready = false;
+
+    FD_ZERO(&readable);
+    FD_SET(fd, &readable);
+    sigemptyset(&ours);
+    sigaddset(&ours, SIGINT);
+    sigaddset(&ours, SIGTERM);
+    sigaddset(&ours, SIGHUP);
+    pthread_sigmask(SIG_BLOCK, &ours, &before);
+    if (interrupts == seen && !terminated)
+        ready = pselect(fd + 1, &readable, NULL, NULL, NULL, &before) == 1;
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return ready;
 }
 
 bool interrupt_terminated(void)

@@ -16,6 +16,10 @@ void interrupt_install(int limit);
 int interrupt_count(void);
 void interrupt_clear(void);
 
+/** Wait until `fd` can be read; false: a signal came instead, or since interrupt_count() was `seen`. None
+ * is lost between the look and the wait. */
+bool interrupt_wait(int fd, int seen);
+
 /** SIGTERM or SIGHUP came. */
 bool interrupt_terminated(void);
 

@@ -217,16 +217,19 @@ static bool exchange(const struct session *s, struct conversation *c, const char
     return !gone;
 }
 
-/* A line without its newline; false at the end of the conversation, *code_p then says how. */
+/* A line without its newline; false at the end of the conversation, *code_p then says how. Standard input
+ * is unbuffered, so what was not read yet is where interrupt_wait() sees it. */
 static bool read_line(char **line, size_t *capacity, size_t *size_p, int *code_p)
 {
     const bool terminal = isatty(STDIN_FILENO) == 1;
+    int seen = interrupt_count();
 
     for (;;) {
         if (terminal)
             fputs("> ", stderr);
         errno = 0;
-        const ssize_t n = getline(line, capacity, stdin);
+        const bool ready = interrupt_wait(STDIN_FILENO, seen);
+        const ssize_t n = ready ? getline(line, capacity, stdin) : -1;
         if (n >= 0) {
             *size_p = (size_t)n - (n > 0 && (*line)[n - 1] == '\n');
             (*line)[*size_p] = '\0';
@@ -234,17 +237,20 @@ static bool read_line(char **line, size_t *capacity, size_t *size_p, int *code_p
         }
         if (terminal)
             fputc('\n', stderr);
-        if (errno == EINTR && interrupt_count() == 1 && !interrupt_terminated()) {
-            clearerr(stdin);
-            fputs("(Ctrl-C again, or Ctrl-D, ends)\n", stderr);
-            continue;
-        }
-        if (errno != 0 && errno != EINTR) {
-            command_complain("run", "standard input: cannot read: %s", strerror(errno));
-            *code_p = CMD_FAILED;
-        } else if (interrupt_count() > 1 || interrupt_terminated())
+        if (interrupt_terminated() || interrupt_count() > 1) {
             *code_p = interrupt_exit_code();
-        return false;
+            return false;
+        }
+        if (interrupt_count() == seen) { /* no signal: the end, or an error */
+            if (ferror(stdin)) {
+                command_complain("run", "standard input: cannot read: %s", strerror(errno));
+                *code_p = CMD_FAILED;
+            }
+            return false;
+        }
+        seen = interrupt_count();
+        clearerr(stdin);
+        fputs("(Ctrl-C again, or Ctrl-D, ends)\n", stderr);
     }
 }
 
@@ -258,6 +264,7 @@ static int converse(const struct session *s)
 
     if (conversation_init(&c, s, &error) != MC_OK)
         return report(&error, CMD_FAILED);
+    setvbuf(stdin, NULL, _IONBF, 0);
     while (read_line(&line, &capacity, &size, &code)) {
         interrupt_clear();
         if (size > 0 && !exchange(s, &c, line, size, &code))
@@ -352,9 +359,12 @@ static int start(const struct run_request *asked)
         return print_config(asked);
     const bool once = o->prompt || o->file;
     interrupt_install(once ? 1 : 2);
-    if (once && prompt_read(o->prompt, o->file, stdin, asked->alloc, &text, &size, &error) != MC_OK)
-        return interrupt_pending() ? interrupt_exit_code() : report(&error, CMD_FAILED);
-    const int code = run(asked, text, size);
+    mc_status status = MC_OK;
+    if (once)
+        status = prompt_read(o->prompt, o->file, stdin, asked->alloc, &text, &size, &error);
+    int code = interrupt_exit_code(); /* reading may have ended by a signal */
+    if (code == CMD_OK)
+        code = status == MC_OK ? run(asked, text, size) : report(&error, CMD_FAILED);
     alloc_free(asked->alloc, text);
     return code;
 }
