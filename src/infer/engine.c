@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "infer/forward.h"
 #include "kv/layout.h"
+#include "os/sysalloc.h"
 
 enum {
     TOKENS_DEFAULT = 512,
@@ -102,6 +103,7 @@ static mc_status take_memory(struct cpu_engine *e, struct mc_error *error)
         return error_set(error, MC_E_NOMEM,
                          "out of memory: the engine needs %zu MiB for %u tokens a step",
                          cake.used >> 20, e->limits.tokens_max);
+    os_advise_huge(e->memory, cake.used + LINE);
     cake = (struct layer_cake){ .base = (char *)e->memory + (LINE - (uintptr_t)e->memory % LINE) };
     lay_out(e, &cake);
     return MC_OK;

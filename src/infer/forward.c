@@ -8,9 +8,13 @@
 #include "kv/layout.h"
 
 enum {
-    COLUMNS_PER_TASK = 128, /* of a matrix product: one thread's piece */
-    ROWS_PER_TASK = 8,      /* of everything done row by row */
-    HEADS_PER_TASK = 8      /* query heads of one KV head that share an unpacked page */
+    /* One thread's piece of a matrix product: of many rows, or of the few that are being decoded. */
+    ROWS_PER_PRODUCT = 252,
+    COLUMNS_PER_PRODUCT = 256,
+    ROWS_FEW = 16,
+    COLUMNS_FOR_FEW = 64,
+    ROWS_PER_TASK = 8, /* of everything done row by row */
+    HEADS_PER_TASK = 8 /* query heads of one KV head that share an unpacked page */
 };
 
 /* Passed to the crew; which fields are set depends on the work. */
@@ -54,20 +58,41 @@ static void round_row(const struct cpu_engine *e, uint32_t row, const float *x, 
     uint16_t *out = e->rounded + row * stride;
     for (uint32_t i = 0; i < count; i++)
         out[i] = bf16_from_f32(x[i]);
+    if (count % 2 != 0)
+        out[count] = 0; /* the other half of the last pair */
 }
 
 /* ------------------------------------------------------------------------------- matrix products */
+
+/* How a product is cut: columns per piece, and how many pieces there are each way. */
+struct cut {
+    uint32_t columns, across, down;
+};
+
+static struct cut cut_gemm(const struct gemm *g)
+{
+    const uint32_t columns = g->rows <= ROWS_FEW ? COLUMNS_FOR_FEW : COLUMNS_PER_PRODUCT;
+
+    return (struct cut){ columns, pieces(g->w->rows, columns), pieces(g->rows, ROWS_PER_PRODUCT) };
+}
 
 static void gemm_task(void *argument, uint32_t index, uint32_t thread)
 {
     const struct work *w = argument;
     const struct gemm *g = w->gemms;
+    struct cut cut = cut_gemm(g);
 
-    for (uint32_t tasks; index >= (tasks = pieces(g->w->rows, COLUMNS_PER_TASK)); g++)
-        index -= tasks;
-    const uint32_t begin = index * COLUMNS_PER_TASK;
-    const uint32_t end = smaller(begin + COLUMNS_PER_TASK, g->w->rows);
-    w->e->kernels->gemm(g, begin, end, thread_scratch(w->e, thread));
+    for (; index >= cut.across * cut.down; cut = cut_gemm(++g))
+        index -= cut.across * cut.down;
+    const uint32_t row = index / cut.across * ROWS_PER_PRODUCT;
+    const uint32_t begin = index % cut.across * cut.columns;
+    struct gemm piece = *g;
+    piece.x += row * g->x_stride;
+    piece.x16 += w->e->kernels->rounds_rows ? row * g->x_stride : 0;
+    piece.y += row * g->y_stride;
+    piece.rows = smaller(g->rows - row, ROWS_PER_PRODUCT);
+    w->e->kernels->gemm(&piece, begin, smaller(begin + cut.columns, g->w->rows),
+                        thread_scratch(w->e, thread));
 }
 
 /* Up to three products of the same rows in one go: fewer meetings of the crew. */
@@ -75,8 +100,10 @@ static void run_gemms(struct work *w)
 {
     uint32_t tasks = 0;
 
-    for (uint32_t i = 0; i < w->gemm_count; i++)
-        tasks += pieces(w->gemms[i].w->rows, COLUMNS_PER_TASK);
+    for (uint32_t i = 0; i < w->gemm_count; i++) {
+        const struct cut cut = cut_gemm(&w->gemms[i]);
+        tasks += cut.across * cut.down;
+    }
     os_crew_run(w->e->crew, gemm_task, w, tasks);
     w->gemm_count = 0;
 }

@@ -32,7 +32,8 @@ enum {
 struct gemm {
     const struct tensor *w;
     const float *x;      /* (rows, k) */
-    const uint16_t *x16; /* (rows, k) rounded to BF16; read only by kernels that set rounds_rows */
+    const uint16_t *x16; /* (rows, k) rounded to BF16, a zero behind an odd k; read only by kernels
+                          * that set rounds_rows */
     size_t x_stride;     /* of both */
     const float *bias;   /* (n) or NULL */
     float *y;            /* (rows, n) */

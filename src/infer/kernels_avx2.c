@@ -3,4 +3,4 @@
 
 #include "infer/kernels_body.h"
 
-const struct kernels kernels_avx2 = KERNELS_TABLE("avx2", false, gemm_plain, peak);
+const struct kernels kernels_avx2 = KERNELS_TABLE("avx2");

@@ -3,4 +3,4 @@
 
 #include "infer/kernels_body.h"
 
-const struct kernels kernels_avx512 = KERNELS_TABLE("avx512", false, gemm_plain, peak);
+const struct kernels kernels_avx512 = KERNELS_TABLE("avx512");

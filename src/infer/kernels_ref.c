@@ -3,4 +3,4 @@
 
 #include "infer/kernels_body.h"
 
-const struct kernels kernels_ref = KERNELS_TABLE("ref", false, gemm_plain, peak);
+const struct kernels kernels_ref = KERNELS_TABLE("ref");

@@ -1,4 +1,4 @@
-/* sysalloc.h - the system's malloc as a struct mc_alloc; what a NULL allocator means everywhere. */
+/* sysalloc.h - memory from the system: malloc as a struct mc_alloc, and hints about large ranges. */
 #ifndef OS_SYSALLOC_H
 #define OS_SYSALLOC_H
 
@@ -6,5 +6,8 @@
 
 /** Static; any thread. */
 const struct mc_alloc *os_alloc(void);
+
+/** Ask for huge pages behind the whole 2 MiB pieces of a range; a hint, nothing depends on it. */
+void os_advise_huge(void *p, size_t size);
 
 #endif /* OS_SYSALLOC_H */
