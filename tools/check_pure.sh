@@ -2,8 +2,9 @@
 # Pure rooms touch no file, clock, thread or socket: the symbols that their archives leave undefined
 # must be defined in one of the archives given or be in tools/pure-symbols.txt.
 #
-# With --quiet instead: libraries read no environment, end no process and print nothing, which is the
-# command's part (src/cmd); the symbols of `loud` below may not be asked for.
+# With --quiet instead, for every library: the symbols of `loud` and `unsafe` below may not be asked for.
+# To read the environment, end the process or print is the command's part (src/cmd); the others cannot
+# be told how much room there is, keep state between calls, or cannot say that they failed.
 #
 # usage: check_pure.sh [--quiet] ARCHIVE...
 # exit 0: so it is; 1: "archive(object): symbol ..." for each that is not. NM names the nm to use.
@@ -11,7 +12,8 @@ set -eu
 nm=${NM:-nm}
 list=$(dirname "$0")/pure-symbols.txt
 loud='((secure_)?getenv|setenv|putenv|_?exit|_Exit|quick_exit|v?printf|puts|putchar|perror|std(in|out|err))'
-loud="$loud|__v?printf_chk"
+loud="$loud|__v?printf_chk|setlocale"
+unsafe='(__)?(v?sprintf|str(cat|cpy)|stpcpy)(_chk)?|gets|strtok|(local|gm|c|asc)time|ato(i|l|ll|f)|s?rand'
 quiet=
 [ "${1-}" != --quiet ] || { quiet=yes; shift; }
 [ $# -gt 0 ] || { echo "usage: $0 [--quiet] ARCHIVE..." >&2; exit 2; }
@@ -29,8 +31,8 @@ sed -e 's/[[:space:]]*#.*//' -e '/^$/d' "$list" >"$work/allowed"
                                     !($2 in have) { print }' >"$work/foreign"
 awk '{ print $2 }' "$work/foreign" | sort -u >"$work/asked"
 if [ "$quiet" ]; then
-    reason='is for src/cmd alone'
-    grep -Ex "$loud" "$work/asked" >"$work/bad" || true
+    reason='is not for a library; tools/check_pure.sh says why'
+    grep -Ex "$loud|$unsafe" "$work/asked" >"$work/bad" || true
 else
     reason='is not in tools/pure-symbols.txt'
     grep -Evxf "$work/allowed" "$work/asked" >"$work/bad" || true

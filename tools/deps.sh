@@ -65,15 +65,15 @@ if [ "$(id -u)" -ne 0 ]; then
         echo "    apt-get update && apt-get install --no-install-recommends$missing" >&2
         exit 1
     fi
-    sudo=sudo
+    sudo='sudo env LC_ALL=C DEBIAN_FRONTEND=noninteractive' # sudo passes no environment on
 fi
 export LC_ALL=C DEBIAN_FRONTEND=noninteractive
 $sudo apt-get update -qq
 for package in $missing; do
     apt-cache show --no-all-versions "$package" | awk -v package="$package" '
         /^Size:/ { size = $2 } /^Installed-Size:/ { installed = $2 }
-        END { printf "deps: %-20s %8.1f MB to download, %8.1f MB installed\n",
-              package, size / 1e6, installed / 1e3 }'
+        END { printf "deps: %-20s %7d kB to download, %7d kB installed\n",
+              package, size / 1000, installed }'
 done
 # With all that they depend on, as apt-get counts it ("Need to get ...", "After this operation ...").
 # shellcheck disable=SC2086

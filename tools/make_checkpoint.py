@@ -5,6 +5,7 @@
     tools/make_checkpoint.py --preset 100m /tmp/100m
     tools/make_checkpoint.py --arch qwen3 --hidden 256 --layers 4 --heads 8 --kv-heads 2 \\
         --head-dim 64 --intermediate 512 --vocab 1000 --dtype f32 --shards 3 OUT
+    tools/make_checkpoint.py --preset tiny --check models/tiny-random   # is it still what we make?
 
 Its weights mean nothing: it is for tests, for trying the server, and for measuring speed, which
 depends on the shape alone. Needs Python 3.9 or newer and nothing else.
@@ -17,6 +18,7 @@ generator of random numbers. The scales keep activations near 1 whatever the sha
 import argparse
 import collections
 import dataclasses
+import filecmp
 import hashlib
 import json
 import math
@@ -24,6 +26,8 @@ import os
 import re
 import statistics
 import struct
+import sys
+import tempfile
 
 PRESETS = {
     "tiny": dict(arch="qwen2", hidden=128, layers=4, heads=4, kv_heads=2, head_dim=32,
@@ -60,7 +64,7 @@ class Shape:
     scales: dict = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):
-        self.head_dim = self.head_dim or self.hidden // self.heads
+        self.head_dim = self.head_dim or self.hidden // max(self.heads, 1)
 
 
 # ------------------------------------------------------------------------------------- weights
@@ -395,7 +399,20 @@ def write_checkpoint(out, s):
     write_weights(out, s)
 
 
+def compare(out, s):
+    """The names of files in which `out` differs from what write_checkpoint would put there."""
+    with tempfile.TemporaryDirectory() as fresh:
+        write_checkpoint(fresh, s)
+        names = os.listdir(fresh)
+        _, differ, missing = filecmp.cmpfiles(fresh, out, names, shallow=False)
+        return sorted(differ + missing)
+
+
 def check(parser, s):
+    for name in ("hidden", "layers", "heads", "kv_heads", "head_dim", "intermediate", "vocab",
+                 "context", "shards"):
+        if getattr(s, name) < 1:
+            parser.error(f"--{name.replace('_', '-')} {getattr(s, name)} is not positive")
     if s.heads % s.kv_heads:
         parser.error(f"--kv-heads {s.kv_heads} does not divide --heads {s.heads}")
     if s.hidden % s.heads and s.head_dim * s.heads == s.hidden:
@@ -420,17 +437,21 @@ def main():
     parser.add_argument("--rope-scaling", choices=("llama3", "linear", "none"))
     for name in ("rope-factor", "rope-theta", "eps"):
         parser.add_argument("--" + name, type=float)
+    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if OUT differs")
     for name in ("tied", "attention-bias"):
         parser.add_argument("--" + name, action="store_true", default=None)
     args = vars(parser.parse_args())
-    out, preset = args.pop("out"), args.pop("preset")
+    out, preset, only_check = args.pop("out"), args.pop("preset"), args.pop("check")
     fields = dict(PRESETS.get(preset, {}))
     given = {name: value for name, value in args.items() if value is not None}
     if given.keys() & {"hidden", "heads"}:
         fields.pop("head_dim", None)
     shape = Shape(**{**fields, **given})
     check(parser, shape)
-    write_checkpoint(out, shape)
+    if not only_check:
+        write_checkpoint(out, shape)
+    elif differ := compare(out, shape):
+        sys.exit(f"{out}: not what these arguments make: {', '.join(differ)}")
 
 
 if __name__ == "__main__":

@@ -4,6 +4,11 @@
  * A template is a Jinja program. We do not run Jinja: a template is recognised (by what it writes)
  * as one of the families that this file renders by hand, byte for byte as `transformers` would.
  *
+ * Recognition reads the whole program: its text outside of tags, every name and every string in it
+ * must be one that the family is known to use and that the hand-written code answers for. So a
+ * template that was changed (another end of turn, a filter more) is refused, not rendered wrongly.
+ * Tools, images and the like are not rendered; branches for them in a template do no harm.
+ *
  * Threads: struct chat is read-only once filled. Memory: texts are copied and owned.
  */
 #ifndef INFER_CHAT_H
@@ -28,7 +33,15 @@ struct chat {
     char *bos;            /* owned; text of the BOS token, "" if none */
     char *default_system; /* owned; the system message when none is given; NULL if none */
     char *seen; /* owned; for CHAT_OTHER: the first characters of the template, for errors */
+    char *why;  /* owned; for CHAT_OTHER: the first thing in it that no family has */
+    bool dated; /* the template asks for today's date (Llama 3.2), not for a fixed one */
 };
+
+enum { CHAT_DATE_SIZE = 12 };
+
+/** `buffer` becomes "26 Jul 2024", the UTC date at date_s seconds since 1970; returns it. UTC, so that
+ * all machines of a cluster write the same prompt at the same time. */
+char *chat_date(uint64_t date_s, char buffer[CHAT_DATE_SIZE]);
 
 /**
  * Recognise `template` (NUL-terminated Jinja, NULL for none) and keep what rendering needs.

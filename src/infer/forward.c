@@ -9,10 +9,10 @@
 
 enum {
     /* One thread's piece of a matrix product: of many rows, or of the few that are being decoded. */
-    ROWS_PER_PRODUCT = 252,
+    ROWS_PER_PRODUCT = 264,
     COLUMNS_PER_PRODUCT = 256,
     ROWS_FEW = 16,
-    COLUMNS_FOR_FEW = 64,
+    COLUMNS_FOR_FEW = 128,
     ROWS_PER_TASK = 8, /* of everything done row by row */
     HEADS_PER_TASK = 8 /* query heads of one KV head that share an unpacked page */
 };

@@ -57,7 +57,7 @@ struct attend {
     float scale;                     /* of the scores */
 };
 
-enum { ATTEND_ROWS = 16 };
+enum { ATTEND_ROWS = 32 };
 
 struct kernels {
     const char *name;

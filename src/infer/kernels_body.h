@@ -22,6 +22,7 @@ enum {
     GEMM_GROUP = 256,
     PANEL_COLUMNS = GEMM_PANEL * LANES,
     LINE_BYTES = 64,
+    STREAM_AHEAD = 8,
     STREAM_ROWS_MAX = 4 /* up to so many rows, weights are used as they come and never packed */
 };
 _Static_assert(GEMM_BLOCK % 32 == 0, "packing moves 32 BF16 at a time, and a pair in one block");
@@ -317,8 +318,9 @@ ALWAYS_INLINE void gemm_group(const struct gemm *g, uint32_t begin, uint32_t end
 
 /*
  * The same chains for a few rows, where time goes into fetching the weights once: sixteen columns'
- * words are transposed in registers and used at once. Sixteen rows of w are one contiguous range; the
- * next sixteen are asked for in address order while these are used, which is how memory likes it.
+ * words are transposed in registers and used at once. Sixteen rows of w are too many streams for the
+ * processor to follow by itself, so each row's line is asked for STREAM_AHEAD steps before its use,
+ * going on into the next sixteen rows.
  */
 ALWAYS_INLINE void stream_columns(const struct gemm *g, uint32_t rows, uint32_t n, uint32_t depth,
                                   enum form form)
@@ -326,7 +328,7 @@ ALWAYS_INLINE void stream_columns(const struct gemm *g, uint32_t rows, uint32_t 
     const uint32_t word_k = word_elements(form), step = LANES * word_k;
     const size_t row_bytes = (size_t)g->w->cols * 4 / word_k;
     const char *w = (const char *)g->w->data + n * row_bytes;
-    const char *next = n + 2 * LANES <= g->w->rows ? w + LANES * row_bytes : w;
+    const size_t steps = depth / step, skip = LANES * row_bytes - steps * LINE_BYTES;
     const char *x[STREAM_ROWS_MAX];
     v16 sum[STREAM_ROWS_MAX];
 
@@ -334,12 +336,15 @@ ALWAYS_INLINE void stream_columns(const struct gemm *g, uint32_t rows, uint32_t 
         x[m] = input_row(g, m, form);
         sum[m] = v_set1(0.0f);
     }
-    for (size_t k = 0; k < depth; k += step) {
+    for (size_t i = 0; i < steps; i++) {
+        const size_t k = i * step, ahead = i + STREAM_AHEAD;
+        const char *p = w + i * LINE_BYTES;
+        const char *next = w + ahead * LINE_BYTES + (ahead < steps ? 0 : skip);
         v16 r[LANES];
-        for (uint32_t i = 0; i < LANES; i++)
-            r[i] = v_load_bits(w + i * row_bytes + k / step * LINE_BYTES);
-        for (uint32_t i = 0; i < LANES; i++)
-            v_prefetch(next + (k / step * LANES + i) * LINE_BYTES);
+        for (uint32_t j = 0; j < LANES; j++) {
+            r[j] = v_load_bits(p + j * row_bytes);
+            v_prefetch(next + j * row_bytes);
+        }
         v_transpose(r);
         for (uint32_t j = 0; j < LANES; j++) {
             for (uint32_t m = 0; m < rows; m++) {
@@ -423,12 +428,15 @@ static size_t gemm_scratch(void)
  * score so far, `sums` of exp(score - largest) by key index mod 16, and out = sum of those times V.
  */
 struct query {
+    float sums[LANES];
+    float p[LANES]; /* this page's weights */
     const float *q;
     float *sum_v; /* (dim, padded to a whole vector) */
     float largest;
     uint32_t position;
-    float sums[LANES], p[LANES]; /* p: this page's weights */
+    char fill[2 * LINE_BYTES - 2 * LANES * sizeof(float) + LINE_BYTES - 2 * sizeof(void *) - 8];
 };
+_Static_assert(sizeof(struct query) % LINE_BYTES == 0, "its vectors lie in one line each");
 
 /* Scratch of attend(): K of one page transposed, V as floats, then every query's sums. */
 struct attend_space {
@@ -455,10 +463,10 @@ static struct attend_space attend_space_in(void *scratch, uint32_t dim, uint32_t
 {
     struct attend_space s;
 
-    s.keys = scratch;
+    s.queries = scratch;
+    s.keys = (float *)(void *)(s.queries + queries);
     s.values = s.keys + (size_t)padded(dim) * LANES;
     s.sums = s.values + (size_t)padded(dim) * LANES;
-    s.queries = (struct query *)(void *)(s.sums + (size_t)queries * padded(dim));
     return s;
 }
 
@@ -478,7 +486,7 @@ ALWAYS_INLINE v16 load_page(const void *p, uint32_t left, enum mc_dtype dtype)
 ALWAYS_INLINE void unpack_page(const struct attend *a, const char *page, uint32_t tokens,
                                enum mc_dtype dtype, const struct attend_space *s)
 {
-    const size_t element = dtype == MC_DTYPE_BF16 ? 2 : 4;
+    const size_t element = dtype == MC_DTYPE_BF16 ? 2 : 4, stride = padded(a->dim);
 
     for (uint32_t d = 0; d < a->dim; d += LANES) {
         v16 r[LANES];
@@ -491,40 +499,48 @@ ALWAYS_INLINE void unpack_page(const struct attend *a, const char *page, uint32_
             v_store(s->keys + (d + j) * LANES, r[j]);
         for (uint32_t t = 0; t < tokens; t++) {
             const char *value = page + a->value_offset + t * a->token_bytes + d * element;
-            v_store(s->values + t * padded(a->dim) + d, load_page(value, a->dim - d, dtype));
+            v_store(s->values + t * stride + d, load_page(value, a->dim - d, dtype));
         }
     }
 }
 
-/* Weights of `count` (a constant) queries for one page: scores, new largest, sums; rescales sum_v. */
-ALWAYS_INLINE void score(uint32_t count, struct query *queries, const float *keys, uint32_t dim,
-                         uint32_t page_position, float scale)
+/* One query's weights for a page out of its scores; keys behind `seen` are not there for it. */
+ALWAYS_INLINE void weigh(struct query *q, v16 scores, uint32_t seen, bool whole, uint32_t dim)
 {
-    v16 s[ATTEND_QUERIES * 2];
+    if (!whole)
+        scores = v_first(scores, seen, -INFINITY);
+    const float page_largest = v_largest(scores);
+    if (page_largest > q->largest) {
+        /* What was summed so far was relative to a smaller score. */
+        const v16 shrink = v_set1(exact_exp(q->largest - page_largest));
+        q->largest = page_largest;
+        v_store(q->sums, v_mul(v_load(q->sums), shrink));
+        for (uint32_t d = 0; d < padded(dim); d += LANES)
+            v_store(q->sum_v + d, v_mul(v_load(q->sum_v + d), shrink));
+    }
+    v16 p = v_exp(v_sub(scores, v_set1(q->largest)));
+    if (!whole)
+        p = v_first(p, seen, 0.0f);
+    v_store(q->p, p);
+    v_store(q->sums, v_add(v_load(q->sums), p));
+}
+
+/* Weights of `count` (a constant) queries for one page. */
+ALWAYS_INLINE void score(uint32_t count, struct query *queries, const float *keys, uint32_t dim,
+                         uint32_t page_position, float scale, bool whole)
+{
+    v16 s[2 * ATTEND_QUERIES];
 
     for (uint32_t i = 0; i < count; i++)
         s[i] = v_set1(0.0f);
-    for (uint32_t d = 0; d < dim; d++) {
+    for (size_t d = 0; d < dim; d++) {
         const v16 k = v_load(keys + d * LANES);
         for (uint32_t i = 0; i < count; i++)
             s[i] = v_fma(v_set1(queries[i].q[d]), k, s[i]);
     }
-    for (uint32_t i = 0; i < count; i++) {
-        struct query *q = &queries[i];
-        const uint32_t seen = q->position - page_position + 1; /* keys up to the query itself */
-        const v16 scores = v_first(v_mul(s[i], v_set1(scale)), seen, -INFINITY);
-        const float page_largest = v_largest(scores);
-        const float largest = page_largest > q->largest ? page_largest : q->largest;
-        const v16 p = v_first(v_exp(v_sub(scores, v_set1(largest))), seen, 0.0f);
-        const float shrink = exact_exp(q->largest - largest);
-
-        v_store(q->p, p);
-        v_store(q->sums, v_fma(v_load(q->sums), v_set1(shrink), p));
-        q->largest = largest;
-        if (shrink != 1.0f)
-            for (uint32_t d = 0; d < padded(dim); d += LANES)
-                v_store(q->sum_v + d, v_mul(v_load(q->sum_v + d), v_set1(shrink)));
-    }
+    for (uint32_t i = 0; i < count; i++)
+        weigh(&queries[i], v_mul(s[i], v_set1(scale)), queries[i].position - page_position + 1,
+              whole, dim);
 }
 
 /* sum_v += p V for `count` queries and `vectors` vectors of the head (both constants). */
@@ -563,8 +579,56 @@ ALWAYS_INLINE void add_all_values(uint32_t count, struct query *queries, const f
         add_values(count, 1, queries, values, stride, d, tokens);
 }
 
-/* All queries that see this page. They come in rising order of position, so the first `skip` may be
- * too early for it, and those after have either the whole page or, in their own page, a part. */
+/* Scores of up to 2 ATTEND_QUERIES queries side by side: one query's chain alone would wait for every
+ * link. */
+enum { SCORE_QUERIES = 2 * ATTEND_QUERIES };
+#define SCORE_CASE(n) \
+    case n: \
+        if (n <= SCORE_QUERIES) \
+            score(n <= SCORE_QUERIES ? n : 1, queries, keys, dim, page_position, scale, whole); \
+        break;
+ALWAYS_INLINE void score_up_to(uint32_t count, struct query *queries, const float *keys,
+                               uint32_t dim, uint32_t page_position, float scale, bool whole)
+{
+    switch (count) {
+        SCORE_CASE(1)
+        SCORE_CASE(2)
+        SCORE_CASE(3)
+        SCORE_CASE(4)
+        SCORE_CASE(5)
+        SCORE_CASE(6)
+        SCORE_CASE(7)
+        SCORE_CASE(8)
+    }
+}
+
+static __attribute__((noinline)) void attend_whole(struct query *q, uint32_t count,
+                                                   const struct attend_space *s,
+                                                   const struct attend *a, uint32_t page_position)
+{
+    uint32_t i = 0;
+
+    score_up_to(count, q, s->keys, a->dim, page_position, a->scale, true);
+    for (; i + ATTEND_QUERIES <= count; i += ATTEND_QUERIES)
+        add_all_values(ATTEND_QUERIES, q + i, s->values, a->dim, LANES);
+    for (; i < count; i++)
+        add_all_values(1, q + i, s->values, a->dim, LANES);
+}
+
+/* The page that the queries themselves are in: each sees it up to its own token. */
+static __attribute__((noinline)) void attend_part(struct query *q, uint32_t count,
+                                                  const struct attend_space *s,
+                                                  const struct attend *a, uint32_t page_position)
+{
+    score_up_to(count, q, s->keys, a->dim, page_position, a->scale, false);
+    for (uint32_t i = 0; i < count; i++) {
+        const uint32_t seen = q[i].position - page_position + 1;
+        add_all_values(1, q + i, s->values, a->dim, seen < LANES ? seen : LANES);
+    }
+}
+
+/* All queries that see this page. They come in rising order of position: the first may be too early
+ * for it, and once one sees the whole of it so do all behind. */
 static void attend_page(const struct attend *a, const struct attend_space *s, uint32_t count,
                         uint32_t page_position)
 {
@@ -572,20 +636,13 @@ static void attend_page(const struct attend *a, const struct attend_space *s, ui
 
     while (i < count && s->queries[i].position < page_position)
         i++;
-    for (; i < count && s->queries[i].position < page_position + LANES - 1; i++) {
+    for (; i < count; i += SCORE_QUERIES) {
         struct query *q = &s->queries[i];
-        score(1, q, s->keys, a->dim, page_position, a->scale);
-        add_all_values(1, q, s->values, a->dim, q->position - page_position + 1);
-    }
-    for (; i + 2 * ATTEND_QUERIES <= count; i += 2 * ATTEND_QUERIES) {
-        struct query *q = &s->queries[i];
-        score(2 * ATTEND_QUERIES, q, s->keys, a->dim, page_position, a->scale);
-        add_all_values(ATTEND_QUERIES, q, s->values, a->dim, LANES);
-        add_all_values(ATTEND_QUERIES, q + ATTEND_QUERIES, s->values, a->dim, LANES);
-    }
-    for (; i < count; i++) {
-        score(1, &s->queries[i], s->keys, a->dim, page_position, a->scale);
-        add_all_values(1, &s->queries[i], s->values, a->dim, LANES);
+        const uint32_t some = count - i < SCORE_QUERIES ? count - i : SCORE_QUERIES;
+        if (q->position - page_position >= LANES - 1)
+            attend_whole(q, some, s, a, page_position);
+        else
+            attend_part(q, some, s, a, page_position);
     }
 }
 

@@ -113,7 +113,8 @@ static inline __attribute__((always_inline)) void v_transpose(v16 r[16])
     }
 }
 
-static inline void v_prefetch(const void *p) { _mm_prefetch(p, _MM_HINT_T1); }
+/* always_inline: gcc 12 drops a call to a function that does nothing but prefetch. */
+static inline __attribute__((always_inline)) void v_prefetch(const void *p) { _mm_prefetch(p, _MM_HINT_T0); }
 
 /* clang-format on */
 

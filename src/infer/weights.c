@@ -139,12 +139,12 @@ static struct found find(const struct opening *o, const char *name)
     return found;
 }
 
-/* A name that an index gives is joined to the directory's path: it must stay in there. */
+/* A name that an index gives is joined to the path of the directory: without "/" it stays in there. */
 static bool is_file_name(const char *file)
 {
     const size_t size = strlen(file), suffix = strlen(".safetensors");
 
-    return size > suffix && file[0] != '.' && !strchr(file, '/') && !strstr(file, "..") &&
+    return size > suffix && file[0] != '.' && !strchr(file, '/') &&
            !strcmp(file + size - suffix, ".safetensors");
 }
 

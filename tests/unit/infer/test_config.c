@@ -120,6 +120,61 @@ static void test_both_spellings_of_rope_are_read(void **state)
                      ROPE_PLAIN);
 }
 
+/* config.json of Llama 3.2 1B, Qwen2.5 0.5B Instruct and Qwen3 0.6B, as they are published. */
+static void test_published_configurations_are_read(void **state)
+{
+    (void)state;
+    static const char *const files[] = {
+        "{\"architectures\": [\"LlamaForCausalLM\"], \"attention_bias\": false,"
+        " \"attention_dropout\": 0.0, \"bos_token_id\": 128000,"
+        " \"eos_token_id\": [128001, 128008, 128009], \"head_dim\": 64, \"hidden_act\": \"silu\","
+        " \"hidden_size\": 2048, \"initializer_range\": 0.02, \"intermediate_size\": 8192,"
+        " \"max_position_embeddings\": 131072, \"mlp_bias\": false, \"model_type\": \"llama\","
+        " \"num_attention_heads\": 32, \"num_hidden_layers\": 16, \"num_key_value_heads\": 8,"
+        " \"pretraining_tp\": 1, \"rms_norm_eps\": 1e-05, \"rope_scaling\": {\"factor\": 32.0,"
+        " \"high_freq_factor\": 4.0, \"low_freq_factor\": 1.0,"
+        " \"original_max_position_embeddings\": 8192, \"rope_type\": \"llama3\"},"
+        " \"rope_theta\": 500000.0, \"tie_word_embeddings\": true, \"torch_dtype\": \"bfloat16\","
+        " \"transformers_version\": \"4.45.0\", \"use_cache\": true, \"vocab_size\": 128256}",
+        "{\"architectures\": [\"Qwen2ForCausalLM\"], \"attention_dropout\": 0.0,"
+        " \"bos_token_id\": 151643, \"eos_token_id\": 151645, \"hidden_act\": \"silu\","
+        " \"hidden_size\": 896, \"initializer_range\": 0.02, \"intermediate_size\": 4864,"
+        " \"max_position_embeddings\": 32768, \"max_window_layers\": 21, \"model_type\": \"qwen2\","
+        " \"num_attention_heads\": 14, \"num_hidden_layers\": 24, \"num_key_value_heads\": 2,"
+        " \"rms_norm_eps\": 1e-06, \"rope_theta\": 1000000.0, \"sliding_window\": 32768,"
+        " \"tie_word_embeddings\": true, \"torch_dtype\": \"bfloat16\", \"use_cache\": true,"
+        " \"use_sliding_window\": false, \"vocab_size\": 151936}",
+        "{\"architectures\": [\"Qwen3ForCausalLM\"], \"attention_bias\": false,"
+        " \"attention_dropout\": 0.0, \"bos_token_id\": 151643, \"eos_token_id\": 151645,"
+        " \"head_dim\": 128, \"hidden_act\": \"silu\", \"hidden_size\": 1024,"
+        " \"intermediate_size\": 3072, \"max_position_embeddings\": 40960,"
+        " \"max_window_layers\": 28, \"model_type\": \"qwen3\", \"num_attention_heads\": 16,"
+        " \"num_hidden_layers\": 28, \"num_key_value_heads\": 8, \"rms_norm_eps\": 1e-06,"
+        " \"rope_scaling\": null, \"rope_theta\": 1000000, \"sliding_window\": null,"
+        " \"tie_word_embeddings\": true, \"torch_dtype\": \"bfloat16\", \"use_cache\": true,"
+        " \"use_sliding_window\": false, \"vocab_size\": 151936}",
+    };
+    static const struct {
+        enum architecture architecture;
+        uint32_t head_dim, eos_count, context_max;
+    } expected[] = {
+        { ARCH_LLAMA, 64, 3, 131072 },
+        { ARCH_QWEN2, 64, 1, 32768 },
+        { ARCH_QWEN3, 128, 1, 40960 },
+    };
+    for (size_t i = 0; i < 3; i++) {
+        struct model_config c;
+        struct mc_error error = { 0 };
+        if (config_parse(files[i], strlen(files[i]), "config.json", &c, &error) != MC_OK)
+            fail_msg("%s", error.text);
+        assert_int_equal(c.architecture, expected[i].architecture);
+        assert_int_equal(c.head_dim, expected[i].head_dim);
+        assert_int_equal(c.eos_count, expected[i].eos_count);
+        assert_int_equal(c.context_max, expected[i].context_max);
+        assert_true(c.tied);
+    }
+}
+
 static void test_a_window_that_is_switched_off_is_no_obstacle(void **state)
 {
     (void)state;
@@ -289,9 +344,15 @@ static void test_text_that_is_not_json_says_where(void **state)
 /* jansson's allocator is the process's: the k-th call fails, and all after it. */
 static struct faulty jansson_faulty;
 
-static void *json_alloc(size_t size) { return jansson_faulty.alloc.alloc(&jansson_faulty, size); }
+static void *json_alloc(size_t size)
+{
+    return jansson_faulty.alloc.alloc(&jansson_faulty, size);
+}
 
-static void json_release(void *p) { jansson_faulty.alloc.free(&jansson_faulty, p); }
+static void json_release(void *p)
+{
+    jansson_faulty.alloc.free(&jansson_faulty, p);
+}
 
 static void test_every_failed_allocation_of_the_parser_leaves_nothing_behind(void **state)
 {
@@ -328,6 +389,7 @@ int main(void)
         cmocka_unit_test(test_fields_that_are_absent_have_the_family_s_defaults),
         cmocka_unit_test(test_each_family_has_its_parts),
         cmocka_unit_test(test_both_spellings_of_rope_are_read),
+        cmocka_unit_test(test_published_configurations_are_read),
         cmocka_unit_test(test_a_window_that_is_switched_off_is_no_obstacle),
         cmocka_unit_test(test_generation_config_lies_over_config),
         cmocka_unit_test(test_a_failed_parse_leaves_its_output_alone),
