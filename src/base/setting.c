@@ -61,7 +61,10 @@ void setting_list_fini(struct setting_list *list, const struct mc_alloc *alloc)
 
 /* ----------------------------------------------------------------------------------- nearness */
 
-static size_t smallest(size_t a, size_t b) { return a < b ? a : b; }
+static size_t smallest(size_t a, size_t b)
+{
+    return a < b ? a : b;
+}
 
 /* Edits between two words: a letter more, less, other, or two swapped (Damerau, Levenshtein). */
 static size_t distance(const char *a, size_t a_size, const char *b, size_t b_size)
@@ -415,7 +418,9 @@ static mc_status take_long(struct settings *s, const char *argument, struct argu
         row = find(s, argument + 5, size - 5);
         if (row && row->type == SETTING_BOOL && !attached)
             return assign(s, row, SETTING_FLAG, argument, "false", error);
-        row = NULL;
+        if (row)
+            return error_set(error, MC_E_ARG, "unknown flag %.*s; did you mean --%s?", (int)size,
+                             argument, row->name);
     }
     if (!row)
         return unknown_flag(s, argument, size, error);
