@@ -75,10 +75,19 @@ struct setting {
 /* One row of the table as a field of the options, and as a struct setting of `struct options`. */
 #define SETTING_FIELD(field, name, letter, type, initial, min, max, choices, metavar, group, help) \
     SETTING_C_##type field;
-#define SETTING_ROW(options, field, name, letter, type, initial, min, max, choices, metavar, group, \
-                    help)                                                                           \
-    { name, letter,  SETTING_##type, offsetof(struct options, field), initial, min, max, choices,   \
-      metavar, group, help },
+#define SETTING_ROW(options, field, name, letter, type, initial, min, max, choices, metavar, \
+                    group, help) \
+    { name, \
+      letter, \
+      SETTING_##type, \
+      offsetof(struct options, field), \
+      initial, \
+      min, \
+      max, \
+      choices, \
+      metavar, \
+      group, \
+      help },
 
 /** What beats what: a later source of this list wins. */
 enum setting_source { SETTING_DEFAULT, SETTING_CONFIG, SETTING_ENV, SETTING_FLAG };

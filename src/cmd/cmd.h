@@ -14,8 +14,8 @@
 /** Every command's exit codes; `mooncake --help` lists them. */
 enum {
     CMD_OK = 0,
-    CMD_FAILED = 1,       /* a file, a model, memory, or writing the output */
-    CMD_USAGE = 2,        /* the arguments, the environment or the config file */
+    CMD_FAILED = 1,        /* a file, a model, memory, or writing the output */
+    CMD_USAGE = 2,         /* the arguments, the environment or the config file */
     CMD_INTERRUPTED = 130, /* SIGINT: what was done until then is on standard output */
     CMD_TERMINATED = 143   /* SIGTERM, likewise */
 };

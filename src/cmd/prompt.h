@@ -21,8 +21,7 @@ enum { PROMPT_BYTES_MAX = 16 << 20 };
  * Returns MC_OK, MC_E_NOT_FOUND, MC_E_IO, MC_E_FORMAT, MC_E_RANGE (over PROMPT_BYTES_MAX), MC_E_NOMEM or
  * MC_E_CANCELLED (a signal came while reading).
  */
-mc_status prompt_read(const char *text, const char *path, FILE *input,
-                      const struct mc_alloc *alloc, char **text_p, size_t *size_p,
-                      struct mc_error *error);
+mc_status prompt_read(const char *text, const char *path, FILE *input, const struct mc_alloc *alloc,
+                      char **text_p, size_t *size_p, struct mc_error *error);
 
 #endif /* CMD_PROMPT_H */

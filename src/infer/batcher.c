@@ -199,7 +199,10 @@ static void sweep(struct batcher *b, struct line *line, bool all)
 
 /* -------------------------------------------------------------------------------------- plan */
 
-static uint32_t remaining(const struct request *r) { return r->token_count - r->computed; }
+static uint32_t remaining(const struct request *r)
+{
+    return r->token_count - r->computed;
+}
 
 static void plan(struct batcher *b, struct request *r, uint32_t count)
 {
@@ -343,7 +346,10 @@ mc_status batcher_step(batcher *b, struct mc_error *error)
     return MC_OK;
 }
 
-bool batcher_busy(const batcher *b) { return b->running.count > 0 || b->waiting.count > 0; }
+bool batcher_busy(const batcher *b)
+{
+    return b->running.count > 0 || b->waiting.count > 0;
+}
 
 void batcher_state(const batcher *b, struct batcher_state *state_p)
 {

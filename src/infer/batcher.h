@@ -24,10 +24,10 @@ typedef struct batcher batcher; /* opaque */
 
 /** `{ 0 }` but for alloc means the defaults. */
 struct batcher_options {
-    uint32_t pages;         /* default: as many as one sequence of context_max needs */
-    uint32_t waiting_max;   /* requests queued; default 256, at most 65536; then add says MC_E_FULL */
-    uint32_t running_max;   /* default, and at most, what the engine takes in one step */
-    uint32_t chunk_tokens;  /* of a prompt in one step; a multiple of 16; default 512, cut to what
+    uint32_t pages;       /* default: as many as one sequence of context_max needs */
+    uint32_t waiting_max; /* requests queued; default 256, at most 65536; then add says MC_E_FULL */
+    uint32_t running_max; /* default, and at most, what the engine takes in one step */
+    uint32_t chunk_tokens; /* of a prompt in one step; a multiple of 16; default 512, cut to what
                              * the engine takes */
     const struct mc_alloc *alloc; /* borrowed until close */
 };

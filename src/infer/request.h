@@ -58,11 +58,11 @@ struct request;
 
 struct request_event {
     const struct mc_sample *sample; /* the token just made; NULL: none (cancelled, failed) */
-    const char *text;               /* [text_size] bytes that can be shown now: whole characters that
+    const char *text;           /* [text_size] bytes that can be shown now: whole characters that
                                      * can no longer become part of a stop string */
-    size_t text_size;               /* may be 0 */
-    enum request_finish finish;     /* not REQUEST_RUNNING: this was the last event */
-    const char *why;                /* with REQUEST_ERROR: what went wrong; else NULL */
+    size_t text_size;           /* may be 0 */
+    enum request_finish finish; /* not REQUEST_RUNNING: this was the last event */
+    const char *why;            /* with REQUEST_ERROR: what went wrong; else NULL */
 };
 
 /** Everything in `event` is borrowed during the call. In the last event the request already has no
@@ -77,10 +77,11 @@ struct request_options {
     uint32_t min_tokens;  /* neither end-of-text nor a stop string ends it before */
     const uint32_t *eos;  /* [eos_count <= REQUEST_EOS_MAX], copied */
     uint32_t eos_count;
-    bool ignore_eos;              /* end-of-text is never chosen */
-    const char *const *stops;     /* [stop_count <= STOPS_MAX], copied; each 1 .. STOP_BYTES_MAX bytes */
-    uint32_t stop_count;          /* needs a decoder */
-    struct mc_sampling sampling;  /* copied; `banned` is the request's own: leave it out */
+    bool ignore_eos; /* end-of-text is never chosen */
+    const char *const
+        *stops;          /* [stop_count <= STOPS_MAX], copied; each 1 .. STOP_BYTES_MAX bytes */
+    uint32_t stop_count; /* needs a decoder */
+    struct mc_sampling sampling;   /* copied; `banned` is the request's own: leave it out */
     const struct decoder *decoder; /* copied; NULL: tokens only, no text */
     request_output *output;        /* set */
     void *user;                    /* passed to output */
@@ -95,7 +96,7 @@ struct stop_text {
 /** Read by all; written by request.c, the last part by batcher.c. */
 struct request {
     const struct mc_alloc *alloc;
-    uint32_t *tokens;      /* owned; [token_max], prompt and answer; the first token_count are set */
+    uint32_t *tokens; /* owned; [token_max], prompt and answer; the first token_count are set */
     uint32_t prompt_count; /* 1 .. token_max - 1 */
     uint32_t token_count;
     uint32_t token_max;

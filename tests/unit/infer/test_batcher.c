@@ -92,7 +92,10 @@ static mc_status fake_step(mc_engine *engine, const struct mc_step *step, struct
     return MC_OK;
 }
 
-static void fake_close(mc_engine *engine) { (void)engine; }
+static void fake_close(mc_engine *engine)
+{
+    (void)engine;
+}
 
 static const struct mc_engine_ops fake_ops = { "fake", fake_limits, fake_step, fake_close };
 
