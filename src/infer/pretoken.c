@@ -1,4 +1,4 @@
-/* pretoken.c - Split and ByteLevel steps, their patterns translated for PCRE2 and run in a budget. */
+/* pretoken.c - the steps that cut text, their patterns translated for PCRE2, run in a budget. */
 #include "infer/pretoken.h"
 
 #include <assert.h>
@@ -282,6 +282,18 @@ static mc_status open_byte_level(struct pretoken *pretoken, struct pretoken_step
     return status;
 }
 
+/* Digits: numbers are pieces of their own, whole or digit by digit. */
+static mc_status open_digits(struct pretoken *pretoken, struct pretoken_step *step,
+                             const json_t *json, const char *name, struct mc_error *error)
+{
+    bool individual = false;
+
+    const mc_status status = get_bool(json, "individual_digits", false, &individual, name, error);
+    if (status != MC_OK)
+        return status;
+    return compile_regex(pretoken, individual ? "\\p{N}" : "\\p{N}+", &step->code, name, error);
+}
+
 /* One step, which must be ByteLevel if it is the last and must not be before. */
 static mc_status open_step(struct pretoken *pretoken, const json_t *json, bool last,
                            const char *name, struct mc_error *error)
@@ -290,11 +302,11 @@ static mc_status open_step(struct pretoken *pretoken, const json_t *json, bool l
 
     if (!type)
         return error_set(error, MC_E_FORMAT, "%s: pre_tokenizer has no type", name);
-    const bool byte_level = strcmp(type, "ByteLevel") == 0;
-    if (!byte_level && strcmp(type, "Split") != 0)
+    const bool byte_level = strcmp(type, "ByteLevel") == 0, digits = strcmp(type, "Digits") == 0;
+    if (!byte_level && !digits && strcmp(type, "Split") != 0)
         return error_set(error, MC_E_UNSUPPORTED,
                          "%s: pre_tokenizer \"%.80s\" is not supported, only \"ByteLevel\", "
-                         "\"Split\" and one \"Sequence\" of them",
+                         "\"Digits\", \"Split\" and one \"Sequence\" of them",
                          name, type);
     if (byte_level != last)
         return error_set(error, MC_E_UNSUPPORTED,
@@ -302,8 +314,10 @@ static mc_status open_step(struct pretoken *pretoken, const json_t *json, bool l
                          name);
     /* Counted first, so that closing frees what a failing step has made. */
     struct pretoken_step *step = &pretoken->steps[pretoken->count++];
-    return byte_level ? open_byte_level(pretoken, step, json, name, error)
-                      : open_split(pretoken, step, json, name, error);
+    if (byte_level)
+        return open_byte_level(pretoken, step, json, name, error);
+    return digits ? open_digits(pretoken, step, json, name, error)
+                  : open_split(pretoken, step, json, name, error);
 }
 
 static mc_status open_sequence(struct pretoken *pretoken, const json_t *list, const char *name,

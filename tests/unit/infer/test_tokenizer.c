@@ -399,6 +399,23 @@ static void test_split_isolates_or_removes_what_matches_or_what_does_not(void **
                IDS('a', 'b', 'a', 'b')); /* empty matches cut, too */
 }
 
+#define BYTE_LEVEL "{\"type\":\"ByteLevel\"}"
+#define DIGITS(individual) \
+    "{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"Digits\",\"individual_" \
+    "digits\":" individual "}," BYTE_LEVEL "]}"
+
+static void test_digits_stand_alone_or_as_numbers(void **state)
+{
+    const char *words = ",\"12\":256,\"a1\":257", *merges = "[\"1 2\",\"a 1\"]";
+    const struct plan each = { .words = words, .merges = merges, .pre = DIGITS("true") };
+    const struct plan number = { .words = words, .merges = merges, .pre = DIGITS("false") };
+
+    (void)state;
+    /* ByteLevel's add_prefix_space puts a blank (256 words, so id 0x20) before every piece. */
+    assert_ids(&each, "a12", 0, IDS(' ', 'a', ' ', '1', ' ', '2'));
+    assert_ids(&number, "a12", 0, IDS(' ', 'a', ' ', 256));
+}
+
 static void test_template_processing_frames_the_text_unless_bare(void **state)
 {
     const struct plan plan = {
@@ -424,7 +441,6 @@ static void test_a_pair_that_is_listed_twice_has_its_last_rank(void **state)
     assert_ids(&plan, "abc", 0, IDS('a', 257));
 }
 
-#define BYTE_LEVEL "{\"type\":\"ByteLevel\"}"
 #define TEMPLATE(single, special) \
     "{\"type\":\"TemplateProcessing\",\"single\":" single ",\"special_tokens\":" special "}"
 
@@ -766,6 +782,7 @@ int main(void)
         cmocka_unit_test(test_llama3_encodes_and_decodes_as_the_package_does),
         cmocka_unit_test(test_any_ids_decode_as_the_package_does),
         cmocka_unit_test(test_split_isolates_or_removes_what_matches_or_what_does_not),
+        cmocka_unit_test(test_digits_stand_alone_or_as_numbers),
         cmocka_unit_test(test_template_processing_frames_the_text_unless_bare),
         cmocka_unit_test(test_a_pair_that_is_listed_twice_has_its_last_rank),
         cmocka_unit_test(test_what_is_wrong_with_a_file_is_said_with_file_and_field),
