@@ -57,8 +57,8 @@ mc_status turn_run(struct turn *turn, const struct session *session, const uint3
                    size_t count, struct mc_error *error);
 void turn_fini(struct turn *turn);
 
-/** The times of a finished turn, and the machine's limits, which are measured now (a fraction of a
- * second). */
+/** The times and costs of a finished turn. The machine's limits, peak_flops and read_bandwidth, are 0: not
+ * measured; who measures them fills them in. */
 struct timing turn_timing(const struct turn *turn);
 
 #endif /* CMD_SESSION_H */
