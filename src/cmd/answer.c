@@ -1,0 +1,148 @@
+/* answer.c - the two shapes of OpenAI's answers, text and chat. */
+#include "cmd/answer.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+#include "base/utf8.h"
+
+/* JSON has no infinity, which is the logprob of a token that cannot come; vLLM writes the same. */
+static const float LOGPROB_MIN = -9999;
+
+static void add_logprob(struct buf *out, float logprob)
+{
+    buf_addf(out, "%.9g", (double)(logprob > LOGPROB_MIN ? logprob : LOGPROB_MIN));
+}
+
+static bool is_utf8(const char *text, size_t size)
+{
+    uint32_t code;
+    size_t length = 1;
+
+    for (size_t i = 0; i < size && length > 0; i += length)
+        length = utf8_decode(text + i, size - i, &code);
+    return length > 0;
+}
+
+/* A token that is no whole text is spelt as OpenAI does, so that two of them differ. */
+static void add_token(const struct answer *a, uint32_t token, struct buf *out)
+{
+    const char *text;
+    size_t size;
+
+    a->texts->get(a->texts->context, token, false, &text, &size);
+    if (is_utf8(text, size)) {
+        buf_add_json(out, text, size);
+        return;
+    }
+    buf_add_text(out, "\"bytes:");
+    for (size_t i = 0; i < size; i++)
+        buf_addf(out, "\\\\x%02x", (unsigned char)text[i]);
+    buf_add_byte(out, '"');
+}
+
+static void add_text_logprobs(const struct answer *a, struct buf *out)
+{
+    const char *text;
+    size_t size, offset = 0; /* in characters, as Python counts them */
+
+    buf_add_text(out, "{\"tokens\":[");
+    for (uint32_t i = 0; i < a->sample_count; i++) {
+        buf_add_text(out, i ? "," : "");
+        add_token(a, a->samples[i].chosen.token, out);
+    }
+    buf_add_text(out, "],\"token_logprobs\":[");
+    for (uint32_t i = 0; i < a->sample_count; i++) {
+        buf_add_text(out, i ? "," : "");
+        add_logprob(out, a->samples[i].chosen.logprob);
+    }
+    buf_add_text(out, "],\"top_logprobs\":[");
+    for (uint32_t i = 0; i < a->sample_count; i++) {
+        const struct mc_sample *sample = &a->samples[i];
+        buf_add_text(out, i ? ",{" : "{");
+        for (uint32_t k = 0; k < sample->top_count; k++) {
+            buf_add_text(out, k ? "," : "");
+            add_token(a, sample->top[k].token, out);
+            buf_add_byte(out, ':');
+            add_logprob(out, sample->top[k].logprob);
+        }
+        buf_add_byte(out, '}');
+    }
+    buf_add_text(out, "],\"text_offset\":[");
+    for (uint32_t i = 0; i < a->sample_count; i++) {
+        buf_addf(out, "%s%zu", i ? "," : "", offset);
+        a->texts->get(a->texts->context, a->samples[i].chosen.token, true, &text, &size);
+        for (size_t k = 0; k < size; k++)
+            offset +=
+                ((unsigned char)text[k] & 0xc0) != 0x80; /* each character has one such byte */
+    }
+    buf_add_text(out, "]}");
+}
+
+static void add_chat_entry(const struct answer *a, struct mc_token_logprob entry, struct buf *out)
+{
+    const char *text;
+    size_t size;
+
+    buf_add_text(out, "\"token\":");
+    add_token(a, entry.token, out);
+    buf_add_text(out, ",\"logprob\":");
+    add_logprob(out, entry.logprob);
+    buf_add_text(out, ",\"bytes\":[");
+    a->texts->get(a->texts->context, entry.token, false, &text, &size);
+    for (size_t i = 0; i < size; i++)
+        buf_addf(out, "%s%u", i ? "," : "", (unsigned char)text[i]);
+    buf_add_byte(out, ']');
+}
+
+static void add_chat_logprobs(const struct answer *a, struct buf *out)
+{
+    buf_add_text(out, "{\"content\":[");
+    for (uint32_t i = 0; i < a->sample_count; i++) {
+        const struct mc_sample *sample = &a->samples[i];
+        buf_add_text(out, i ? ",{" : "{");
+        add_chat_entry(a, sample->chosen, out);
+        buf_add_text(out, ",\"top_logprobs\":[");
+        for (uint32_t k = 0; k < sample->top_count; k++) {
+            buf_add_text(out, k ? ",{" : "{");
+            add_chat_entry(a, sample->top[k], out);
+            buf_add_byte(out, '}');
+        }
+        buf_add_text(out, "]}");
+    }
+    buf_add_text(out, "]}");
+}
+
+static void add_choice(const struct answer *a, struct buf *out)
+{
+    buf_add_text(out, "{\"index\":0,");
+    buf_add_text(out, a->chat ? "\"message\":{\"role\":\"assistant\",\"content\":" : "\"text\":");
+    buf_add_json(out, a->text, a->text_size);
+    buf_add_text(out, a->chat ? "},\"logprobs\":" : ",\"logprobs\":");
+    if (!a->with_logprobs)
+        buf_add_text(out, "null");
+    else if (a->chat)
+        add_chat_logprobs(a, out);
+    else
+        add_text_logprobs(a, out);
+    buf_addf(out, ",\"finish_reason\":\"%s\",\"tokens\":[", a->finish_reason);
+    for (uint32_t i = 0; i < a->sample_count; i++)
+        buf_addf(out, "%s%u", i ? "," : "", a->samples[i].chosen.token);
+    buf_add_text(out, "]}");
+}
+
+void answer_write(const struct answer *a, struct buf *out)
+{
+    buf_addf(out, "{\"id\":\"%s\",\"object\":\"%s\",\"created\":%" PRIu64 ",\"model\":", a->id,
+             a->chat ? "chat.completion" : "text_completion", a->created_s);
+    buf_add_json(out, a->model, strlen(a->model));
+    buf_add_text(out, ",\"choices\":[");
+    add_choice(a, out);
+    buf_addf(out, "],\"usage\":{\"prompt_tokens\":%u,\"completion_tokens\":%u,\"total_tokens\":%u}",
+             a->prompt_count, a->sample_count, a->prompt_count + a->sample_count);
+    if (a->timing) {
+        buf_add_text(out, ",\"timing\":");
+        timing_json(a->timing, out);
+    }
+    buf_add_text(out, "}\n");
+}
