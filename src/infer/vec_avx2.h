@@ -11,6 +11,14 @@ typedef struct {
 
 enum { GEMM_ROWS = 6, GEMM_PANEL = 1, ATTEND_QUERIES = 2, ATTEND_VECTORS = 2 };
 
+/* Large enough that gcc would call it, small enough that it must not; sanitizers' checks in every copy
+ * would take minutes to compile. */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define V_LARGE static inline
+#else
+#define V_LARGE static inline __attribute__((always_inline))
+#endif
+
 /* A table of one-line operations reads better as one. */
 /* clang-format off */
 static inline v16 v_set1(float x) { return (v16){ _mm256_set1_ps(x), _mm256_set1_ps(x) }; }
@@ -110,7 +118,7 @@ static inline float v_largest(v16 a)
     return _mm_cvtss_f32(_mm_max_ss(d, _mm_shuffle_ps(d, d, 1)));
 }
 
-static inline __attribute__((always_inline)) void transpose8(__m256 *r[8])
+V_LARGE void transpose8(__m256 *r[8])
 {
     __m256 t[8], u[8];
 
@@ -131,7 +139,7 @@ static inline __attribute__((always_inline)) void transpose8(__m256 *r[8])
 }
 
 /* Four 8 x 8 blocks; the two off the diagonal change places. */
-static inline __attribute__((always_inline)) void v_transpose(v16 r[16])
+V_LARGE void v_transpose(v16 r[16])
 {
     __m256 *a[8], *b[8], *c[8], *d[8];
 
@@ -154,6 +162,8 @@ static inline __attribute__((always_inline)) void v_transpose(v16 r[16])
 
 /* always_inline: gcc 12 drops a call to a function that does nothing but prefetch. */
 static inline __attribute__((always_inline)) void v_prefetch(const void *p) { _mm_prefetch(p, _MM_HINT_T0); }
+
+#undef V_LARGE
 
 /* clang-format on */
 

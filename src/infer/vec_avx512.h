@@ -9,6 +9,14 @@ typedef __m512 v16;
 
 enum { GEMM_ROWS = 12, GEMM_PANEL = 2, ATTEND_QUERIES = 4, ATTEND_VECTORS = 4 };
 
+/* Large enough that gcc would call it, small enough that it must not; sanitizers' checks in every copy
+ * would take minutes to compile. */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define V_LARGE static inline
+#else
+#define V_LARGE static inline __attribute__((always_inline))
+#endif
+
 /* A table of one-line operations reads better as one. */
 /* clang-format off */
 static inline v16 v_set1(float x) { return _mm512_set1_ps(x); }
@@ -86,7 +94,7 @@ static inline float v_largest(v16 a)
 }
 
 /* 32-bit pairs, 64-bit pairs, then 128-bit quarters twice: 64 shuffles for 16 x 16. */
-static inline __attribute__((always_inline)) void v_transpose(v16 r[16])
+V_LARGE void v_transpose(v16 r[16])
 {
     v16 t[16], u[16];
 
@@ -115,6 +123,8 @@ static inline __attribute__((always_inline)) void v_transpose(v16 r[16])
 
 /* always_inline: gcc 12 drops a call to a function that does nothing but prefetch. */
 static inline __attribute__((always_inline)) void v_prefetch(const void *p) { _mm_prefetch(p, _MM_HINT_T0); }
+
+#undef V_LARGE
 
 /* clang-format on */
 

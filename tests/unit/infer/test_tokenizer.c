@@ -746,7 +746,10 @@ static void *json_take(size_t size)
     return json_memory.alloc.alloc(json_memory.alloc.context, size);
 }
 
-static void json_give(void *p) { json_memory.alloc.free(json_memory.alloc.context, p); }
+static void json_give(void *p)
+{
+    json_memory.alloc.free(json_memory.alloc.context, p);
+}
 
 static void test_json_without_memory_is_an_error_and_leaves_nothing(void **state)
 {
