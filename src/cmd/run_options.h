@@ -47,7 +47,7 @@
       "Print one line of JSON at the end, in the shape of an OpenAI completion, instead of text.")  \
     X(timing, "timing", 0, BOOL, "false", 0, 0, NULL, NULL, "Output",                               \
       "Print times, tokens per second, GFLOP/s and GB/s to standard error, and their share of the "   \
-      "machine's limits where those were measured.")                                                \
+      "machine's limits, measured first.")                                                          \
     X(context, "context", 0, U32, "0", 0, 16777216, NULL, "N", "Engine",                            \
       "Tokens of prompt and answer together, at most what the model was made for; 0: that.")        \
     X(threads, "threads", 0, U32, "0", 0, 1024, NULL, "N", "Engine",                                \

@@ -19,6 +19,7 @@
 #include "os/file.h"
 
 static const uint64_t PROGRESS_AFTER_NS = 1000000000;
+enum { LIMIT_ROUNDS = 5 };
 
 static mc_status open_engine(struct session *s, struct mc_error *error)
 {
@@ -63,6 +64,9 @@ mc_status session_open(struct session *s, const char *directory, const struct ru
         return status;
     mc_model_info(s->model, &s->info);
     status = open_engine(s, error);
+    if (status == MC_OK && options->timing)
+        status = limits_measure(mc_engine_kernel(s->engine), s->info.dtype, s->threads,
+                                LIMIT_ROUNDS, alloc, &s->machine, error);
     if (status != MC_OK)
         session_close(s);
     return status;
@@ -247,6 +251,8 @@ struct timing turn_timing(const struct turn *turn)
         .decode_ns = turn->last_ns - turn->first_ns,
         .kernel = mc_engine_kernel(s->engine),
         .threads = s->threads,
+        .peak_flops = s->machine.peak_flops,
+        .read_bandwidth = s->machine.read_bandwidth,
     };
 
     timing_count(&timing, &work);

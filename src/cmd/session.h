@@ -12,6 +12,7 @@
 #include "base/buf.h"
 #include "cmd/run_options.h"
 #include "cmd/timing.h"
+#include "infer/limits.h"
 #include "infer/request.h"
 
 struct session {
@@ -21,6 +22,7 @@ struct session {
     mc_engine *engine;                 /* owned */
     struct mc_model_info info;
     struct mc_engine_limits limits;
+    struct limits machine; /* measured at open with options.timing, else zeros */
     uint32_t context_max, threads;
     bool progress; /* standard error is a terminal: say how far a long prompt is */
 };
@@ -57,8 +59,7 @@ mc_status turn_run(struct turn *turn, const struct session *session, const uint3
                    size_t count, struct mc_error *error);
 void turn_fini(struct turn *turn);
 
-/** The times and costs of a finished turn. The machine's limits, peak_flops and read_bandwidth, are 0: not
- * measured; who measures them fills them in. */
+/** The times and costs of a finished turn, and the machine's limits if the session measured them. */
 struct timing turn_timing(const struct turn *turn);
 
 #endif /* CMD_SESSION_H */

@@ -9,8 +9,8 @@
 
 enum {
     /* One thread's piece of a matrix product: of many rows, or of the few that are being decoded. */
-    ROWS_PER_PRODUCT = 264,
-    COLUMNS_PER_PRODUCT = 256,
+    ROWS_PER_PRODUCT = 528,
+    COLUMNS_PER_PRODUCT = 128,
     ROWS_FEW = 16,
     COLUMNS_FOR_FEW = 128,
     ROWS_PER_TASK = 8, /* of everything done row by row */

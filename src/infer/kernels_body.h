@@ -14,12 +14,12 @@
 #include "infer/exact.h"
 #include "infer/kernels.h"
 
-/* K is taken in blocks so that a panel of weights stays in the first-level cache; a block continues
- * the chain where the last one left it in y. GEMM_GROUP columns are packed at a time and stay in the
- * second-level cache, so that the rows of x are fetched once for all of them. */
+/* K is taken in blocks; a block continues the chain where the last one left it in y. Long ones, because
+ * writing and reading y again costs more than a panel that only the second-level cache holds.
+ * GEMM_GROUP columns are packed at a time, so that the rows of x are fetched once for all of them. */
 enum {
-    GEMM_BLOCK = 256,
-    GEMM_GROUP = 256,
+    GEMM_BLOCK = 1024,
+    GEMM_GROUP = 128,
     PANEL_COLUMNS = GEMM_PANEL * LANES,
     LINE_BYTES = 64,
     STREAM_AHEAD = 8,
@@ -301,18 +301,40 @@ ALWAYS_INLINE void panel_rows(const struct gemm *g, uint32_t m, uint32_t n, uint
         narrow_tile(g, m, rows, k, count, panel, y, end - n, form);
 }
 
+/* Ask for the next tile's inputs and sums while this one is computed: row by row they are too short for
+ * the processor to see a stream. Panel number `part` of `parts` asks for its share. */
+ALWAYS_INLINE void prefetch_tile(const struct gemm *g, uint32_t m, uint32_t n, uint32_t k,
+                                 uint32_t count, uint32_t part, uint32_t parts, enum form form)
+{
+    const uint32_t rows = m < g->rows ? (g->rows - m < GEMM_ROWS ? g->rows - m : GEMM_ROWS) : 0;
+    const size_t element = form == PAIRS ? 2 : 4;
+
+    for (uint32_t r = part; r < rows; r += parts) {
+        const char *x = input_row(g, m + r, form) + k * element;
+        for (size_t byte = 0; byte < count * element; byte += LINE_BYTES)
+            v_prefetch(x + byte);
+    }
+    for (uint32_t r = 0; r < rows && k > 0; r++)
+        for (uint32_t c = 0; c < PANEL_COLUMNS; c += LANES)
+            v_prefetch(g->y + (m + r) * g->y_stride + n + c);
+}
+
 ALWAYS_INLINE void gemm_group(const struct gemm *g, uint32_t begin, uint32_t end, enum form form,
                               float *panels)
 {
-    const uint32_t depth = g->w->cols;
+    const uint32_t depth = g->w->cols, parts = (end - begin + PANEL_COLUMNS - 1) / PANEL_COLUMNS;
 
     for (uint32_t k = 0; k < depth; k += GEMM_BLOCK) {
         const uint32_t count = depth - k < GEMM_BLOCK ? depth - k : GEMM_BLOCK;
         for (uint32_t n = begin; n < end; n += PANEL_COLUMNS)
             pack(g->w, n, k, count, panels + (n - begin) * GEMM_BLOCK);
-        for (uint32_t m = 0; m < g->rows; m += GEMM_ROWS)
-            for (uint32_t n = begin; n < end; n += PANEL_COLUMNS)
+        for (uint32_t m = 0; m < g->rows; m += GEMM_ROWS) {
+            for (uint32_t part = 0; part < parts; part++) {
+                const uint32_t n = begin + part * PANEL_COLUMNS;
+                prefetch_tile(g, m + GEMM_ROWS, n, k, count, part, parts, form);
                 panel_rows(g, m, n, end, k, count, panels + (n - begin) * GEMM_BLOCK, form);
+            }
+        }
     }
 }
 
@@ -776,7 +798,11 @@ static void softmax_stats(const float *x, uint32_t count, float *largest_p, floa
 
 /* ---------------------------------------------------------------------------------------- limits */
 
-enum { PEAK_TURNS = 64, PEAK_FLOPS_PER_LINK = 2 * LANES };
+enum {
+    PEAK_TURNS = 64,
+    PEAK_FLOPS_PER_LINK = 2 * LANES,
+    READ_AHEAD = 1024 /* floats: what a prefetch needs to come in time */
+};
 
 ALWAYS_INLINE uint64_t links(uint64_t rounds, float *sink, enum form form)
 {
@@ -814,6 +840,8 @@ static void read_floats(const float *data, size_t count, float *sink)
     size_t i = 0;
 
     for (; i + 4 * LANES <= count; i += 4 * LANES) {
+        for (uint32_t line = 0; line < 4; line++)
+            v_prefetch(data + i + READ_AHEAD + line * LANES);
         a = v_add(a, v_load(data + i));
         b = v_add(b, v_load(data + i + LANES));
         c = v_add(c, v_load(data + i + 2 * LANES));

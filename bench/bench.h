@@ -1,0 +1,49 @@
+/*
+ * bench.h - what every bench shares: samples, medians, one JSON shape, a table for people.
+ *
+ * Life:    bench_init -> bench_row* -> bench_write -> bench_fini
+ * Threads: one. Errors: a bench is a program: what goes wrong is said on standard error.
+ */
+#ifndef BENCH_H
+#define BENCH_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/buf.h"
+
+enum { SAMPLES_MAX = 101 };
+
+/** Measurements of one thing, in the order they were taken. `{ 0 }` is a valid start. */
+struct samples {
+    double values[SAMPLES_MAX];
+    uint32_t count; /* further ones are dropped */
+};
+
+void samples_add(struct samples *samples, double value);
+double samples_median(const struct samples *samples);
+
+struct bench {
+    const char *name, *command, *commit; /* borrowed */
+    struct buf rows;                     /* JSON objects with commas between */
+    uint32_t count;
+};
+
+/** commit  of the tree that was built; "unknown" if NULL. */
+void bench_init(struct bench *bench, const char *name, const char *command, const char *commit);
+
+/**
+ * One figure, printed and kept. With a peer, the ratio is the median of own / peer, pair by pair, so
+ * that both sides of each pair saw the same machine.
+ *
+ * peer  NULL if there is none; else as many samples as `own`.
+ */
+void bench_row(struct bench *bench, const char *name, const char *metric, const char *unit,
+               const struct samples *own, const char *peer_name, const struct samples *peer);
+
+/** Write {"bench", ..., "rows"} to `path`. false, with a line on standard error, if that fails. */
+bool bench_write(const struct bench *bench, const char *path);
+
+void bench_fini(struct bench *bench);
+
+#endif /* BENCH_H */
