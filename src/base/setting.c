@@ -332,6 +332,27 @@ static mc_status assign(struct settings *s, const struct setting *row, enum sett
     return status;
 }
 
+static size_t field_size(enum setting_type type)
+{
+    switch (type) {
+#define SIZE_CASE(name) \
+    case SETTING_##name: \
+        return sizeof(SETTING_C_##name);
+        SIZE_CASE(TEXT)
+        SIZE_CASE(LIST)
+        SIZE_CASE(BOOL)
+        SIZE_CASE(U32)
+        SIZE_CASE(U64)
+        SIZE_CASE(SIZE)
+        SIZE_CASE(DURATION)
+        SIZE_CASE(FLOAT)
+        SIZE_CASE(CHOICE)
+        SIZE_CASE(ACTION)
+    }
+    assert(!"a type of the table");
+    return 0;
+}
+
 mc_status settings_init(struct settings *s, const struct setting *rows, size_t count, void *options,
                         const struct mc_alloc *alloc, struct mc_error *error)
 {
@@ -342,6 +363,7 @@ mc_status settings_init(struct settings *s, const struct setting *rows, size_t c
     *s = (struct settings){ alloc, rows, count, options, states };
     for (size_t i = 0; i < count; i++) {
         assert(rows[i].type != SETTING_LIST || !rows[i].initial);
+        memset(field(s, &rows[i]), 0, field_size(rows[i].type));
         if (!rows[i].initial)
             continue;
         const mc_status status =

@@ -34,6 +34,7 @@ struct world {
 static void begin(struct world *w)
 {
     memset(w, 0, sizeof(*w));
+    memset(&w->demo, 0xa5, sizeof(w->demo)); /* the options need not be zeroed by the caller */
     faulty_init(&w->faulty, -1);
     assert_int_equal(settings_init(&w->settings, rows, ROWS, &w->demo, &w->faulty.alloc, &w->error),
                      MC_OK);
