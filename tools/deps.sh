@@ -11,7 +11,7 @@ packages_of() {
     build) echo gcc libc6-dev make cmake ninja-build pkg-config \
         libjansson-dev libpcre2-dev libutf8proc-dev ;;
     test) echo libcmocka-dev python3 python3-venv clang-format ;;
-    bench) echo libdnnl-dev ;; # oneDNN: the peer in the benches, never linked by the product
+    bench) echo libdnnl2 ;; # oneDNN: the peer in the benches, never linked by the product
     fuzz) echo clang libclang-rt-14-dev ;;
     *) echo "deps: no group '$1'; there are: build test bench fuzz" >&2; exit 2 ;;
     esac
