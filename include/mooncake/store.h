@@ -105,7 +105,7 @@ struct mc_store_options {
     size_t secret_size;
     uint64_t timeout_ns;   /* of a request without its own deadline; default 5 s */
     uint32_t requests_max; /* under way at a time; default 1024; then MC_E_FULL */
-    uint32_t items_max;    /* in one request; default 4096, at most 65536 */
+    uint32_t items_max;    /* in one request; default 4096, at most 65536 (sent 4096 at a time) */
     uint64_t reserved[8];
 };
 

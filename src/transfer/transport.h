@@ -10,7 +10,7 @@
  * Threads: region_* and window_* may be called by any thread; serve by one at a time; a queue by one at
  *          a time. A transport starts no threads.
  * Memory:  the engine sets aside the private bytes that the table asks for (zeroed, aligned to 64)
- *          and passes them back; a transport allocates only in open, region_* and queue_open, from
+ *          and passes them back; a transport allocates only in open and *_open, from
  *          env->alloc. post, poll and arm allocate nothing, lock nothing that another queue holds,
  *          and make no system call for each slice.
  * Errors:  a failed slice is a completion with a status and, where `error` is given, a text that
