@@ -55,8 +55,6 @@ UNSUPPORTED_TEXT(mc_region_register, mc_transfer *transfer, const struct mc_regi
                  size_t count, struct mc_region *regions_p, struct mc_error *error)
 UNSUPPORTED_TEXT(mc_region_unregister, mc_transfer *transfer, const struct mc_region *regions,
                  size_t count, uint64_t deadline_ns, struct mc_error *error)
-UNSUPPORTED_TEXT(mc_region_revoke, mc_transfer *transfer, struct mc_region *region,
-                 uint64_t deadline_ns, struct mc_error *error)
 UNSUPPORTED_TEXT(mc_window_grant, mc_transfer *transfer, const struct mc_window_options *options,
                  struct mc_window *window_p, struct mc_error *error)
 UNSUPPORTED(mc_window_renew, mc_transfer *transfer, const struct mc_window *window,
@@ -84,8 +82,8 @@ UNSUPPORTED(mc_batch_result, const mc_batch *batch, uint64_t index, struct mc_xf
 UNSUPPORTED_TEXT(mc_batch_error, const mc_batch *batch, struct mc_error *error)
 UNSUPPORTED(mc_batch_reset, mc_batch *batch, uint64_t deadline_ns)
 NOTHING_TO_CLOSE(mc_batch_close, mc_batch *batch)
-UNSUPPORTED(mc_notify, mc_transfer *transfer, uint32_t segment, mc_batch *batch, const char *name,
-            const void *message, size_t size, uint64_t deadline_ns)
+UNSUPPORTED(mc_batch_notify, mc_batch *batch, uint32_t segment, const char *name,
+            const void *message, size_t size)
 UNSUPPORTED(mc_notice_take, mc_transfer *transfer, uint64_t deadline_ns, struct mc_notice *notice_p,
             void *message_p, size_t capacity)
 UNSUPPORTED(mc_transfer_stats, const mc_transfer *transfer, uint32_t index,
@@ -114,33 +112,33 @@ UNSUPPORTED(mc_identity_of_name, const char *tenant, const void *name, size_t si
 UNSUPPORTED_TEXT(mc_store_open, const struct mc_store_options *options, mc_store **store_p,
                  struct mc_error *error)
 NOTHING_TO_CLOSE(mc_store_close, mc_store *store)
-UNSUPPORTED(mc_request_poll, mc_request *request)
-UNSUPPORTED(mc_request_wait, mc_request *request, uint64_t deadline_ns)
-UNSUPPORTED(mc_request_fd, mc_request *request, int *fd_p)
-UNSUPPORTED(mc_request_cancel, mc_request *request)
-UNSUPPORTED_TEXT(mc_request_error, const mc_request *request, struct mc_error *error)
-NOTHING_TO_CLOSE(mc_request_close, mc_request *request)
+UNSUPPORTED(mc_store_request_poll, mc_store_request *request)
+UNSUPPORTED(mc_store_request_wait, mc_store_request *request, uint64_t deadline_ns)
+UNSUPPORTED(mc_store_request_fd, mc_store_request *request, int *fd_p)
+UNSUPPORTED(mc_store_request_cancel, mc_store_request *request)
+UNSUPPORTED_TEXT(mc_store_request_error, const mc_store_request *request, struct mc_error *error)
+NOTHING_TO_CLOSE(mc_store_request_close, mc_store_request *request)
 UNSUPPORTED(mc_store_put_begin, mc_store *store, struct mc_put *puts, size_t count,
-            const struct mc_placement *placement, uint64_t deadline_ns, mc_request **request_p)
+            const struct mc_placement *placement, uint64_t deadline_ns, mc_store_request **request_p)
 UNSUPPORTED(mc_store_get_begin, mc_store *store, struct mc_get *gets, size_t count,
-            uint64_t deadline_ns, mc_request **request_p)
+            uint64_t deadline_ns, mc_store_request **request_p)
 UNSUPPORTED(mc_store_exist_begin, mc_store *store, struct mc_exist *exists, size_t count,
-            uint64_t deadline_ns, mc_request **request_p)
+            uint64_t deadline_ns, mc_store_request **request_p)
 UNSUPPORTED(mc_store_remove_begin, mc_store *store, struct mc_remove *removes, size_t count,
-            uint64_t deadline_ns, mc_request **request_p)
+            uint64_t deadline_ns, mc_store_request **request_p)
 UNSUPPORTED(mc_store_lookup_begin, mc_store *store, struct mc_lookup *lookups, size_t count,
-            uint64_t lease_ns, uint32_t flags, uint64_t deadline_ns, mc_request **request_p)
-UNSUPPORTED(mc_store_renew_begin, mc_store *store, struct mc_lease *leases, size_t count,
-            uint64_t lease_ns, uint64_t deadline_ns, mc_request **request_p)
-UNSUPPORTED(mc_store_release, mc_store *store, const struct mc_lease *leases, size_t count)
+            uint64_t lease_ns, uint32_t flags, uint64_t deadline_ns, mc_store_request **request_p)
+UNSUPPORTED(mc_store_lease_renew_begin, mc_store *store, struct mc_lease *leases, size_t count,
+            uint64_t lease_ns, uint64_t deadline_ns, mc_store_request **request_p)
+UNSUPPORTED(mc_store_lease_release, mc_store *store, const struct mc_lease *leases, size_t count)
 UNSUPPORTED(mc_store_allot_begin, mc_store *store, struct mc_allot *allots, size_t count,
-            const struct mc_placement *placement, uint64_t deadline_ns, mc_request **request_p)
+            const struct mc_placement *placement, uint64_t deadline_ns, mc_store_request **request_p)
 UNSUPPORTED(mc_store_commit_begin, mc_store *store, struct mc_commit *commits, size_t count,
-            uint64_t deadline_ns, mc_request **request_p)
+            uint64_t deadline_ns, mc_store_request **request_p)
 UNSUPPORTED(mc_store_revoke_begin, mc_store *store, struct mc_commit *revokes, size_t count,
-            uint64_t deadline_ns, mc_request **request_p)
+            uint64_t deadline_ns, mc_store_request **request_p)
 UNSUPPORTED(mc_store_allot_renew_begin, mc_store *store, struct mc_token *tokens, size_t count,
-            uint64_t lease_ns, uint64_t deadline_ns, mc_request **request_p)
+            uint64_t lease_ns, uint64_t deadline_ns, mc_store_request **request_p)
 UNSUPPORTED(mc_store_events_open, mc_store *store, uint64_t epoch, uint64_t sequence,
             mc_store_events **events_p)
 UNSUPPORTED(mc_store_events_take, mc_store_events *events, struct mc_store_event *events_p,
@@ -165,6 +163,6 @@ UNSUPPORTED(mc_sched_due, const mc_sched *sched, uint64_t *due_ns_p)
 UNSUPPORTED(mc_sched_stats, const mc_sched *sched, struct mc_sched_stats *stats_p)
 UNSUPPORTED(mc_sched_event_encode, uint64_t now_ns, const struct mc_sched_event *event,
             void *bytes_p, size_t capacity, size_t *size_p)
-UNSUPPORTED_TEXT(mc_sched_event_decode, const void *bytes, size_t size, struct mc_block_key *keys,
+UNSUPPORTED_TEXT(mc_sched_event_decode, const void *bytes, size_t size, struct mc_key *keys,
                  size_t key_capacity, uint64_t *now_ns_p, struct mc_sched_event *event_p,
                  struct mc_error *error)

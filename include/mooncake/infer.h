@@ -4,11 +4,14 @@
  * Life:    mc_model_open -> mc_engine_open -> mc_engine_step* -> mc_engine_close -> mc_model_close
  * Threads: a model is read-only once open: any number of threads and engines may share it. An engine
  *          belongs to one thread at a time and starts its own workers. A text stream: one thread.
- * Memory:  weights are mapped, not copied. KV pages are the caller's: the engine reads and writes
- *          only the pages named in the step that is running and keeps no pointer to them.
+ * Memory:  matrices are mapped, and copied only where a file does not align them. KV pages are the
+ *          caller's: the engine reads and writes only the pages named in the step that is running and
+ *          keeps no pointer to them.
  * Errors:  every function that can fail returns a mc_status; outputs end in _p and are written only
  *          on MC_OK. Files, text and tokens are input: what is wrong with them is an event with a
  *          text that names file and field, never a crash. Nothing here prints or exits.
+ * Growth:  structs and the engine's table grow at their ends, where 0 is what is done today. While the
+ *          version is 0.x, programs and engines are compiled against the headers of their library.
  *
  * The promise of this header: what a step computes for a sequence depends on that sequence alone:
  * not on what else is in the step, how its tokens were cut into chunks, how many threads ran, or
@@ -94,7 +97,8 @@ enum mc_encode_flags {
  *           (Unicode 15, 3.9).
  * tokens_p  set to [*count_p] ids, owned by the caller: mc_tokens_free(). NULL when *count_p is 0.
  *
- * Returns MC_OK, MC_E_UNSUPPORTED (no tokenizer), MC_E_RANGE (text over 1 GiB) or MC_E_NOMEM.
+ * Returns MC_OK, MC_E_UNSUPPORTED (no tokenizer), MC_E_RANGE (text over 1 GiB, or one that its pattern
+ * takes too long over) or MC_E_NOMEM.
  */
 MC_API MC_MUST_USE mc_status mc_model_encode(const mc_model *model, const char *text, size_t size,
                                              unsigned flags, uint32_t **tokens_p, size_t *count_p,
@@ -113,7 +117,8 @@ struct mc_chat_message {
 
 /**
  * The prompt text of a conversation, as the model's chat template writes it, ending where the
- * assistant speaks. Encode it with MC_ENCODE_BARE: the template writes its own BOS.
+ * assistant speaks. Encode it with MC_ENCODE_BARE: the template writes its own BOS. A template that asks
+ * for the date gets today's, in UTC.
  *
  * text_p  owned by the caller, freed with mc_text_free(); NUL-terminated, *size_p bytes before it.
  *
@@ -129,6 +134,8 @@ MC_API MC_MUST_USE mc_status mc_chat_render(const mc_model *model,
  * tokens comes out whole, with the last of them.
  *
  * keep_special  whether special tokens show as their text.
+ *
+ * Returns MC_OK, MC_E_UNSUPPORTED (no tokenizer) or MC_E_NOMEM.
  */
 MC_API MC_MUST_USE mc_status mc_text_stream_open(const mc_model *model, bool keep_special,
                                                  mc_text_stream **stream_p, struct mc_error *error);
@@ -173,12 +180,12 @@ enum { MC_TOP_LOGPROBS_MAX = 20 };
 
 /** How the next token is chosen. `{ 0 }` is greedy. */
 struct mc_sampling {
-    float temperature;      /* 0: greedy (the lowest id among equals); else >= 1e-4 */
+    float temperature;      /* 0: greedy (the lowest id among equals); else 1e-4 .. 100 */
     float top_p;            /* 0 or 1: all; else the smallest set with this probability */
     uint32_t top_k;         /* 0: all */
     uint64_t seed;          /* the draw is a function of (seed, position) alone */
     uint32_t logprobs;      /* 0 .. MC_TOP_LOGPROBS_MAX: how many of the likeliest to report */
-    const uint32_t *banned; /* ids never chosen (ignore_eos, min_tokens); borrowed */
+    const uint32_t *banned; /* ids never chosen (ignore_eos, min_tokens), not all; borrowed */
     uint32_t banned_count;
 };
 
@@ -238,8 +245,8 @@ struct mc_engine_ops {
     void (*limits)(const mc_engine *engine, struct mc_engine_limits *limits_p);
     /**
      * Run one step. Returns MC_OK with every sample and logit written, or, before anything was
-     * computed, MC_E_RANGE (a token, position or count beyond the limits) or MC_E_ARG (a chunk that
-     * is not on a page boundary). A step allocates nothing and does not fail half-way.
+     * computed, MC_E_RANGE (a token, position, count or sampling beyond the limits) or MC_E_ARG (a
+     * chunk that does not begin on a page boundary, sampling without `sample`). A step allocates nothing and does not fail half-way.
      */
     mc_status (*step)(mc_engine *engine, const struct mc_step *step, struct mc_error *error);
     void (*close)(mc_engine *engine);

@@ -33,11 +33,6 @@ MC_C_BEGIN
 
 typedef struct mc_sched mc_sched; /* opaque: view of the cluster, cost models, policy state */
 
-/** 128 bits of a prefix's identity, chained: an equal key means an equal whole prefix. */
-struct mc_block_key {
-    uint8_t bytes[16];
-};
-
 enum mc_role { MC_ROLE_PREFILL = 1, MC_ROLE_DECODE = 2, MC_ROLE_BOTH = 3, MC_ROLE_STORE = 4 };
 
 /* ------------------------------------------------------------------------------------ cost model */
@@ -63,17 +58,17 @@ struct mc_cost {
 /* ---------------------------------------------------------------------------------------- events */
 
 enum mc_sched_event_kind {
-    MC_EVENT_TICK = 1,            /* time passed; nothing else */
-    MC_EVENT_INSTANCE = 2,        /* joined, or its description changed: .instance */
-    MC_EVENT_INSTANCE_GONE = 3,   /* died or left: .id; its requests are not decided again */
-    MC_EVENT_INSTANCE_DRAIN = 4,  /* finishes what it has, takes no more: .id */
-    MC_EVENT_LOAD = 5,            /* .load */
-    MC_EVENT_STORED = 6,          /* blocks can be read at an instance: .blocks */
-    MC_EVENT_EVICTED = 7,         /* blocks are gone there: .blocks */
-    MC_EVENT_BLOCKS_RESET = 8,    /* forget all blocks of .id (0: of all); a snapshot follows */
-    MC_EVENT_REQUEST = 9,         /* came in: .request; asks for a decision */
-    MC_EVENT_PREFILL_BEGIN = 10,  /* .progress */
-    MC_EVENT_PREFILL_END = 11,    /* .progress; asks for MC_DECIDE_DECODE where admission says so */
+    MC_EVENT_TICK = 1,           /* time passed; nothing else */
+    MC_EVENT_INSTANCE = 2,       /* joined, changed, or takes work again after a drain: .instance */
+    MC_EVENT_INSTANCE_GONE = 3,  /* died or left: .id; each request there gets a MC_DECIDE_ABORT */
+    MC_EVENT_INSTANCE_DRAIN = 4, /* finishes what it has, takes no more: .id */
+    MC_EVENT_LOAD = 5,           /* .load */
+    MC_EVENT_STORED = 6,         /* blocks can be read at an instance: .blocks */
+    MC_EVENT_EVICTED = 7,        /* blocks are gone there: .blocks */
+    MC_EVENT_BLOCKS_RESET = 8,   /* forget all blocks of .id (0: of all); a snapshot follows */
+    MC_EVENT_REQUEST = 9,        /* came in: .request; asks for a decision */
+    MC_EVENT_PREFILL_BEGIN = 10, /* .progress */
+    MC_EVENT_PREFILL_END = 11,   /* .progress; asks for MC_DECIDE_DECODE where admission says so */
     MC_EVENT_TRANSFER_BEGIN = 12, /* .transfer */
     MC_EVENT_TRANSFER_END = 13,   /* .transfer */
     MC_EVENT_DECODE_BEGIN = 14,   /* .progress: joined the running batch */
@@ -107,14 +102,16 @@ struct mc_sched_load {
     uint64_t free_tokens;    /* of working memory, neither used nor reserved */
     uint64_t send_bytes;     /* transfers queued or under way, outward */
     uint64_t receive_bytes;
-    uint64_t reserved[4];
+    /** The newest request that these figures know of: later placements are added to them. 0: of all. */
+    uint64_t latest;
+    uint64_t reserved[3];
 };
 
 struct mc_sched_blocks {
-    uint64_t id;                     /* of the instance or store node that holds them */
-    const struct mc_block_key *keys; /* [count] */
+    uint64_t id;               /* of the instance or store node that holds them */
+    const struct mc_key *keys; /* [count] */
     uint64_t count;
-    uint32_t medium; /* 1 DRAM, 2 SSD: enum mc_medium of mooncake/store.h */
+    enum mc_medium medium;
     uint32_t reserved32;
 };
 
@@ -124,9 +121,9 @@ struct mc_sched_slo {
 };
 
 struct mc_sched_request {
-    uint64_t id;                     /* > 0, never used again */
-    uint64_t tokens;                 /* of the prompt */
-    const struct mc_block_key *keys; /* [key_count], of its whole blocks in order */
+    uint64_t id;               /* > 0, each larger than those before */
+    uint64_t tokens;           /* of the prompt */
+    const struct mc_key *keys; /* [key_count], of its whole blocks in order */
     uint64_t key_count;
     uint64_t output_max;  /* tokens; 0: not said */
     uint64_t output_hint; /* an oracle's or the client's own guess; 0: none */
@@ -135,7 +132,7 @@ struct mc_sched_request {
     uint64_t tenant, model;
     uint32_t priority; /* 0: first */
     uint32_t flags;    /* 0 */
-    uint64_t barred;   /* an instance that must not prefill it (retry, test); 0: none */
+    uint64_t barred;   /* an instance that must not prefill it (tried again elsewhere); 0: none */
     uint64_t reserved[4];
 };
 
@@ -181,7 +178,7 @@ struct mc_sched_event {
 enum mc_decision_kind {
     MC_DECIDE_PLACE = 1,  /* prefill and decode there; pull first if `holder` is set */
     MC_DECIDE_REFUSE = 2, /* answer 429 with Retry-After: retry_after_ns */
-    MC_DECIDE_WAIT = 3,   /* kept here until a later step decides; for the record */
+    MC_DECIDE_WAIT = 3,   /* kept here; decided again after retry_after_ns at the latest */
     MC_DECIDE_DECODE = 4, /* prefill has ended: go on at `decode` (maybe another one than said) */
     MC_DECIDE_REPLICATE = 5, /* copy a hot prefix: `keys`, holder -> prefill; no request */
     MC_DECIDE_ABORT = 6,     /* an accepted request can no longer be served: stop its work */
@@ -232,14 +229,14 @@ struct mc_decision {
     uint32_t kind;   /* enum mc_decision_kind */
     uint32_t reason; /* enum mc_reason */
     uint64_t request;
-    uint64_t prefill;        /* instance; 0: none */
-    uint64_t decode;         /* instance; 0: none, or decided at MC_EVENT_PREFILL_END */
-    uint64_t holder;         /* to pull from: instance or store node; 0: nothing to pull */
-    uint64_t pull_tokens;    /* to pull, counted from the prompt's start */
-    uint64_t reuse_tokens;   /* not to be computed: own cache and pull together */
-    uint64_t order;          /* in the prefill instance's queue, lower first; 0: as it comes */
-    uint64_t retry_after_ns; /* with MC_DECIDE_REFUSE; 0: never (TOO_LONG) */
-    const struct mc_block_key *keys; /* of a replication; borrowed until the next step */
+    uint64_t prefill;          /* instance; 0: none */
+    uint64_t decode;           /* instance; 0: none, or decided at MC_EVENT_PREFILL_END */
+    uint64_t holder;           /* to pull from: instance or store node; 0: nothing to pull */
+    uint64_t pull_tokens;      /* to pull, counted from the prompt's start */
+    uint64_t reuse_tokens;     /* not to be computed: own cache and pull together */
+    uint64_t order;            /* in the prefill instance's queue, lower first; 0: as it comes */
+    uint64_t retry_after_ns;   /* REFUSE: 0: never (TOO_LONG). WAIT: 0: at the next event */
+    const struct mc_key *keys; /* of a replication; borrowed until the next step */
     uint64_t key_count;
     struct mc_prediction predicted;
     double score;        /* the policy's, for the record */
@@ -257,6 +254,7 @@ struct mc_view_instance {
     uint64_t matched_tokens; /* prefix of this request in its own cache */
     uint64_t queue_ns;       /* until it could begin to prefill this request */
     uint64_t queued, queued_tokens, running, context_tokens, free_tokens;
+    uint64_t kv_tokens_max, sequences_max;  /* what free_tokens and running are parts of */
     uint64_t send_busy_ns, receive_busy_ns; /* its network is booked for so long */
     uint64_t tbt_ns;                        /* of its running batch, now */
     uint64_t last_ns;                       /* when it was last given a request; 0: never */
@@ -270,9 +268,8 @@ enum mc_view_flags {
 
 /**
  * What a policy may ask. The scheduler fills it for one call; a test fills its own. Instances are in
- *the order of their ids, store nodes (MC_ROLE_STORE: they only hold) among them; indices are into
- * `instances`. The functions allocate nothing, and are exact
- * functions of the view.
+ * the order of their ids, store nodes (MC_ROLE_STORE: they only hold) among them; indices are into
+ * `instances`. The functions allocate nothing and depend on the view alone.
  */
 struct mc_view {
     uint64_t now_ns;
@@ -304,8 +301,11 @@ struct mc_policy {
     /** Optional. Read "key=value,key=value"; MC_OK, or MC_E_ARG with a text that names the key. */
     mc_status (*init)(void *state, const char *parameters, struct mc_error *error);
     /**
-     * Required. Fill decision (kind MC_DECIDE_PLACE, _REFUSE or _WAIT; reason; instances; predicted;
-     * score). It arrives zeroed but for `request`. Ties are broken by the lower id.
+     * Required. Fill kind (MC_DECIDE_PLACE, _REFUSE or _WAIT), reason, prefill, holder and pull_tokens,
+     * and, if it has a view of them, decode, order, retry_after_ns and score; the decision arrives
+     * zeroed but for `request`. Ties go to the lower id. The scheduler does the rest, for every policy
+     * alike: a decode of 0 becomes the instance with memory and the least predicted TBT, `predicted`
+     * is filled in, and admission may then turn a placement into a refusal.
      */
     void (*place)(void *state, const struct mc_view *view, const struct mc_sched_request *request,
                   struct mc_decision *decision);
@@ -340,7 +340,7 @@ enum mc_admission {
 struct mc_sched_options {
     const struct mc_alloc *alloc;     /* default: malloc; borrowed until close */
     const char *policy;               /* by name; default "conductor" */
-    const char *policy_parameters;    /* "key=value,…"; copied; default: the policy's own */
+    const char *policy_parameters;    /* "threshold=1.2,…"; copied; default: the policy's own */
     const struct mc_policy *policies; /* [policy_count], besides the built-in ones; borrowed */
     uint64_t policy_count;
     const struct mc_length_predictor *predictor; /* default: learnt from history; borrowed */
@@ -354,7 +354,6 @@ struct mc_sched_options {
     uint64_t blocks_max;              /* in the index, oldest forgotten; default 2^20 */
     uint64_t waiting_max;             /* requests kept by MC_DECIDE_WAIT; default 1024 */
     const char *admission_parameters; /* "threshold=1.0,…"; copied; default: its own */
-    double pull_threshold;            /* Algorithm 1's balancing threshold; default 1.2 */
     uint64_t reserved[8];
 };
 
@@ -404,8 +403,8 @@ struct mc_sched_stats {
 MC_API mc_status mc_sched_stats(const mc_sched *sched, struct mc_sched_stats *stats_p);
 
 /**
- * One event and its time as bytes, for the record that the simulator replays; the form is that of
- * wire messages, so later releases read older records.
+ * One event and its time as bytes, for the record that the simulator replays: numbered fields, so that
+ * later releases read older records. (The options are settings: whoever records writes them first.)
  *
  * bytes_p  [capacity]; *size_p of them are written.
  *
@@ -424,7 +423,7 @@ MC_API MC_MUST_USE mc_status mc_sched_event_encode(uint64_t now_ns,
  * Returns MC_OK, MC_E_FORMAT (where and what, in the text), MC_E_RANGE (key_capacity).
  */
 MC_API MC_MUST_USE mc_status mc_sched_event_decode(const void *bytes, size_t size,
-                                                   struct mc_block_key *keys, size_t key_capacity,
+                                                   struct mc_key *keys, size_t key_capacity,
                                                    uint64_t *now_ns_p,
                                                    struct mc_sched_event *event_p,
                                                    struct mc_error *error);

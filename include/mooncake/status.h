@@ -1,5 +1,6 @@
 /*
- * mooncake/status.h - what every other header shares: statuses, error text, the allocator, the version.
+ * mooncake/status.h - what every other header shares: statuses, error text, the allocator, keys, the
+ * version.
  *
  * Life:    values only; nothing here is opened or closed.
  * Threads: every function may be called from any thread at any time.
@@ -91,6 +92,15 @@ struct mc_alloc {
     void (*free)(void *context, void *p);
     void *context;
 };
+
+/** What a block is known by wherever it is looked up, priced or stored: the first 128 bits of its
+ * chained identity, so that an equal key means an equal whole prefix. */
+struct mc_key {
+    uint8_t bytes[16];
+};
+
+/** What holds an object's bytes. */
+enum mc_medium { MC_MEDIUM_ANY, MC_MEDIUM_DRAM, MC_MEDIUM_SSD };
 
 /** "0.1.0": the version of the library that is linked, which may be newer than these headers. */
 MC_API const char *mc_version(void);

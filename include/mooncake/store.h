@@ -5,10 +5,10 @@
  * so), and closers do nothing. The declarations are final: later releases put code behind them. What
  * is inline here (sizes of an object's bytes) works.
  *
- * Life:    mc_store_open -> (mc_store_get_begin, … -> mc_request_wait -> mc_request_close)* ->
- *          mc_store_close
+ * Life:    mc_store_open -> (mc_store_get_begin, … -> mc_store_request_wait ->
+ *          mc_store_request_close)* -> mc_store_close
  * Threads: a mc_store may be used by any number of threads at once; a request by one at a time, only
- *          mc_request_cancel() from any.
+ *          mc_store_request_cancel() from any.
  * Memory:  payload moves between registered memory (mooncake/transfer.h) and the pool, without a copy
  *          between. From _begin until the request is final, the items and the memory they name belong
  *          to the store; after that nothing can touch them, also after a deadline or a cancel.
@@ -28,21 +28,17 @@
 
 MC_C_BEGIN
 
-typedef struct mc_store mc_store;               /* opaque: a client of the pool */
-typedef struct mc_request mc_request;           /* opaque: one batch of operations under way */
-typedef struct mc_store_node mc_store_node;     /* opaque: memory lent to the pool */
-typedef struct mc_store_events mc_store_events; /* opaque: a subscription */
+typedef struct mc_store mc_store;                 /* opaque: a client of the pool */
+typedef struct mc_store_request mc_store_request; /* opaque: one batch of operations under way */
+typedef struct mc_store_node mc_store_node;       /* opaque: memory lent to the pool */
+typedef struct mc_store_events mc_store_events;   /* opaque: a subscription */
 
 /* ------------------------------------------------------------------------------- names and bytes */
 
-/** What an object is: a SHA-256 chain over all that its bytes depend on (docs: "Block key"). */
+/** What an object is: a SHA-256 chain over all that its bytes depend on. Its first 16 bytes are the
+ * struct mc_key that it is looked up by; the whole is verified on read. */
 struct mc_identity {
     uint8_t bytes[32];
-};
-
-/** What it is looked up by: the first 16 bytes of its identity. The whole is verified on read. */
-struct mc_key {
-    uint8_t bytes[16];
 };
 
 /**
@@ -62,7 +58,7 @@ struct mc_object_header {
     uint16_t header_bytes; /* 64 */
     uint64_t length;       /* of the payload */
     struct mc_identity identity;
-    uint64_t generation;  /* of the place: grows each time the pool gives these bytes away */
+    uint64_t generation;  /* of the place: another one each time the pool gives these bytes away */
     uint32_t piece_bytes; /* MC_OBJECT_PIECE */
     uint32_t header_crc;
 };
@@ -109,7 +105,7 @@ struct mc_store_options {
     size_t secret_size;
     uint64_t timeout_ns;   /* of a request without its own deadline; default 5 s */
     uint32_t requests_max; /* under way at a time; default 1024; then MC_E_FULL */
-    uint32_t items_max;    /* in one request; default 4096, at most 65536 */
+    uint32_t items_max;    /* in one request; default 4096, at most 65536 (sent 4096 at a time) */
     uint64_t reserved[8];
 };
 
@@ -129,28 +125,26 @@ MC_API void mc_store_close(mc_store *store);
 /* -------------------------------------------------------------------------------------- requests */
 
 /** Make progress, never block: MC_PENDING, then the outcome for good. */
-MC_API mc_status mc_request_poll(mc_request *request);
+MC_API mc_status mc_store_request_poll(mc_store_request *request);
 
 /** As poll, but wait until `deadline_ns`; MC_PENDING means that only this call gave up. */
-MC_API MC_MUST_USE mc_status mc_request_wait(mc_request *request, uint64_t deadline_ns);
+MC_API MC_MUST_USE mc_status mc_store_request_wait(mc_store_request *request, uint64_t deadline_ns);
 
-/** For an event loop: readable when mc_request_poll() has news. Owned by the request. */
-MC_API mc_status mc_request_fd(mc_request *request, int *fd_p);
+/** For an event loop: readable when mc_store_request_poll() has news. Owned by the request. */
+MC_API mc_status mc_store_request_fd(mc_store_request *request, int *fd_p);
 
 /** As mc_batch_cancel(): MC_E_CANCELLED once it is quiet. Any thread. Returns MC_OK. */
-MC_API mc_status mc_request_cancel(mc_request *request);
+MC_API mc_status mc_store_request_cancel(mc_store_request *request);
 
 /** Why a final request failed as a whole. Returns the request's status. */
-MC_API mc_status mc_request_error(const mc_request *request, struct mc_error *error);
+MC_API mc_status mc_store_request_error(const mc_store_request *request, struct mc_error *error);
 
 /** Cancel if not final, wait until quiet, free. NULL is allowed. */
-MC_API void mc_request_close(mc_request *request);
+MC_API void mc_store_request_close(mc_store_request *request);
 
 /* ----------------------------------------------------------------------------------- whole objects */
 
 enum { MC_REPLICAS_MAX = 8 };
-
-enum mc_medium { MC_MEDIUM_ANY, MC_MEDIUM_DRAM, MC_MEDIUM_SSD };
 
 /** How many copies, and where. `{ 0 }`: one, in DRAM, near the writer. */
 struct mc_placement {
@@ -167,9 +161,9 @@ struct mc_put {
     struct mc_identity identity;
     const struct mc_range *ranges; /* [count]; registered memory; borrowed until final */
     uint64_t count;
-    mc_status
-        status; /* out: MC_OK; MC_E_EXISTS (it is there, nothing was sent); MC_E_FULL; MC_E_BUSY
-                       * (another writer is at it); MC_E_PEER; MC_E_DENIED (tenant, quota) */
+    /** out: MC_OK; MC_E_EXISTS (it is there, nothing was sent); MC_E_FULL; MC_E_BUSY (another writer
+     * is at it); MC_E_PEER; MC_E_DENIED (tenant, quota) */
+    mc_status status;
     uint32_t reserved32;
     uint64_t reserved[2];
 };
@@ -178,16 +172,17 @@ struct mc_put {
  * checksums are made on the way. Returns MC_OK, MC_E_FULL, MC_E_RANGE (count) or MC_E_NOMEM. */
 MC_API MC_MUST_USE mc_status mc_store_put_begin(mc_store *store, struct mc_put *puts, size_t count,
                                                 const struct mc_placement *placement,
-                                                uint64_t deadline_ns, mc_request **request_p);
+                                                uint64_t deadline_ns, mc_store_request **request_p);
 
 /** One object to get: its payload fills the ranges, which may be longer. */
 struct mc_get {
     struct mc_identity identity;
     const struct mc_range *ranges; /* [count]; registered memory; borrowed until final */
     uint64_t count;
-    uint64_t length;       /* out, on MC_OK: bytes of payload */
-    mc_status status;      /* out: MC_OK (verified); MC_E_NOT_FOUND; MC_E_RANGE (ranges too short);
-                       * MC_E_CORRUPT, MC_E_PEER, MC_E_STALE (and no other replica was good) */
+    uint64_t length; /* out, on MC_OK: bytes of payload */
+    /** out: MC_OK (verified); MC_E_NOT_FOUND; MC_E_RANGE (ranges too short); MC_E_CORRUPT, MC_E_PEER,
+     * MC_E_STALE (and no other replica was good) */
+    mc_status status;
     enum mc_medium medium; /* out: where it came from */
     uint64_t node;         /* out: who held it */
     uint64_t reserved[2];
@@ -195,7 +190,7 @@ struct mc_get {
 
 /** Look up, read, verify; a replica that fails is reported and the next one tried. Returns as put. */
 MC_API MC_MUST_USE mc_status mc_store_get_begin(mc_store *store, struct mc_get *gets, size_t count,
-                                                uint64_t deadline_ns, mc_request **request_p);
+                                                uint64_t deadline_ns, mc_store_request **request_p);
 
 struct mc_exist {
     struct mc_key key;
@@ -207,7 +202,7 @@ struct mc_exist {
 /** What is there, with neither lease nor effect on eviction. Returns as put. */
 MC_API MC_MUST_USE mc_status mc_store_exist_begin(mc_store *store, struct mc_exist *exists,
                                                   size_t count, uint64_t deadline_ns,
-                                                  mc_request **request_p);
+                                                  mc_store_request **request_p);
 
 struct mc_remove {
     struct mc_key key;
@@ -219,23 +214,23 @@ struct mc_remove {
  * put. */
 MC_API MC_MUST_USE mc_status mc_store_remove_begin(mc_store *store, struct mc_remove *removes,
                                                    size_t count, uint64_t deadline_ns,
-                                                   mc_request **request_p);
+                                                   mc_store_request **request_p);
 
 /* ------------------------------------------------------------- places, for who moves bytes itself */
 
 /**
  * Where one replica lies: mc_object_bytes() of the object, header first, in `window` of `segment`, or,
  * when the window's key is 0, at `offset` of `region`. A worker writes a layer at a time there with its
- * own batches, or reads part of a page. Whoever reads compares identity and generation in the header
- * and the checksums: a place that was given away in between is then seen, and is MC_E_STALE.
+ * own batches, or reads part of a page. Whoever reads compares identity and generation in the header,
+ * then the checksums: a place that was given away in between is seen, and counts as MC_E_STALE.
  */
 struct mc_replica {
     uint64_t node;    /* id given by the master; never used again */
     uint32_t segment; /* of the store's transfer engine; 0: not readable from here */
     enum mc_medium medium;
-    uint64_t generation;     /* of the place; equals the header's */
+    uint64_t generation;     /* of the place; equal to the header's */
     struct mc_window window; /* always set for a put: a late writer is refused */
-    struct mc_region region; /* not read if the window is set */
+    struct mc_region region; /* else; of that life of the node alone (mooncake/transfer.h) */
     uint64_t offset;         /* in region, bytes */
 };
 
@@ -248,11 +243,14 @@ struct mc_lease {
 
 struct mc_lookup {
     struct mc_key key;
-    mc_status status;                            /* out: MC_OK, MC_E_NOT_FOUND */
-    uint32_t replica_count;                      /* out */
-    uint64_t length;                             /* out: bytes of payload */
-    struct mc_lease lease;                       /* out: the objects of a request share one */
-    struct mc_replica replicas[MC_REPLICAS_MAX]; /* out, the best to read from here first */
+    struct mc_replica
+        *replicas;         /* [replicas_max], the caller's; out, the best to read from here first */
+    uint32_t replicas_max; /* 0: length and lease alone */
+    uint32_t replica_count; /* out: how many there are, also beyond replicas_max */
+    uint64_t length;        /* out: bytes of payload */
+    struct mc_lease lease;  /* out: one id stands for many objects of a request */
+    mc_status status;       /* out: MC_OK, MC_E_NOT_FOUND */
+    uint32_t reserved32;
     uint64_t reserved[2];
 };
 
@@ -261,19 +259,22 @@ enum mc_lookup_flags {
                            * MC_E_NOT_FOUND and takes no lease */
 };
 
-/** Look up many keys and lease what is found for `lease_ns` (0: the master's default). A lease costs
- * until it is released. Returns as put. */
+/** Look up many keys and lease what is found for `lease_ns` (0: the master's default): it is not
+ * evicted before. A lease costs until it is released. Returns as put. */
 MC_API MC_MUST_USE mc_status mc_store_lookup_begin(mc_store *store, struct mc_lookup *lookups,
                                                    size_t count, uint64_t lease_ns, uint32_t flags,
-                                                   uint64_t deadline_ns, mc_request **request_p);
+                                                   uint64_t deadline_ns,
+                                                   mc_store_request **request_p);
 
 /** Keep leases for `lease_ns` from now. An item's until_ns is written when renewed, 0 when gone. */
-MC_API MC_MUST_USE mc_status mc_store_renew_begin(mc_store *store, struct mc_lease *leases,
-                                                  size_t count, uint64_t lease_ns,
-                                                  uint64_t deadline_ns, mc_request **request_p);
+MC_API MC_MUST_USE mc_status mc_store_lease_renew_begin(mc_store *store, struct mc_lease *leases,
+                                                        size_t count, uint64_t lease_ns,
+                                                        uint64_t deadline_ns,
+                                                        mc_store_request **request_p);
 
 /** Give leases back, copied, when convenient. Never blocks. Returns MC_OK; lost ones expire. */
-MC_API mc_status mc_store_release(mc_store *store, const struct mc_lease *leases, size_t count);
+MC_API mc_status mc_store_lease_release(mc_store *store, const struct mc_lease *leases,
+                                        size_t count);
 
 /** The right to write one object's places and then to commit it, once. */
 struct mc_token {
@@ -284,11 +285,13 @@ struct mc_token {
 
 struct mc_allot {
     struct mc_identity identity;
-    uint64_t length;                             /* bytes of payload */
-    mc_status status;                            /* out: as mc_put.status */
-    uint32_t replica_count;                      /* out */
-    struct mc_token token;                       /* out */
-    struct mc_replica replicas[MC_REPLICAS_MAX]; /* out: to be written, all of them */
+    uint64_t length;             /* bytes of payload */
+    struct mc_replica *replicas; /* [replicas_max], the caller's; out: to be written, all of them */
+    uint32_t replicas_max;       /* >= the placement's replicas, else MC_E_RANGE */
+    uint32_t replica_count;      /* out */
+    struct mc_token token;       /* out */
+    mc_status status;            /* out: as mc_put.status */
+    uint32_t reserved32;
     uint64_t reserved[2];
 };
 
@@ -297,31 +300,34 @@ struct mc_allot {
 MC_API MC_MUST_USE mc_status mc_store_allot_begin(mc_store *store, struct mc_allot *allots,
                                                   size_t count,
                                                   const struct mc_placement *placement,
-                                                  uint64_t deadline_ns, mc_request **request_p);
+                                                  uint64_t deadline_ns,
+                                                  mc_store_request **request_p);
 
 /** One put to finish. */
 struct mc_commit {
     struct mc_key key;
     struct mc_token token;
     uint32_t replicas; /* bit i: replica i was written; the others are dropped. 0: all */
-    mc_status status;  /* out: MC_OK; MC_E_STALE (token expired or used); MC_E_ARG (no replica) */
+    mc_status status;  /* out: MC_OK, also if it was committed before; MC_E_STALE (token expired or
+                        * revoked); MC_E_ARG (no replica) */
 };
 
 /** Make whole objects visible; each is all there or not at all. Returns as put. */
 MC_API MC_MUST_USE mc_status mc_store_commit_begin(mc_store *store, struct mc_commit *commits,
                                                    size_t count, uint64_t deadline_ns,
-                                                   mc_request **request_p);
+                                                   mc_store_request **request_p);
 
-/** Give the space back. Writers must be quiet: their batches final. Status MC_OK or MC_E_STALE. */
+/** Give the space back; the windows end with it, so a late write is refused. Final with MC_OK or
+ * MC_E_STALE in each status. Returns as put. */
 MC_API MC_MUST_USE mc_status mc_store_revoke_begin(mc_store *store, struct mc_commit *revokes,
                                                    size_t count, uint64_t deadline_ns,
-                                                   mc_request **request_p);
+                                                   mc_store_request **request_p);
 
 /** Keep tokens for `lease_ns` from now: a slow writer says that it lives. */
 MC_API MC_MUST_USE mc_status mc_store_allot_renew_begin(mc_store *store, struct mc_token *tokens,
                                                         size_t count, uint64_t lease_ns,
                                                         uint64_t deadline_ns,
-                                                        mc_request **request_p);
+                                                        mc_store_request **request_p);
 
 /* ---------------------------------------------------------------------------------------- events */
 
@@ -333,15 +339,17 @@ enum mc_store_event_kind {
     MC_STORE_NODE_DOWN = 5,    /* all replicas on it are gone; no event for each */
     MC_STORE_RESET = 6,        /* forget everything: a snapshot follows (at the start, after a gap,
                                * after the master restarted) */
-    MC_STORE_SNAPSHOT_END = 7, /* what was STORED since RESET is the state at this sequence */
+    MC_STORE_SNAPSHOT_END = 7, /* what was STORED since RESET is the state; events behind it may say
+                               * again what is known, which means nothing */
 };
 
 /** Unknown kinds are to be skipped: later releases add some. */
 struct mc_store_event {
     uint32_t kind; /* enum mc_store_event_kind */
     enum mc_medium medium;
-    uint64_t sequence; /* grows by 1 with each event of one epoch */
-    uint64_t epoch;    /* of the master: it changes when the master restarts */
+    uint64_t
+        sequence; /* grows by 1 with each event of one epoch; of a snapshot's events: one for all */
+    uint64_t epoch; /* of the master: it changes when the master restarts */
     uint64_t node;
     uint64_t length; /* bytes of payload */
     struct mc_key key;
@@ -350,7 +358,8 @@ struct mc_store_event {
 
 /**
  * Subscribe. Starts with MC_STORE_RESET and a snapshot unless the stream can go on behind event
- * `sequence` of `epoch` (0, 0: from the start). A reader that is too slow for the queue sees a RESET, never a hole.
+ * `sequence` of `epoch` (0, 0: from the start). A reader too slow for the queue sees a RESET, never a
+ * hole.
  *
  * Returns MC_OK, MC_E_FULL or MC_E_NOMEM.
  */

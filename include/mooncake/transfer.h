@@ -15,8 +15,8 @@
  *          engine; after that nothing can touch it, also after a deadline or a cancel.
  * Errors:  every function that can fail returns a mc_status; outputs end in _p and are written only
  *          on MC_OK. What a peer or a socket says is an event, never a crash. Nothing here prints.
- * Time:    deadlines are absolute nanoseconds of CLOCK_MONOTONIC; MC_FOREVER (0) is none, MC_AT_ONCE (or
- *          any time gone by) does not wait. Leases travel to another machine: they are durations.
+ * Time:    deadlines are absolute nanoseconds of CLOCK_MONOTONIC; MC_FOREVER (0) is none, MC_AT_ONCE
+ *          (or any time gone by) does not wait. Leases travel to other machines: they are durations.
  * Growth:  every field left 0 means its default, so `{ 0 }` and NULL are valid options. `reserved`
  *          must be 0: a later release gives it a name where 0 is what is done today, so sizes never
  *          change; a library too old for a field finds reserved != 0 and says MC_E_UNSUPPORTED.
@@ -26,13 +26,14 @@
  * lent for a while. A *batch* is transfers that complete together.
  *
  * What is promised about memory, and what every transport must keep:
- *   1. Never late: once a batch is final, once mc_window_revoke() or mc_region_unregister() returned
- *      MC_OK, no peer and no device reads or writes the memory through it any more.
+ *   1. Never late: once a batch is final, nothing touches the local memory named in it; once
+ *      mc_window_revoke() or mc_region_unregister() returned MC_OK, nothing touches the memory behind
+ *      the window or region for a peer. (A cancelled write may still land at the peer until then.)
  *   2. Never forged: an access names region and generation, or a window's key and generation, and
  *      stays inside it and its permissions; anything else is refused with MC_E_DENIED or MC_E_STALE
  *      and has touched nothing.
- *   3. Never mistaken: a peer that restarted has another incarnation; what was opened before is
- *      MC_E_STALE, even on the same address and port.
+ *   3. Never mistaken: a peer that restarted has another incarnation. Its name and segment id go on; a
+ *      region or window of the life before is MC_E_STALE, even on the same address and port.
  */
 #ifndef MC_TRANSFER_H
 #define MC_TRANSFER_H
@@ -222,7 +223,7 @@ struct mc_region_options {
 
 /**
  * One life of one registered range. `id` is a slot and is used again; `generation` grows with each
- * register, unregister and revoke of that slot, so the pair never comes back in an incarnation.
+ * register of that slot, from a random start in each incarnation: the pair never comes back.
  */
 struct mc_region {
     uint32_t id;         /* 0: none */
@@ -251,8 +252,9 @@ MC_API void mc_memory_free(mc_transfer *transfer, void *memory);
  *
  * regions_p  [count], written on MC_OK.
  *
- * Returns MC_OK, MC_E_ARG (size 0, wrap-around, an unknown location or flag), MC_E_FULL (regions_max),
- * MC_E_DENIED (the memory cannot be pinned: the text says which limit), MC_E_NOMEM or MC_E_IO.
+ * Returns MC_OK, MC_E_ARG (size 0, wrap-around, an unknown location or flag), MC_E_FULL (regions_max,
+ * or a descriptor over MC_DESCRIPTOR_MAX), MC_E_DENIED (the memory cannot be pinned: the text says
+ * which limit), MC_E_NOMEM or MC_E_IO.
  */
 MC_API MC_MUST_USE mc_status mc_region_register(mc_transfer *transfer,
                                                 const struct mc_region_options *options,
@@ -263,23 +265,12 @@ MC_API MC_MUST_USE mc_status mc_region_register(mc_transfer *transfer,
  * Refuse new access at once, revoke the regions' windows, and wait until nobody can touch the memory.
  *
  * MC_OK: quiet, the memory is the caller's again. MC_E_TIMEOUT: a peer holds a pin and neither answers
- * nor dies; the memory is in *quarantine*: leave it mapped, and call again. MC_E_STALE: not
- * registered (any more). MC_E_ARG: a region twice.
+ * nor dies; the memory is in *quarantine*: leave it mapped, and call again with the same regions, until
+ * all of them are quiet. MC_E_STALE: not registered (any more). MC_E_ARG: a region twice.
  */
 MC_API MC_MUST_USE mc_status mc_region_unregister(mc_transfer *transfer,
                                                   const struct mc_region *regions, size_t count,
                                                   uint64_t deadline_ns, struct mc_error *error);
-
-/**
- * Bump a region's generation and wait until quiet as above, but keep the range registered: whoever
- * knew the old generation is refused from now on.
- *
- * region  its generation is set to the new one on MC_OK and MC_E_TIMEOUT.
- *
- * Returns MC_OK, MC_E_TIMEOUT or MC_E_STALE.
- */
-MC_API MC_MUST_USE mc_status mc_region_revoke(mc_transfer *transfer, struct mc_region *region,
-                                              uint64_t deadline_ns, struct mc_error *error);
 
 /* ---------------------------------------------------------------------------------------- windows */
 
@@ -291,8 +282,7 @@ MC_API MC_MUST_USE mc_status mc_region_revoke(mc_transfer *transfer, struct mc_r
 struct mc_window_options {
     struct mc_region region;
     const uint64_t
-        *offsets;         /* [count], bytes from the region's start; copied; NULL: 0, 1 piece after
-                              * another */
+        *offsets;         /* [count], bytes from the region's start; copied; NULL: side by side */
     uint64_t count;       /* pieces, >= 1 */
     uint64_t piece_bytes; /* > 0; pieces may not overlap */
     uint64_t lease_ns;    /* until it expires unless renewed; default 10 s, at most 1 h */
@@ -350,10 +340,10 @@ MC_API MC_MUST_USE mc_status mc_window_revoke(mc_transfer *transfer, const struc
 
 /**
  * Open a peer's segment by its engine's name. Returns at once; resolving and connecting go on behind
- * it, within the deadline of the first batch that needs them. Opening a name again gives the same id;
- * the own name is the own memory.
+ * it, within the deadline of the first batch that needs them, and again after a loss. Opening a name
+ * again gives the same id, to be closed as often; the own name is the own memory.
  *
- * segment_p  an id of this engine, never 0, until mc_segment_close().
+ * segment_p  an id of this engine, never 0, until its last mc_segment_close().
  *
  * Returns MC_OK, MC_E_ARG (not a name), MC_E_FULL (sessions_max) or MC_E_NOMEM.
  */
@@ -405,7 +395,7 @@ MC_API MC_MUST_USE mc_status mc_segment_region(mc_transfer *transfer, uint32_t s
 MC_API mc_status mc_segment_find(mc_transfer *transfer, uint32_t segment, uint64_t address,
                                  uint64_t size, struct mc_region *region_p, uint64_t *offset_p);
 
-/** Ends the id; transfers in flight end with MC_E_CANCELLED. 0 is allowed. */
+/** The last close of an id ends it; its transfers in flight end with MC_E_CANCELLED. 0 is allowed. */
 MC_API void mc_segment_close(mc_transfer *transfer, uint32_t segment);
 
 /* ---------------------------------------------------------------------------------------- batches */
@@ -523,19 +513,18 @@ MC_API void mc_batch_close(mc_batch *batch);
 /* ---------------------------------------------------------------------------------------- notices */
 
 /**
- * A short message to the engine behind a segment. With a batch: sent when all its transfers have
- * moved and only then, and whoever takes the notice sees all their bytes. Without one: at once.
+ * Add a short message to the engine behind a segment. It is sent when all transfers of the batch have
+ * moved and only then (at submit, if there are none): whoever takes the notice sees all their bytes.
  *
- * batch    not yet submitted, or NULL. Its status then includes that the notice was accepted.
+ * batch    not yet submitted. Its status includes that the notices were accepted: MC_E_FULL is the
+ *          receiver's notices_max.
  * name     at most MC_NAME_MAX bytes; copied.
  * message  [size], size <= MC_NOTICE_MAX; copied.
  *
- * Returns MC_OK, MC_E_RANGE, MC_E_NOMEM; without a batch also MC_E_FULL (the receiver's notices_max),
- * MC_E_TIMEOUT, MC_E_PEER.
+ * Returns MC_OK, MC_E_ARG (no such segment), MC_E_RANGE or MC_E_NOMEM.
  */
-MC_API MC_MUST_USE mc_status mc_notify(mc_transfer *transfer, uint32_t segment, mc_batch *batch,
-                                       const char *name, const void *message, size_t size,
-                                       uint64_t deadline_ns);
+MC_API MC_MUST_USE mc_status mc_batch_notify(mc_batch *batch, uint32_t segment, const char *name,
+                                             const void *message, size_t size);
 
 struct mc_notice {
     char from[MC_NAME_MAX + 1];

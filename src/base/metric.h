@@ -93,7 +93,7 @@ void metric_add(struct metrics *metrics, uint32_t row, uint32_t series, uint64_t
 void metric_set(struct metrics *metrics, uint32_t row, uint32_t series, int64_t raw);
 void metric_observe(struct metrics *metrics, uint32_t row, uint32_t series, uint64_t raw);
 
-/** A counter's or gauge's raw value; of a histogram, how many values there were. */
+/** A counter's raw value; a gauge's, to be read as int64_t; of a histogram, how many values there were. */
 uint64_t metric_value(const struct metrics *metrics, uint32_t row, uint32_t series);
 
 /** Append all series in Prometheus' text format 0.0.4 (a gauge of -1 shows as "-1"). */

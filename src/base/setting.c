@@ -172,7 +172,7 @@ static bool parse_digits(const char *text, uint64_t *number_p, const char **end_
 
 static bool is_integer(const char *text)
 {
-    const size_t sign = text[0] == '-' || text[0] == '+';
+    const size_t sign = text[0] == '-'; /* below any bound: out of range, not malformed */
 
     return text[sign] != '\0' && text[sign + strspn(text + sign, "0123456789")] == '\0';
 }

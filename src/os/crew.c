@@ -7,6 +7,7 @@
 #include <linux/futex.h>
 #include <pthread.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <string.h>
@@ -111,6 +112,19 @@ static void *member_main(void *argument)
     }
 }
 
+/* A member that took the process's SIGINT would leave the thread that waits for it asleep, so it starts
+ * with every signal blocked. Returns 0 or the system's reason. */
+static int start_member(struct member *member)
+{
+    sigset_t all, before;
+
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    const int reason = pthread_create(&member->thread, NULL, member_main, member);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return reason;
+}
+
 mc_status os_crew_open(uint32_t size, const struct mc_alloc *alloc, os_crew **crew_p,
                        struct mc_error *error)
 {
@@ -132,7 +146,7 @@ mc_status os_crew_open(uint32_t size, const struct mc_alloc *alloc, os_crew **cr
     crew->spin = os_processors() > 1;
     for (uint32_t i = 0; i + 1 < size; i++) {
         members[i] = (struct member){ .crew = crew, .number = i + 1 };
-        const int reason = pthread_create(&members[i].thread, NULL, member_main, &members[i]);
+        const int reason = start_member(&members[i]);
         if (reason != 0) {
             os_crew_close(crew);
             return error_set(error, MC_E_IO, "cannot start thread %u of %u: %s", i + 2, size,
@@ -151,6 +165,7 @@ uint32_t os_crew_size(const os_crew *crew)
 
 void os_crew_run(os_crew *crew, os_crew_work *work, void *argument, uint32_t count)
 {
+    assert(count <= UINT32_MAX / 2); /* `next` runs past it by one for each thread */
     if (crew->started == 0 || count <= 1) {
         for (uint32_t i = 0; i < count; i++)
             work(argument, i, 0);
@@ -190,8 +205,8 @@ uint32_t os_processors(void)
 {
     cpu_set_t set;
 
-    if (sched_getaffinity(0, sizeof(set), &set) != 0)
-        return 1;
-    const int count = CPU_COUNT(&set);
+    /* A machine of more than CPU_SETSIZE (1024) processors does not fit: count those it has. */
+    const long count = sched_getaffinity(0, sizeof(set), &set) == 0 ? CPU_COUNT(&set)
+                                                                    : sysconf(_SC_NPROCESSORS_ONLN);
     return count > 0 ? (uint32_t)count : 1;
 }

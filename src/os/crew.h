@@ -3,7 +3,8 @@
  *
  * Life:    os_crew_open -> os_crew_run* -> os_crew_close
  * Threads: one owner calls run and close; run returns when every index is done. Which thread does
- *          which index is not defined, so work must not depend on it.
+ *          which index is not defined, so work must not depend on it. Members block all signals:
+ *          those of the process reach its own threads.
  * Memory:  allocated at open; run allocates nothing.
  * Errors:  open only. The work itself cannot fail.
  */
@@ -26,8 +27,8 @@ mc_status os_crew_open(uint32_t size, const struct mc_alloc *alloc, os_crew **cr
 
 uint32_t os_crew_size(const os_crew *crew);
 
-/** Do work(argument, i, thread) for every i in [0, count); the caller works too. Hot: no allocation;
- * a system call only where a thread has slept. */
+/** Do work(argument, i, thread) for every i in [0, count), count < 2^31; the caller works too. Hot: no
+ * allocation; one system call to wake, and one more where a thread has slept. */
 void os_crew_run(os_crew *crew, os_crew_work *work, void *argument, uint32_t count);
 
 /** Ends the threads. NULL is allowed. */

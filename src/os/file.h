@@ -23,7 +23,8 @@ struct os_map {
  * map_p  set to a mapping that os_map_close() ends. A file that another process truncates while it
  *        is mapped kills the reader with SIGBUS: replace model files by rename, never in place.
  *
- * Returns MC_OK, MC_E_NOT_FOUND, MC_E_IO or MC_E_FORMAT (not a regular file).
+ * Returns MC_OK, MC_E_NOT_FOUND, MC_E_IO, MC_E_NOMEM (address space) or MC_E_FORMAT (not a regular
+ * file).
  */
 mc_status os_map_open(const char *path, struct os_map *map_p, struct mc_error *error);
 

@@ -3,12 +3,14 @@
  *
  * In this release there is no engine and no transport behind it yet; the table is reviewed first.
  *
- * Life:    probe -> open -> (memory_register | queue_open) -> post* poll* -> queue_close ->
- *          memory_unregister -> memory_poll until quiet -> close
- * Threads: a transport is called by any thread for memory_* and serve; a queue by one thread at a
- *          time. A transport starts no threads.
+ * Life:    probe -> open -> ... -> close; between them, in any number and order,
+ *          region_open -> ... -> region_close -> region_poll until quiet
+ *          window_open -> ... -> window_close -> window_poll until quiet, within a region's life
+ *          queue_open -> post*, poll* -> queue_close
+ * Threads: region_* and window_* may be called by any thread; serve by one at a time; a queue by one at
+ *          a time. A transport starts no threads.
  * Memory:  the engine sets aside the private bytes that the table asks for (zeroed, aligned to 64)
- *          and passes them back; a transport allocates only in open, memory_* and queue_open, from
+ *          and passes them back; a transport allocates only in open and *_open, from
  *          env->alloc. post, poll and arm allocate nothing, lock nothing that another queue holds,
  *          and make no system call for each slice.
  * Errors:  a failed slice is a completion with a status and, where `error` is given, a text that
@@ -16,17 +18,20 @@
  *          assert.
  *
  * What every transport keeps (the conformance suite asks each one):
- *   1. Quiet: once a slice's completion is polled, once queue_close has returned MC_OK, once
- *      memory_poll has returned MC_OK for a region, nothing here, in a device or at a peer touches that
- *      memory again through it. Until then the engine keeps the memory in quarantine.
+ *   1. Quiet: once a slice's completion is polled, or queue_close has returned MC_OK, nothing touches
+ *      the local memory of the slice; once region_poll or window_poll has returned MC_OK, nothing here,
+ *      in a device or at a peer touches the memory behind it. Until then it is in quarantine.
  *   2. The key decides: every access to local memory by a peer names region or window and its
- *      generation, and is checked where the bytes move, against what memory_register and window_open
+ *      generation, and is checked where the bytes move, against what region_open and window_open
  *      said last. Where the target's processor is not on the path, the initiator checks a page that
  *      the target maps too, under a pin (self, shm), or the device checks a key that is made anew with
- *      each generation (rdma).
+ *      each generation (rdma). Leases are the engine's: it closes a window whose time is over.
  *   3. All completions come: each posted slice completes exactly once, also after cancel and when the
  *      peer is dead. A queue that has failed completes the rest with that status.
- *   4. No order: slices may complete in any order.
+ *   4. Short pins: what env->pin gave is held while bytes move, never while a peer is waited for; the
+ *      rest is pinned again, and refused if the window is gone by then. So only a pin in shared memory,
+ *      whose owner stopped in the middle of a copy, can outlast a revoke.
+ *   5. No order: slices may complete in any order.
  */
 #ifndef TRANSFER_TRANSPORT_H
 #define TRANSFER_TRANSPORT_H
@@ -74,11 +79,11 @@ struct transport_env {
 };
 
 enum transport_flags {
-    TRANSPORT_SAME_HOST = 1,       /* reaches only peers on this machine */
-    TRANSPORT_DEVICE = 2,          /* takes device memory */
-    TRANSPORT_ONE_SIDED = 4,       /* the target's processor is not on the path */
-    TRANSPORT_CHECKSUM = 8,        /* can make and verify CRC32C on the way */
-    TRANSPORT_NEEDS_REGISTER = 16, /* local memory must be known before a post */
+    TRANSPORT_SAME_HOST = 1,     /* reaches only peers on this machine */
+    TRANSPORT_DEVICE = 2,        /* takes device memory */
+    TRANSPORT_ONE_SIDED = 4,     /* the target's processor is not on the path */
+    TRANSPORT_CHECKSUM = 8,      /* can make and verify CRC32C on the way */
+    TRANSPORT_NEEDS_REGION = 16, /* local memory must be known before a post */
 };
 
 /** What probe found. */
@@ -131,7 +136,9 @@ struct transport_slice {
     void *local;    /* [length] */
     uint64_t length;
     struct transport_access remote; /* .length == length, .op == op */
-    const uint8_t *remote_key; /* [remote_key_size], from memory_register at the peer; or NULL */
+    const uint8_t
+        *remote_key; /* [remote_key_size], the peer's: window_open's for an access by window,
+                                * else region_open's; NULL: it gave none */
     size_t remote_key_size;
     const void *local_region; /* private region bytes, or NULL */
     uint64_t deadline_ns;     /* CLOCK_MONOTONIC, to tell the peer; 0: none. The engine cancels */
@@ -170,19 +177,24 @@ struct transport_ops {
 
     /** Optional (NULL: any memory will do and the key is empty). Pin, map or key a range;
      * key: at most TRANSPORT_KEY_MAX bytes that peers get for it. */
-    mc_status (*memory_register)(void *transport, const struct transport_region *range,
-                                 void *region, uint8_t key[TRANSPORT_KEY_MAX], size_t *key_size_p,
-                                 struct mc_error *error);
-    /** Optional, with memory_register. Refuse new access; returns at once. */
-    void (*memory_unregister)(void *transport, void *region);
-    /** Optional, with memory_register. After unregister: MC_PENDING while a pin or a device may still
+    mc_status (*region_open)(void *transport, const struct transport_region *range, void *region,
+                             uint8_t key[TRANSPORT_KEY_MAX], size_t *key_size_p,
+                             struct mc_error *error);
+    /** Optional, with region_open. Refuse new access; returns at once. */
+    void (*region_close)(void *transport, void *region);
+    /** Optional, with region_open. After region_close: MC_PENDING while a pin or a device may still
      * touch it, then MC_OK; blocker_p names the peer that holds it, or 0. */
-    mc_status (*memory_poll)(void *transport, void *region, uint64_t *blocker_p);
+    mc_status (*region_poll)(void *transport, void *region, uint64_t *blocker_p);
 
-    /** Optional (NULL: env->pin checks each access). Tell a transport that keeps its own keys of a
-     * window; closing is by memory_poll on the region after window_close. */
-    mc_status (*window_open)(void *transport, void *region, const struct transport_window *window);
+    /** Optional (NULL: env->pin checks each access). For a transport that checks windows itself; key
+     * as in region_open, sent to a peer that asks for the window's map. */
+    mc_status (*window_open)(void *transport, void *region, const struct transport_window *window,
+                             uint8_t key[TRANSPORT_KEY_MAX], size_t *key_size_p);
+    /** Optional, with window_open: the same two steps as for a region, which lives on. Other windows
+     * over it may be busy all the while. */
     void (*window_close)(void *transport, void *region, const struct mc_window *window);
+    mc_status (*window_poll)(void *transport, void *region, const struct mc_window *window,
+                             uint64_t *blocker_p);
 
     /** Optional (NULL: nothing to serve). Accept and move along what peers asked for; never blocks. */
     void (*serve)(void *transport, uint64_t now_ns, uint64_t *next_ns_p);

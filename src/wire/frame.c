@@ -92,14 +92,29 @@ void wire_header_encode(const struct wire_frame *frame, uint8_t bytes[WIRE_HEADE
     put_u32(bytes + 36, crc32c(0, bytes, 36));
 }
 
-void wire_reader_init(struct wire_reader *reader, void *body, size_t capacity, uint64_t payload_max)
+void wire_reader_init(struct wire_reader *reader, void *body, size_t capacity, uint32_t body_max,
+                      uint64_t payload_max)
 {
+    assert(body_max <= WIRE_BODY_MAX);
     *reader = (struct wire_reader){
         .body = body,
-        .capacity = capacity < WIRE_BODY_MAX ? capacity : WIRE_BODY_MAX,
+        .capacity = capacity,
+        .body_max = body_max,
         .payload_max = payload_max,
         .status = MC_OK,
     };
+}
+
+void wire_reader_buffer(struct wire_reader *reader, void *body, size_t capacity)
+{
+    const size_t collected =
+        reader->have > WIRE_HEADER_BYTES ? reader->have - WIRE_HEADER_BYTES : 0;
+
+    assert(capacity >= collected);
+    if (collected != 0)
+        memmove(body, reader->body, collected);
+    reader->body = body;
+    reader->capacity = capacity;
 }
 
 /** Copy from `bytes` until `reader->head` holds `wanted`; whether it does. */
@@ -148,9 +163,9 @@ static mc_status open_frame(struct wire_reader *reader, struct mc_error *error)
     if (reader->frame.flags & FLAGS_INSIST)
         return error_set(error, MC_E_UNSUPPORTED, "frame: flags %#x are not known here",
                          reader->frame.flags & FLAGS_INSIST);
-    if (reader->frame.body_size > reader->capacity)
-        return error_set(error, MC_E_RANGE, "frame: a body of %u bytes, at most %zu are allowed",
-                         reader->frame.body_size, reader->capacity);
+    if (reader->frame.body_size > reader->body_max)
+        return error_set(error, MC_E_RANGE, "frame: a body of %u bytes, at most %u are allowed",
+                         reader->frame.body_size, reader->body_max);
     if (reader->frame.payload > reader->payload_max)
         return error_set(
             error, MC_E_RANGE, "frame: a payload of %llu bytes, at most %llu are allowed",
@@ -193,6 +208,8 @@ static mc_status feed(struct wire_reader *reader, const uint8_t *bytes, size_t s
         *used_p += missing;
         return close_frame(reader, rest, frame_p, error);
     }
+    if (reader->frame.body_size > reader->capacity)
+        return MC_E_FULL;
     const size_t taken = left < missing ? left : missing;
     if (taken != 0)
         memcpy(reader->body + collected, rest, taken);
@@ -209,9 +226,14 @@ mc_status wire_reader_feed(struct wire_reader *reader, const uint8_t *bytes, siz
         return error_set(error, reader->status, "this connection has ended");
 
     const mc_status status = feed(reader, bytes, size, used_p, frame_p, error);
-    if (status != MC_PENDING)
+    if (status != MC_PENDING && status != MC_E_FULL)
         reader->status = status;
     return status;
+}
+
+size_t wire_reader_body(const struct wire_reader *reader)
+{
+    return reader->have < WIRE_HEADER_BYTES ? 0 : reader->frame.body_size;
 }
 
 size_t wire_reader_wants(const struct wire_reader *reader)

@@ -1,9 +1,11 @@
 /*
  * frame.h - how messages follow each other on a connection: a greeting each way, then frames.
  *
- * Life:    wire_reader_init -> wire_reader_greet* -> wire_reader_feed*; the reader is plain memory.
+ * Life:    wire_reader_init -> wire_reader_greet* -> (wire_reader_feed | wire_reader_buffer)*; the reader
+ *          is plain memory.
  * Threads: pure functions; a reader belongs to one thread.
- * Memory:  nothing is allocated; the reader collects into a buffer that the caller gives it.
+ * Memory:  nothing is allocated; the reader collects into a buffer that the caller gives it, small at
+ *          first and larger when a long body comes, so that a thousand idle connections cost little.
  * Errors:  what comes from a peer is an event: MC_E_FORMAT, MC_E_CORRUPT, MC_E_RANGE or
  *          MC_E_UNSUPPORTED with a text. They are for good: bytes cannot be found again in a stream that
  *          has lost its beat, so the connection ends.
@@ -15,14 +17,15 @@
  *
  * magic is "MOON"; crc is the CRC32C of bytes 0 .. 27. Features 0 .. 31 are used when both sides set
  * them; a side that sets one of 32 .. 63 insists on it. incarnation is random and not 0: this life of
- * the sender.
+ * the sender, its Transfer Engine's where it has one, the same on all of its connections.
  *
  * Frame, 40 bytes, then `body` bytes of a message (msg.h), then `payload` bytes as they are:
  *
  *      0      4      6       8    16            24        32         36
  *     | body | kind | flags | id | deadline_ns | payload | body_crc | crc |
  *
- * id is the sender's for a request and comes back in its answer. deadline_ns is what is left of the
+ * id is the sender's for a request, 0 where nothing is answered, and comes back in the answer; both
+ * sides may ask, so ids of the two directions have nothing to do with each other. deadline_ns is what is left of the
  * request's time when it is sent, 0: no deadline. crc is the CRC32C of bytes 0 .. 35. Flag 0: an
  * answer. Other flags 0 .. 7 may be ignored, one of 8 .. 15 that is not known ends the connection.
  * Payload is not summed here: what it carries has its own checksums.
@@ -41,7 +44,7 @@ enum {
     WIRE_VERSION_MIN = 1, /* and the oldest it still does */
     WIRE_GREETING_BYTES = 32,
     WIRE_HEADER_BYTES = 40,
-    WIRE_BODY_MAX = 4 << 20, /* bytes of a body, whatever the reader's buffer */
+    WIRE_BODY_MAX = 8 << 20, /* bytes of a body: the largest answer that msg.def allows fits */
 };
 
 /** Bits of a greeting. 0 .. 31: used if both have them. 32 .. 63: the sender insists. */
@@ -91,6 +94,7 @@ void wire_header_encode(const struct wire_frame *frame, uint8_t bytes[WIRE_HEADE
 struct wire_reader {
     uint8_t *body; /* [capacity], borrowed */
     size_t capacity;
+    uint32_t body_max;
     uint64_t payload_max;
     size_t have;      /* bytes of header and body so far, or of the greeting */
     mc_status status; /* MC_OK, or why it ended */
@@ -100,11 +104,16 @@ struct wire_reader {
 };
 
 /**
- * body         [capacity]: a longer body ends the connection with MC_E_RANGE.
+ * body         [capacity]: where a body is collected that comes in pieces.
+ * body_max     a longer body ends the connection with MC_E_RANGE; <= WIRE_BODY_MAX.
  * payload_max  bytes that may follow a body.
  */
-void wire_reader_init(struct wire_reader *reader, void *body, size_t capacity,
+void wire_reader_init(struct wire_reader *reader, void *body, size_t capacity, uint32_t body_max,
                       uint64_t payload_max);
+
+/** Collect into another buffer from now on; what is collected of a body (it fits: capacity is no less)
+ * moves over, and the old one is the caller's again. */
+void wire_reader_buffer(struct wire_reader *reader, void *body, size_t capacity);
 
 /**
  * Give it bytes until the peer's greeting is there.
@@ -124,11 +133,16 @@ mc_status wire_reader_greet(struct wire_reader *reader, const uint8_t *bytes, si
  *
  * used_p  how many were taken; always written.
  *
- * Returns MC_PENDING (all were taken, more are wanted), MC_OK (call again with the rest), or for good
- * MC_E_CORRUPT (a checksum), MC_E_RANGE (body or payload too long), MC_E_UNSUPPORTED (a flag).
+ * Returns MC_PENDING (all were taken, more are wanted), MC_OK (call again with the rest), MC_E_FULL (the
+ * body is longer than the buffer, and none of it was taken: give wire_reader_buffer() one for
+ * wire_reader_body() bytes and call again with the rest), or for good MC_E_CORRUPT (a checksum), MC_E_RANGE (body or payload too
+ * long), MC_E_UNSUPPORTED (a flag).
  */
 mc_status wire_reader_feed(struct wire_reader *reader, const uint8_t *bytes, size_t size,
                            size_t *used_p, struct wire_frame *frame_p, struct mc_error *error);
+
+/** Bytes of the body that is being collected: after MC_E_FULL, what the buffer must hold. */
+size_t wire_reader_body(const struct wire_reader *reader);
 
 /** Bytes that certainly belong to what is being collected: how much to read at once. */
 size_t wire_reader_wants(const struct wire_reader *reader);

@@ -85,7 +85,7 @@ static void repair(uint8_t *stream, size_t size)
 /** Read a stream in pieces; a sum over all that came out, and how it ended. */
 static uint64_t read_stream(const uint8_t *stream, size_t size, size_t piece)
 {
-    static uint8_t body[4096];
+    static uint8_t small[64], large[4096];
     struct wire_reader reader;
     struct wire_greeting greeting;
     struct wire_frame frame;
@@ -93,7 +93,7 @@ static uint64_t read_stream(const uint8_t *stream, size_t size, size_t piece)
     mc_status status = MC_PENDING;
     size_t at = 0, used;
 
-    wire_reader_init(&reader, body, sizeof(body), 1 << 20);
+    wire_reader_init(&reader, small, sizeof(small), sizeof(large), 1 << 20);
     for (; at < size && status == MC_PENDING; at += used) {
         const size_t part = size - at < piece ? size - at : piece;
         status = wire_reader_greet(&reader, stream + at, part, &used, &greeting, NULL);
@@ -106,10 +106,15 @@ static uint64_t read_stream(const uint8_t *stream, size_t size, size_t piece)
         status = wire_reader_feed(&reader, stream + at, part, &used, &frame, NULL);
         require(used <= part);
         at += used;
-        if (status == MC_PENDING)
+        if (status == MC_E_FULL) { /* and back to the small one for the next frame */
+            require(wire_reader_body(&reader) > sizeof(small));
+            wire_reader_buffer(&reader, large, sizeof(large));
+        }
+        if (status == MC_PENDING || status == MC_E_FULL)
             continue;
         if (status != MC_OK)
             break;
+        wire_reader_buffer(&reader, small, sizeof(small));
         sum = sum * 31 + frame.id + frame.kind + frame.payload +
               crc32c(0, frame.body, frame.body_size);
         at += frame.payload < size - at ? (size_t)frame.payload : size - at;

@@ -44,14 +44,13 @@ static void test_public_structs_keep_their_sizes(void **state)
     SIZE(mc_remove, 24);
     SIZE(mc_replica, 112);
     SIZE(mc_lease, 24);
-    SIZE(mc_lookup, 968);
+    SIZE(mc_lookup, 88);
     SIZE(mc_token, 32);
-    SIZE(mc_allot, 992);
+    SIZE(mc_allot, 112);
     SIZE(mc_commit, 56);
     SIZE(mc_store_event, 64);
     SIZE(mc_store_stats, 232);
     SIZE(mc_store_node_options, 72);
-    SIZE(mc_block_key, 16);
     SIZE(mc_cost, 128);
     SIZE(mc_sched_instance, 224);
     SIZE(mc_sched_load, 104);
@@ -63,11 +62,11 @@ static void test_public_structs_keep_their_sizes(void **state)
     SIZE(mc_sched_event, 232);
     SIZE(mc_prediction, 96);
     SIZE(mc_decision, 232);
-    SIZE(mc_view_instance, 144);
+    SIZE(mc_view_instance, 160);
     SIZE(mc_view, 136);
     SIZE(mc_policy, 80);
     SIZE(mc_length_predictor, 48);
-    SIZE(mc_sched_options, 200);
+    SIZE(mc_sched_options, 192);
     SIZE(mc_sched_stats, 712);
 #undef SIZE
 }

@@ -165,6 +165,7 @@ static void test_a_wrong_flag_says_what_is_accepted(void **state)
         { "-n", "-n: needs a value: -n N", MC_E_ARG },
         { "-n x", "-n: \"x\" is not a whole number", MC_E_ARG },
         { "-n 1.5", "-n: \"1.5\" is not a whole number", MC_E_ARG },
+        { "-n +5", "-n: \"+5\" is not a whole number", MC_E_ARG },
         { "-n -1", "-n: -1 is out of range; accepted are 1 to 1000", MC_E_RANGE },
         { "-n 0", "-n: 0 is out of range; accepted are 1 to 1000", MC_E_RANGE },
         { "-n 1001", "-n: 1001 is out of range; accepted are 1 to 1000", MC_E_RANGE },

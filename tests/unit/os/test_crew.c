@@ -1,8 +1,14 @@
 /* test_crew.c - a loop over a crew does every index once; `make tsan` reads the same tests. */
+#define _GNU_SOURCE
 #include "test.h"
 
 #include "os/crew.h"
 #include "os/sysalloc.h"
+
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdatomic.h>
 
 enum { COUNT_MAX = 1000, SIZE_MAX_TESTED = 9 };
 
@@ -98,6 +104,35 @@ static void test_a_round_sees_all_that_the_round_before_wrote(void **state)
     os_crew_close(crew);
 }
 
+/* Notes in each thread's slot whether a signal of the process could land there; slow enough that no
+ * thread can do it all. */
+static void note_signals(void *argument, uint32_t index, uint32_t thread)
+{
+    atomic_int *seen =
+        argument; /* [3]: times each thread found SIGINT blocked, and -1 if ever not */
+    sigset_t mask;
+
+    (void)index;
+    pthread_sigmask(SIG_SETMASK, NULL, &mask);
+    atomic_store(&seen[thread], sigismember(&mask, SIGINT) && sigismember(&mask, SIGTERM) ? 1 : -1);
+    for (int i = 0; i < 1000 && !(atomic_load(&seen[1]) && atomic_load(&seen[2])); i++)
+        sched_yield();
+}
+
+static void test_signals_reach_the_owner_and_no_member(void **state)
+{
+    (void)state;
+    atomic_int seen[3] = { 0 };
+    os_crew *crew = open_crew(3);
+
+    while (!atomic_load(&seen[1]) || !atomic_load(&seen[2]))
+        os_crew_run(crew, note_signals, seen, 100);
+    assert_int_equal(seen[0], -1); /* the owner's mask is as it was */
+    assert_int_equal(seen[1], 1);
+    assert_int_equal(seen[2], 1);
+    os_crew_close(crew);
+}
+
 static void test_a_crew_that_never_ran_closes(void **state)
 {
     (void)state;
@@ -157,6 +192,7 @@ int main(void)
         cmocka_unit_test(test_every_index_is_done_exactly_once_by_a_thread_of_the_crew),
         cmocka_unit_test(test_short_rounds_one_after_another_neither_lose_nor_repeat_work),
         cmocka_unit_test(test_a_round_sees_all_that_the_round_before_wrote),
+        cmocka_unit_test(test_signals_reach_the_owner_and_no_member),
         cmocka_unit_test(test_a_crew_that_never_ran_closes),
         cmocka_unit_test(test_size_zero_is_a_thread_for_every_processor),
         cmocka_unit_test(test_too_many_threads_are_refused_with_the_limit_in_the_text),

@@ -151,7 +151,7 @@ static void test_frames_come_out_whole_however_the_bytes_come(void **state)
         size_t at = 0;
         uint32_t seen = 0;
 
-        wire_reader_init(&reader, body, sizeof(body), PAYLOAD_MAX);
+        wire_reader_init(&reader, body, sizeof(body), CAPACITY, PAYLOAD_MAX);
         while (at < size) {
             size_t part = 1 + prng_below(&prng, seed % 2 ? 300 : 20), used;
             struct wire_frame frame;
@@ -195,7 +195,7 @@ static void test_a_frame_with_any_bit_flipped_ends_the_connection(void **state)
         size_t used;
 
         stream[bit / 8] ^= (uint8_t)(1 << bit % 8);
-        wire_reader_init(&reader, body, sizeof(body), PAYLOAD_MAX);
+        wire_reader_init(&reader, body, sizeof(body), CAPACITY, PAYLOAD_MAX);
         assert_int_equal(wire_reader_feed(&reader, stream, size, &used, &frame, &error),
                          MC_E_CORRUPT);
         assert_int_equal(frame.kind, 9);
@@ -223,7 +223,7 @@ static void check_header(const struct wire_frame *frame, uint32_t body_claimed, 
     claimed.body = zeros;
     claimed.body_size = body_claimed;
     wire_header_encode(&claimed, bytes);
-    wire_reader_init(&reader, body, sizeof(body), PAYLOAD_MAX);
+    wire_reader_init(&reader, body, sizeof(body), CAPACITY, PAYLOAD_MAX);
     assert_int_equal(wire_reader_feed(&reader, bytes, sizeof(bytes), &used, &out, &error),
                      expected);
     assert_string_equal(error.text, text);
@@ -238,6 +238,40 @@ static void test_limits_hold_before_anything_is_collected(void **state)
     check_header(&(struct wire_frame){ .kind = 5, .payload = PAYLOAD_MAX }, 0, MC_OK, "");
     check_header(&(struct wire_frame){ .kind = 5, .payload = PAYLOAD_MAX + 1 }, 0, MC_E_RANGE,
                  "frame: a payload of 5001 bytes, at most 5000 are allowed");
+}
+
+static void test_a_body_longer_than_the_buffer_is_taken_into_a_larger_one(void **state)
+{
+    (void)state;
+    uint8_t stream[WIRE_HEADER_BYTES + 100], small[10], middle[100], large[100], body[100];
+    const struct wire_frame sent = { .kind = 5, .id = 6, .body = body, .body_size = sizeof(body) };
+    struct wire_reader reader;
+    struct wire_frame frame;
+    size_t used = 0;
+
+    for (size_t i = 0; i < sizeof(body); i++)
+        body[i] = (uint8_t)i;
+    wire_header_encode(&sent, stream);
+    memcpy(stream + WIRE_HEADER_BYTES, body, sizeof(body));
+    wire_reader_init(&reader, small, sizeof(small), CAPACITY, PAYLOAD_MAX);
+    assert_int_equal(wire_reader_body(&reader), 0);
+    for (int again = 0; again < 2;
+         again++) { /* not for good: it says so until the buffer is there */
+        assert_int_equal(wire_reader_feed(&reader, stream + used * (size_t)again,
+                                          again ? 7 : WIRE_HEADER_BYTES + 7, &used, &frame, NULL),
+                         MC_E_FULL);
+        assert_int_equal(used, again ? 0 : WIRE_HEADER_BYTES);
+    }
+    assert_int_equal(wire_reader_body(&reader), 100);
+
+    wire_reader_buffer(&reader, middle, sizeof(middle));
+    assert_int_equal(wire_reader_feed(&reader, stream + WIRE_HEADER_BYTES, 60, &used, &frame, NULL),
+                     MC_PENDING);
+    wire_reader_buffer(&reader, large, sizeof(large)); /* what was collected goes along */
+    memset(middle, 0xee, sizeof(middle));
+    assert_int_equal(
+        wire_reader_feed(&reader, stream + WIRE_HEADER_BYTES + 60, 40, &used, &frame, NULL), MC_OK);
+    check_frame(&frame, &sent);
 }
 
 static void test_low_flags_may_be_ignored_and_high_flags_may_not(void **state)
@@ -260,7 +294,7 @@ static void test_a_greeting_is_collected_byte_by_byte_and_frames_follow(void **s
     wire_greeting_encode(&GREETING, stream);
     const size_t size =
         WIRE_GREETING_BYTES + make_stream(3, &sent, 1, stream + WIRE_GREETING_BYTES);
-    wire_reader_init(&reader, body, sizeof(body), PAYLOAD_MAX);
+    wire_reader_init(&reader, body, sizeof(body), CAPACITY, PAYLOAD_MAX);
     for (size_t i = 0; i < WIRE_GREETING_BYTES - 1; i++)
         assert_int_equal(wire_reader_greet(&reader, stream + i, 1, &used, &greeting, NULL),
                          MC_PENDING);
@@ -286,6 +320,7 @@ int main(void)
         cmocka_unit_test(test_frames_come_out_whole_however_the_bytes_come),
         cmocka_unit_test(test_a_frame_with_any_bit_flipped_ends_the_connection),
         cmocka_unit_test(test_limits_hold_before_anything_is_collected),
+        cmocka_unit_test(test_a_body_longer_than_the_buffer_is_taken_into_a_larger_one),
         cmocka_unit_test(test_low_flags_may_be_ignored_and_high_flags_may_not),
         cmocka_unit_test(test_a_greeting_is_collected_byte_by_byte_and_frames_follow),
     };

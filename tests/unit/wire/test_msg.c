@@ -8,6 +8,7 @@
 #include "base/prng.h"
 #include "unit/wire/messages.h"
 #include "wire/bytes.h"
+#include "wire/frame.h"
 
 #include <stdio.h>
 
@@ -241,15 +242,17 @@ static void test_malformed_bodies_are_refused_with_what_is_wrong(void **state)
             "window_renew: windows: a list without its count");
     REFUSED(WIRE_WINDOW_RENEW, "\x0c\x00\x04\x00\x00\x00\x01\x00\x00\x00",
             "window_renew: windows[0]: cut short");
-    REFUSED(WIRE_WINDOW_RENEW, "\x0c\x00\x04\x00\x00\x00\x01\x00\x01\x00",
-            "window_renew: windows: 65537 elements, at most 65536 are allowed");
+    REFUSED(WIRE_WINDOW_RENEW, "\x0c\x00\x04\x00\x00\x00\x01\x10\x00\x00",
+            "window_renew: windows: 4097 elements, at most 4096 are allowed");
     REFUSED(WIRE_WINDOW_RENEW, "\x0c\x00\x08\x00\x00\x00\x01\x00\x00\x00\x00\x00\x00\x00",
             "window_renew: windows[0]: key: required and missing");
     REFUSED(WIRE_WINDOW_RENEW, "\x0c\x00\x05\x00\x00\x00\x00\x00\x00\x00\x00",
             "window_renew: windows: 1 bytes behind its last element");
-    /* window_grant.window is a part */
-    REFUSED(WIRE_WINDOW_GRANT, "\x0c\x00\x00\x00\x00\x00",
-            "window_grant: window: key: required and missing");
+    /* reserved.window is a part, behind two numbers */
+    REFUSED(WIRE_RESERVED,
+            "\x09\x00\x01\x02\x03\x04\x05\x06\x07\x08\x11\x00\x01\x02\x03\x04\x05\x06\x07\x08"
+            "\x1c\x00\x00\x00\x00\x00",
+            "reserved: window: key: required and missing");
 }
 
 static void test_a_kind_that_is_not_known_is_not_supported(void **state)
@@ -300,6 +303,37 @@ static void test_text_that_is_not_utf8_and_lists_that_are_too_long_are_not_encod
     assert_int_equal(wire_encode(WIRE_NOTIFY, &notify, bytes, sizeof(bytes), &size), MC_E_ARG);
     assert_int_equal(wire_encode(WIRE_FOUND, &found, bytes, sizeof(bytes), &size), MC_E_RANGE);
     assert_int_equal(size, 0);
+}
+
+enum { ITEMS_MAX = 4096, NAME_MAX_BYTES = 255 };
+
+static void test_the_largest_answers_that_are_allowed_fit_into_a_body(void **state)
+{
+    (void)state;
+    static struct wire_node_engine nodes[ITEMS_MAX];
+    static struct wire_put_place places[ITEMS_MAX];
+    static struct wire_found_item items[ITEMS_MAX];
+    static char name[NAME_MAX_BYTES];
+    struct wire_replica replicas[8];
+    const struct wire_list eight = { .items = replicas, .count = 8 };
+
+    memset(name, 'n', sizeof(name));
+    memset(replicas, 0x55, sizeof(replicas)); /* all of numbers: every field is written */
+    for (uint32_t i = 0; i < ITEMS_MAX; i++) {
+        nodes[i] = (struct wire_node_engine){ i, { name, sizeof(name) }, ~UINT64_C(0) };
+        places[i] = (struct wire_put_place){ .status = MC_OK, .replicas = eight };
+        items[i] = (struct wire_found_item){ .status = MC_OK, .length = 1, .replicas = eight };
+    }
+    const struct wire_list all_nodes = { .items = nodes, .count = ITEMS_MAX };
+    const struct wire_put_begun begun = { .places = { .items = places, .count = ITEMS_MAX },
+                                          .nodes = all_nodes };
+    const struct wire_found found = { .items = { .items = items, .count = ITEMS_MAX },
+                                      .lease = 1,
+                                      .lease_ns = 1,
+                                      .nodes = all_nodes };
+
+    assert_in_range(wire_encoded_size(WIRE_PUT_BEGUN, &begun), 4 << 20, WIRE_BODY_MAX);
+    assert_in_range(wire_encoded_size(WIRE_FOUND, &found), 4 << 20, WIRE_BODY_MAX);
 }
 
 static void test_lists_and_arrays_are_walked_in_order(void **state)
@@ -367,6 +401,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_a_kind_that_is_not_known_is_not_supported),
         cmocka_unit_test(test_encoding_never_writes_more_than_it_may),
         cmocka_unit_test(test_text_that_is_not_utf8_and_lists_that_are_too_long_are_not_encoded),
+        cmocka_unit_test(test_the_largest_answers_that_are_allowed_fit_into_a_body),
         cmocka_unit_test(test_lists_and_arrays_are_walked_in_order),
     };
     if (argc == 3 && strcmp(argv[1], "--corpus") == 0)
