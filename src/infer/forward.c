@@ -393,7 +393,7 @@ static void run_samples(struct work *w, uint32_t begin, uint32_t count)
 
     add_gemm(w, &e->model->head, NULL, e->normed + begin * e->hidden_stride, e->hidden_stride,
              e->logits, e->logit_stride, count);
-    w->gemms[0].x16 = e->rounded + begin * e->hidden_stride;
+    w->gemms[0].x16 += e->kernels->rounds_rows ? begin * e->hidden_stride : 0;
     run_gemms(w);
     w->sample_begin = begin;
     os_crew_run(e->crew, sample_task, w, count);
@@ -411,7 +411,7 @@ static void run_head(struct work *w)
         if (s->logits) {
             add_gemm(w, &e->model->head, NULL, e->normed + row * e->hidden_stride, e->hidden_stride,
                      s->logits, e->limits.vocab_size, s->token_count);
-            w->gemms[0].x16 = e->rounded + row * e->hidden_stride;
+            w->gemms[0].x16 += e->kernels->rounds_rows ? row * e->hidden_stride : 0;
             run_gemms(w);
         }
         row += s->token_count;
