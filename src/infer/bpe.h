@@ -15,7 +15,8 @@
 
 #include <jansson.h>
 
-#include "infer/tokenizer.h"
+#include "base/buf.h"
+#include "infer/tokens.h"
 
 #define ID_NONE UINT32_MAX /* no token; above every id and every rank */
 

@@ -21,20 +21,9 @@
 #include <mooncake/status.h>
 
 #include "base/buf.h"
+#include "infer/tokens.h"
 
 typedef struct tokenizer tokenizer; /* opaque */
-
-/** Token ids that grow. `{ .alloc = a }` is a valid start; tokens_fini() frees. */
-struct tokens {
-    const struct mc_alloc *alloc; /* borrowed */
-    uint32_t *ids;                /* owned; [count] */
-    size_t count, capacity;
-};
-
-/** Append [count] ids. MC_OK or MC_E_NOMEM. */
-mc_status tokens_add(struct tokens *tokens, const uint32_t *ids, size_t count);
-
-void tokens_fini(struct tokens *tokens);
 
 /**
  * json  [size] bytes of tokenizer.json, borrowed during the call; `name` goes before every error.
