@@ -349,7 +349,7 @@ static size_t field_size(enum setting_type type)
         SIZE_CASE(CHOICE)
         SIZE_CASE(ACTION)
     }
-    assert(!"a type of the table");
+    assert(false && "a type of the table");
     return 0;
 }
 
