@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <mooncake/infer.h>
 
@@ -242,13 +243,15 @@ static void run_rounds(struct subject *s, struct bench *bench)
 {
     static struct samples prefills, peaks, decodes, reads, ours, ours16, theirs, peaks32;
     const double flop = prefill_flop(s) / 1e9;
+    const bool progress = isatty(STDERR_FILENO) == 1;
     struct product p;
     char name[96];
 
     product_open(&p, s);
     for (uint32_t round = 0; round <= s->options->rounds; round++) {
         struct mc_sample sample;
-        fprintf(stderr, "round %u of %u\r", round, s->options->rounds);
+        if (progress)
+            fprintf(stderr, "round %u of %u\r", round, s->options->rounds);
         const struct limits limits = measure_limits(s, s->info.dtype);
         const double prefill_s = prefill(s, s->options->prefill, &sample);
         const double decode_s = decode(s);
@@ -266,7 +269,8 @@ static void run_rounds(struct subject *s, struct bench *bench)
         samples_add(&theirs, their / 1e9);
         samples_add(&peaks32, limits32.peak_flops / 1e9);
     }
-    fprintf(stderr, "                    \r");
+    if (progress)
+        fprintf(stderr, "%20s\r", "");
     snprintf(name, sizeof(name), "prefill %u", s->options->prefill);
     bench_row(bench, name, "throughput", "GFLOP/s", &prefills, "peak of the same instructions",
               &peaks);
