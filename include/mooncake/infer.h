@@ -142,7 +142,7 @@ MC_API MC_MUST_USE mc_status mc_text_stream_open(const mc_model *model, bool kee
 
 /**
  * Add one token. text_p: what can be shown now, *size_p bytes (maybe 0), borrowed until the next
- * call with this stream. Returns MC_OK, MC_E_RANGE (no such token) or MC_E_NOMEM.
+ * call with this stream. An id that only pads the model's vocabulary has no text. Returns MC_OK, MC_E_RANGE (no such token) or MC_E_NOMEM.
  */
 MC_API MC_MUST_USE mc_status mc_text_stream_push(mc_text_stream *stream, uint32_t token,
                                                  const char **text_p, size_t *size_p);

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/utf8.h"
+#include "infer/normal.h"
 
 /* JSON has no infinity, which is the logprob of a token that cannot come; vLLM writes the same. */
 static const float LOGPROB_MIN = -9999;
@@ -31,6 +32,10 @@ static void add_token(const struct answer *a, uint32_t token, struct buf *out)
     size_t size;
 
     a->texts->get(a->texts->context, token, false, &text, &size);
+    if (size == 0) {
+        buf_addf(out, "\"token_id:%u\"", token);
+        return;
+    }
     if (is_utf8(text, size)) {
         buf_add_json(out, text, size);
         return;
@@ -41,11 +46,45 @@ static void add_token(const struct answer *a, uint32_t token, struct buf *out)
     buf_add_byte(out, '"');
 }
 
+static size_t characters(const struct buf *text)
+{
+    size_t count = 0;
+
+    for (size_t i = 0; i < text->size; i++)
+        count += ((unsigned char)text->data[i] & 0xc0) != 0x80; /* each has one such byte */
+    return count;
+}
+
+/* Where each token's text begins, in characters as Python counts them. Counted in what is shown: a
+ * character that several tokens spell comes with the last, ill-formed bytes as U+FFFD. */
+static void add_text_offsets(const struct answer *a, struct buf *out)
+{
+    struct buf kept = BUF_INIT(out->alloc), shown = BUF_INIT(out->alloc);
+    const char *text;
+    size_t size, offset = 0;
+
+    buf_add_text(out, "],\"text_offset\":[");
+    for (uint32_t i = 0; i < a->sample_count; i++) {
+        buf_addf(out, "%s%zu", i ? "," : "", offset);
+        a->texts->get(a->texts->context, a->samples[i].chosen.token, true, &text, &size);
+        buf_add(&kept, text, size);
+        if (kept.failed)
+            break;
+        const size_t ready = utf8_complete(kept.data, kept.size);
+        buf_truncate(&shown, 0);
+        text_repair(kept.data, ready, &shown);
+        offset += characters(&shown);
+        memmove(kept.data, kept.data + ready, kept.size - ready);
+        buf_truncate(&kept, kept.size - ready);
+    }
+    buf_add_byte(out, ']');
+    out->failed = out->failed || kept.failed || shown.failed;
+    buf_fini(&kept);
+    buf_fini(&shown);
+}
+
 static void add_text_logprobs(const struct answer *a, struct buf *out)
 {
-    const char *text;
-    size_t size, offset = 0; /* in characters, as Python counts them */
-
     buf_add_text(out, "{\"tokens\":[");
     for (uint32_t i = 0; i < a->sample_count; i++) {
         buf_add_text(out, i ? "," : "");
@@ -68,15 +107,8 @@ static void add_text_logprobs(const struct answer *a, struct buf *out)
         }
         buf_add_byte(out, '}');
     }
-    buf_add_text(out, "],\"text_offset\":[");
-    for (uint32_t i = 0; i < a->sample_count; i++) {
-        buf_addf(out, "%s%zu", i ? "," : "", offset);
-        a->texts->get(a->texts->context, a->samples[i].chosen.token, true, &text, &size);
-        for (size_t k = 0; k < size; k++)
-            offset +=
-                ((unsigned char)text[k] & 0xc0) != 0x80; /* each character has one such byte */
-    }
-    buf_add_text(out, "]}");
+    add_text_offsets(a, out);
+    buf_add_byte(out, '}');
 }
 
 static void add_chat_entry(const struct answer *a, struct mc_token_logprob entry, struct buf *out)

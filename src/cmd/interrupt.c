@@ -25,6 +25,15 @@ static void on_signal(int number)
     interrupts = interrupts + 1;
 }
 
+/* A signal that the parent chose to ignore stays ignored: nohup, and jobs in the background. */
+static void handle(int number, const struct sigaction *action)
+{
+    struct sigaction before;
+
+    if (sigaction(number, NULL, &before) == 0 && before.sa_handler != SIG_IGN)
+        sigaction(number, action, NULL);
+}
+
 void interrupt_install(int limit)
 {
     /* No SA_RESTART: a read that waits for a person must return. */
@@ -33,9 +42,9 @@ void interrupt_install(int limit)
     interrupt_limit = limit;
     sigemptyset(&action.sa_mask);
     sigemptyset(&ignore.sa_mask);
-    sigaction(SIGINT, &action, NULL);
-    sigaction(SIGTERM, &action, NULL);
-    sigaction(SIGHUP, &action, NULL);
+    handle(SIGINT, &action);
+    handle(SIGTERM, &action);
+    handle(SIGHUP, &action);
     sigaction(SIGPIPE, &ignore, NULL);
 }
 

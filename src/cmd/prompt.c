@@ -9,8 +9,8 @@
 #include "base/error.h"
 #include "os/file.h"
 
-static mc_status read_stream(FILE *input, const struct mc_alloc *alloc, char **text_p,
-                             size_t *size_p, struct mc_error *error)
+static mc_status read_stream(FILE *input, const char *name, const struct mc_alloc *alloc,
+                             char **text_p, size_t *size_p, struct mc_error *error)
 {
     struct buf text = BUF_INIT(alloc);
     char piece[4096];
@@ -20,15 +20,28 @@ static mc_status read_stream(FILE *input, const struct mc_alloc *alloc, char **t
     while (text.size <= PROMPT_BYTES_MAX && (n = fread(piece, 1, sizeof(piece), input)) > 0)
         buf_add(&text, piece, n);
     if (ferror(input))
-        status = errno == EINTR ? error_set(error, MC_E_CANCELLED, "standard input: interrupted")
-                                : error_set(error, MC_E_IO, "standard input: cannot read: %s",
-                                            strerror(errno));
+        status = errno == EINTR
+                     ? error_set(error, MC_E_CANCELLED, "%s: interrupted", name)
+                     : error_set(error, MC_E_IO, "%s: cannot read: %s", name, strerror(errno));
     else if (text.size > PROMPT_BYTES_MAX)
-        status =
-            error_set(error, MC_E_RANGE, "standard input: more than %d bytes", PROMPT_BYTES_MAX);
+        status = error_set(error, MC_E_RANGE, "%s: more than %d bytes", name, PROMPT_BYTES_MAX);
     else if (!(*text_p = buf_take(&text, size_p)))
-        status = error_set(error, MC_E_NOMEM, "standard input: out of memory");
+        status = error_set(error, MC_E_NOMEM, "%s: out of memory", name);
     buf_fini(&text);
+    return status;
+}
+
+/* A file, or what a shell hands over in place of one: a pipe, <(command). */
+static mc_status read_file(const char *path, const struct mc_alloc *alloc, char **text_p,
+                           size_t *size_p, struct mc_error *error)
+{
+    mc_status status = os_file_read(path, PROMPT_BYTES_MAX, alloc, text_p, size_p, error);
+    FILE *pipe = status == MC_E_FORMAT && !os_is_directory(path) ? fopen(path, "r") : NULL;
+
+    if (!pipe)
+        return status;
+    status = read_stream(pipe, path, alloc, text_p, size_p, error);
+    fclose(pipe);
     return status;
 }
 
@@ -38,9 +51,9 @@ mc_status prompt_read(const char *text, const char *path, FILE *input, const str
     const char *source = text ? text : path;
 
     if (strcmp(source, "-") == 0)
-        return read_stream(input, alloc, text_p, size_p, error);
+        return read_stream(input, "standard input", alloc, text_p, size_p, error);
     if (!text)
-        return os_file_read(path, PROMPT_BYTES_MAX, alloc, text_p, size_p, error);
+        return read_file(path, alloc, text_p, size_p, error);
 
     const size_t size = strlen(text);
     char *copy = alloc_text(alloc, text, size);

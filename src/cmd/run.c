@@ -131,6 +131,11 @@ static mc_status say(struct conversation *c, const char *role, const char *conte
 static mc_status say_copy(struct conversation *c, const char *role, const char *text, size_t size,
                           struct mc_error *error)
 {
+    const char *nul = memchr(text, '\0', size);
+
+    if (nul)
+        return error_set(error, MC_E_ARG, "the message has a NUL at byte %zu; a chat is text",
+                         (size_t)(nul - text));
     char *copy = alloc_text(c->alloc, text, size);
     mc_status status = copy ? MC_OK : error_set(error, MC_E_NOMEM, "out of memory for the text");
 
@@ -230,7 +235,8 @@ static bool read_line(char **line, size_t *capacity, size_t *size_p, int *code_p
         errno = 0;
         const bool ready = interrupt_wait(STDIN_FILENO, seen);
         const ssize_t n = ready ? getline(line, capacity, stdin) : -1;
-        if (n >= 0) {
+        if (n >= 0 &&
+            !ferror(stdin)) { /* else a signal cut the line: it is dropped, as a terminal does */
             *size_p = (size_t)n - (n > 0 && (*line)[n - 1] == '\n');
             (*line)[*size_p] = '\0';
             return true;

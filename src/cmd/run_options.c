@@ -3,6 +3,7 @@
 
 #include "base/alloc.h"
 #include "base/error.h"
+#include "infer/request.h"
 #include "os/file.h"
 
 enum { CONFIG_BYTES_MAX = 1 << 20 };
@@ -69,6 +70,12 @@ static mc_status check(const struct run_request *run, struct mc_error *error)
     if (o->max_tokens != 0 && o->min_tokens > o->max_tokens)
         return error_set(error, MC_E_RANGE, "--min-tokens: %u is more than --max-tokens, %u",
                          o->min_tokens, o->max_tokens);
+    if (o->stop.count > STOPS_MAX)
+        return error_set(error, MC_E_RANGE, "--stop: given %u times; at most %d are accepted",
+                         o->stop.count, STOPS_MAX);
+    for (uint32_t i = 0; i < o->stop.count; i++)
+        if (o->stop.items[i][0] == '\0')
+            return error_set(error, MC_E_ARG, "--stop: an empty text would end every answer");
     if (settings_source(&run->settings, "logprobs") == SETTING_FLAG && !o->json)
         return error_set(error, MC_E_ARG, "--logprobs: only --json shows them; add it");
     return check_prompt(run, error);

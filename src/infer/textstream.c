@@ -16,6 +16,7 @@
 struct mc_text_stream {
     const struct mc_alloc *alloc;
     const tokenizer *tokenizer; /* borrowed from the model */
+    uint32_t vocab_size;        /* the model's: it may pad beyond the tokenizer's words */
     bool keep_special;
     struct buf kept;  /* the start of a character that a later token may finish */
     struct buf shown; /* what the last call handed out */
@@ -101,6 +102,7 @@ mc_status mc_text_stream_open(const mc_model *model, bool keep_special, mc_text_
         return error_set(error, MC_E_NOMEM, "no memory for a text stream");
     *stream = (struct mc_text_stream){ .alloc = model->alloc,
                                        .tokenizer = model->tokenizer,
+                                       .vocab_size = model->config.vocab_size,
                                        .keep_special = keep_special,
                                        .kept = BUF_INIT(model->alloc),
                                        .shown = BUF_INIT(model->alloc) };
@@ -130,12 +132,13 @@ static void show(struct mc_text_stream *stream, size_t size, const char **text_p
 mc_status mc_text_stream_push(mc_text_stream *stream, uint32_t token, const char **text_p,
                               size_t *size_p)
 {
-    const char *bytes;
-    size_t size;
+    const char *bytes = "";
+    size_t size = 0;
     const mc_status status =
         tokenizer_bytes(stream->tokenizer, token, stream->keep_special, &bytes, &size);
 
-    if (status != MC_OK)
+    /* An id that only pads the model's vocabulary stands for no text. */
+    if (status != MC_OK && token >= stream->vocab_size)
         return status;
     buf_add(&stream->kept, bytes, size);
     show(stream, utf8_complete(stream->kept.data, stream->kept.size), text_p, size_p);

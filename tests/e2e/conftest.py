@@ -2,6 +2,7 @@
 import json
 import os
 import pathlib
+import signal
 import subprocess
 
 import pytest
@@ -24,10 +25,16 @@ def mooncake(*arguments, stdin=b"", **variables):
                           capture_output=True, check=False, env=environment(**variables))
 
 
+def default_signals():
+    """What a shell gives a command, also where these tests run in the background and ignore some."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+
+
 def start(*arguments, **options):
     """Start and leave running."""
     options = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE,
-               **options}
+               "preexec_fn": default_signals, **options}
     return subprocess.Popen([BINARY, *map(os.fsencode, arguments)], env=environment(), **options)
 
 

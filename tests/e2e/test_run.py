@@ -79,6 +79,22 @@ def test_greedy_is_the_default_whatever_generation_config_says():
     assert tokens == choice_of("-p", PROMPT, "-n", "30", "--top-k", "1", "-t", "1")["tokens"]
 
 
+def test_a_prompt_may_come_through_a_pipe_in_place_of_a_file(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    process = start("run", MODEL, "-f", str(pipe), "-n", "8")
+    pipe.write_bytes(PROMPT.encode())
+    streamed, complaint = process.communicate(timeout=TIMEOUT_S)
+    assert process.returncode == 0, complaint.decode()
+    assert streamed[:-1] == text_of("-p", PROMPT, "-n", "8")
+
+
+def test_a_message_with_a_nul_is_refused_and_not_cut():
+    done = mooncake("run", MODEL, "--chat", "-f", "-", "-n", "4", stdin=b"hello\0world")
+    assert done.returncode == 1
+    assert done.stderr == (b"mooncake run: the message has a NUL at byte 5; a chat is text\n")
+
+
 def test_a_stop_string_ends_the_answer_and_is_not_shown():
     whole = choice_of("-p", PROMPT, "-n", "40")["text"]
     found = 0
@@ -312,6 +328,17 @@ def test_a_signal_while_stdin_is_read_ends_it():
     assert process.communicate() == (b"", b"")
 
 
+def test_a_signal_that_the_parent_ignores_stays_ignored():
+    process = start("run", MODEL, "-p", PROMPT, "-n", "0", "--ignore-eos",
+                    preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))
+    while not catches(process, signal.SIGTERM):
+        pass
+    process.send_signal(signal.SIGHUP)  # as the terminal that nohup outlives
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=TIMEOUT_S)
+    assert process.returncode == 130  # the interrupt ended it, not the hang-up
+
+
 def test_an_interrupted_json_answer_is_whole():
     process = start("run", MODEL, "-p", PROMPT, "-n", "0", "--ignore-eos", "--json")
     while not catches(process, signal.SIGINT):
@@ -380,8 +407,10 @@ WRONG = [
      "mooncake run: /nowhere: cannot open: No such file or directory"),
     (["run", MODEL, "-p", "x", "--context", "5000"], 1,
      "mooncake run: --context: 5000 is more than the model's, 4096"),
-    (["run", MODEL, "-p", "x", "--stop", ""], 1,
-     "mooncake run: stop: an empty text would stop every answer"),
+    (["run", MODEL, "-p", "x", "--stop", ""], 2,
+     "mooncake run: --stop: an empty text would end every answer"),
+    (["run", MODEL, "-p", "x", *["--stop", "y"] * 17], 2,
+     "mooncake run: --stop: given 17 times; at most 16 are accepted"),
     (["run", MODEL, "-p", ""], 1,
      "mooncake run: the prompt is empty: give it at least one token"),
     (["run", MODEL, "-p", "word " * 5000], 1, re.compile(

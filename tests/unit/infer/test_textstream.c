@@ -148,6 +148,25 @@ test_a_character_comes_out_with_its_last_byte_and_what_breaks_it_shows_both(void
     close_model(&model);
 }
 
+static void test_an_id_that_pads_the_vocabulary_has_no_text(void **state)
+{
+    (void)state;
+    struct mc_model model;
+    const char *text;
+    size_t size = 1;
+
+    open_model("gpt2", os_alloc(), &model);
+    const uint32_t words = tokenizer_size(model.tokenizer);
+    model.config.vocab_size = words + 2;
+    mc_text_stream *stream = open_stream(&model, true);
+    assert_int_equal(mc_text_stream_push(stream, words, &text, &size), MC_OK);
+    assert_int_equal(size, 0);
+    assert_int_equal(mc_text_stream_push(stream, words + 1, &text, &size), MC_OK);
+    assert_int_equal(mc_text_stream_push(stream, words + 2, &text, &size), MC_E_RANGE);
+    mc_text_stream_close(stream);
+    close_model(&model);
+}
+
 static void test_pushing_tokens_allocates_nothing(void **state)
 {
     struct mc_model model;
@@ -253,6 +272,7 @@ int main(void)
         cmocka_unit_test(test_any_tokens_stream_to_the_text_of_all_at_once),
         cmocka_unit_test(
             test_a_character_comes_out_with_its_last_byte_and_what_breaks_it_shows_both),
+        cmocka_unit_test(test_an_id_that_pads_the_vocabulary_has_no_text),
         cmocka_unit_test(test_pushing_tokens_allocates_nothing),
         cmocka_unit_test(test_without_a_tokenizer_text_is_refused_by_the_models_name),
         cmocka_unit_test(test_a_model_encodes_and_renders_and_frees),
