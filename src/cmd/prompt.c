@@ -35,12 +35,12 @@ static mc_status read_stream(FILE *input, const char *name, const struct mc_allo
 static mc_status read_file(const char *path, const struct mc_alloc *alloc, char **text_p,
                            size_t *size_p, struct mc_error *error)
 {
-    mc_status status = os_file_read(path, PROMPT_BYTES_MAX, alloc, text_p, size_p, error);
-    FILE *pipe = status == MC_E_FORMAT && !os_is_directory(path) ? fopen(path, "r") : NULL;
-
+    if (!os_is_pipe(path))
+        return os_file_read(path, PROMPT_BYTES_MAX, alloc, text_p, size_p, error);
+    FILE *pipe = fopen(path, "r");
     if (!pipe)
-        return status;
-    status = read_stream(pipe, path, alloc, text_p, size_p, error);
+        return error_set(error, MC_E_IO, "%s: cannot open: %s", path, strerror(errno));
+    const mc_status status = read_stream(pipe, path, alloc, text_p, size_p, error);
     fclose(pipe);
     return status;
 }

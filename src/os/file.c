@@ -121,3 +121,10 @@ bool os_is_directory(const char *path)
 
     return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
 }
+
+bool os_is_pipe(const char *path)
+{
+    struct stat st;
+
+    return stat(path, &st) == 0 && S_ISFIFO(st.st_mode);
+}

@@ -45,4 +45,7 @@ mc_status os_file_read(const char *path, size_t size_max, const struct mc_alloc 
 /** Whether `path` is there and is a directory. */
 bool os_is_directory(const char *path);
 
+/** Whether `path` is there and is a pipe. Asked without opening it: a writer may be waiting. */
+bool os_is_pipe(const char *path);
+
 #endif /* OS_FILE_H */

@@ -7,9 +7,11 @@ import re
 import select
 import signal
 import subprocess
+import threading
 
 import pytest
-from conftest import BINARY, MODEL, ROOT, TIMEOUT_S, answer, environment, mooncake, start
+from conftest import (BINARY, MODEL, ROOT, TIMEOUT_S, answer, default_signals, environment,
+                      mooncake, start)
 
 LONG = "All prompts are the same prompt when they are long enough; " * 20
 PROMPT = "The KVCache of a prompt"
@@ -83,7 +85,8 @@ def test_a_prompt_may_come_through_a_pipe_in_place_of_a_file(tmp_path):
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     process = start("run", MODEL, "-f", str(pipe), "-n", "8")
-    pipe.write_bytes(PROMPT.encode())
+    # A thread, because opening the pipe waits for the reader, who may have failed.
+    threading.Thread(target=pipe.write_bytes, args=[PROMPT.encode()], daemon=True).start()
     streamed, complaint = process.communicate(timeout=TIMEOUT_S)
     assert process.returncode == 0, complaint.decode()
     assert streamed[:-1] == text_of("-p", PROMPT, "-n", "8")
@@ -237,6 +240,7 @@ class Terminal:
     def __init__(self, *arguments):
         self.pid, self.fd = pty.fork()
         if self.pid == 0:
+            default_signals()
             os.execve(BINARY, [BINARY, *arguments], environment())
         self.seen = b""
 
@@ -330,7 +334,8 @@ def test_a_signal_while_stdin_is_read_ends_it():
 
 def test_a_signal_that_the_parent_ignores_stays_ignored():
     process = start("run", MODEL, "-p", PROMPT, "-n", "0", "--ignore-eos",
-                    preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))
+                    preexec_fn=lambda: (default_signals(),
+                                        signal.signal(signal.SIGHUP, signal.SIG_IGN)))
     while not catches(process, signal.SIGTERM):
         pass
     process.send_signal(signal.SIGHUP)  # as the terminal that nohup outlives
