@@ -20,6 +20,7 @@
 #include "base/prng.h"
 #include "base/setting.h"
 #include "bench.h"
+#include "cmd/timing.h"
 #include "infer/kernels.h"
 #include "infer/limits.h"
 #include "infer/model.h"
@@ -142,17 +143,14 @@ static double decode(struct subject *s)
     return (double)(os_now_ns() - start_ns) / 1e9 / s->options->decode;
 }
 
-/* Multiply-adds (as two operations) that a prefill needs: every matrix but the head for each token, the
- * head once, and for each query its keys and values. */
+/* The arithmetic of one prefill, counted as `mooncake run --timing` counts it. */
 static double prefill_flop(const struct subject *s)
 {
-    const struct mc_model_info *m = &s->info;
-    const double n = s->options->prefill, head = (double)m->vocab_size * m->hidden;
-    const bool tied = ((const struct mc_model *)s->model)->config.tied;
-    const double matrices = (double)m->parameters - head * (tied ? 1 : 2);
-    const double pairs = n * (n + 1) / 2;
+    const struct work work = work_of(&s->info, s->model->config.tied, &s->limits.layout);
+    struct timing timing = { .prompt_tokens = s->options->prefill };
 
-    return 2 * matrices * n + 2 * head + 4 * pairs * m->heads * m->head_dim * m->layers;
+    timing_count(&timing, &work);
+    return timing.prefill_flop;
 }
 
 /* ----------------------------------------------------------------------------------- one product */

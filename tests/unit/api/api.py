@@ -1,8 +1,6 @@
 """Hold include/mooncake/*.h against the library and the compilers.
 
-    api.py exports LIBRARY HEADER... [--unbuilt HEADER...]
-                                             the library exports what the headers declare, and no more;
-                                             of a header that is not built yet, any part
+    api.py exports LIBRARY HEADER...         the library exports what the headers declare, and no more
     api.py alone COMPILER INCLUDE HEADER...  each header compiles alone (C11, or C++17 for a C++ compiler)
     api.py calls UNSUPPORTED HEADER... > C   a C file that calls each function of UNSUPPORTED (the file)
 
@@ -34,16 +32,12 @@ def declarations(path):
 
 
 def exports(library, *headers):
-    cut = headers.index("--unbuilt") if "--unbuilt" in headers else len(headers)
-    unbuilt = {name for header in headers[cut + 1 :] for name, _, _ in declarations(header)}
-    headers = headers[:cut]
     declared = {name for header in headers for name, _, _ in declarations(header)}
     listing = subprocess.run(
         ["nm", "-D", "--defined-only", library], check=True, capture_output=True, text=True
     ).stdout
     # A version script's own name is listed as an absolute symbol.
     shown = {line.split()[-1].split("@")[0] for line in listing.splitlines() if " A " not in line}
-    shown -= unbuilt
     for name in sorted(declared - shown):
         print(f"{name}: declared in a public header, not exported by the library")
     for name in sorted(shown - declared):
