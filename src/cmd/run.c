@@ -131,11 +131,6 @@ static mc_status say(struct conversation *c, const char *role, const char *conte
 static mc_status say_copy(struct conversation *c, const char *role, const char *text, size_t size,
                           struct mc_error *error)
 {
-    const char *nul = memchr(text, '\0', size);
-
-    if (nul)
-        return error_set(error, MC_E_ARG, "the message has a NUL at byte %zu; a chat is text",
-                         (size_t)(nul - text));
     char *copy = alloc_text(c->alloc, text, size);
     mc_status status = copy ? MC_OK : error_set(error, MC_E_NOMEM, "out of memory for the text");
 
@@ -144,6 +139,26 @@ static mc_status say_copy(struct conversation *c, const char *role, const char *
     if (status != MC_OK)
         alloc_free(c->alloc, copy);
     return status;
+}
+
+static mc_status say_user(struct conversation *c, const char *text, size_t size,
+                          struct mc_error *error)
+{
+    const char *nul = memchr(text, '\0', size);
+
+    if (nul)
+        return error_set(error, MC_E_ARG, "the message has a NUL at byte %zu; a chat is text",
+                         (size_t)(nul - text));
+    return say_copy(c, "user", text, size, error);
+}
+
+/* A message ends at a NUL, so one that the model wrote is remembered as a blank. */
+static mc_status say_answer(struct conversation *c, struct buf *text, struct mc_error *error)
+{
+    for (size_t i = 0; i < text->size; i++)
+        if (text->data[i] == '\0')
+            text->data[i] = ' ';
+    return say_copy(c, "assistant", text->data ? text->data : "", text->size, error);
 }
 
 static void unsay(struct conversation *c)
@@ -204,15 +219,14 @@ static bool exchange(const struct session *s, struct conversation *c, const char
     struct mc_error error = { 0 };
     struct turn turn = { 0 };
 
-    mc_status status = say_copy(c, "user", line, size, &error);
+    mc_status status = say_user(c, line, size, &error);
     if (status == MC_OK) {
         status = chat_turn(s, c, &turn, &error);
         if (status != MC_OK)
             unsay(c);
     }
     if (status == MC_OK && finish_turn(s, &turn, false))
-        status =
-            say_copy(c, "assistant", turn.text.data ? turn.text.data : "", turn.text.size, &error);
+        status = say_answer(c, &turn.text, &error);
     const bool gone = turn.write_failed || ferror(stdout);
     turn_fini(&turn);
     if (status != MC_OK)
@@ -235,8 +249,8 @@ static bool read_line(char **line, size_t *capacity, size_t *size_p, int *code_p
         errno = 0;
         const bool ready = interrupt_wait(STDIN_FILENO, seen);
         const ssize_t n = ready ? getline(line, capacity, stdin) : -1;
-        if (n >= 0 &&
-            !ferror(stdin)) { /* else a signal cut the line: it is dropped, as a terminal does */
+        /* A line that a signal cut is dropped, as a terminal does. */
+        if (n >= 0 && !ferror(stdin)) {
             *size_p = (size_t)n - (n > 0 && (*line)[n - 1] == '\n');
             (*line)[*size_p] = '\0';
             return true;
@@ -308,7 +322,7 @@ static mc_status chat_once(const struct session *s, const char *text, size_t siz
 
     mc_status status = conversation_init(&c, s, error);
     if (status == MC_OK)
-        status = say_copy(&c, "user", text, size, error);
+        status = say_user(&c, text, size, error);
     if (status == MC_OK)
         status = chat_turn(s, &c, turn, error);
     conversation_fini(&c);
