@@ -92,6 +92,16 @@ def test_a_prompt_may_come_through_a_pipe_in_place_of_a_file(tmp_path):
     assert streamed[:-1] == text_of("-p", PROMPT, "-n", "8")
 
 
+def test_a_model_may_write_a_nul_in_a_conversation():
+    for seed in range(1, 30):  # random weights: some seed soon draws the token of byte 0
+        done = mooncake("run", MODEL, "--chat", "-n", "150", "--ignore-eos", "-t", "5",
+                        "--seed", str(seed), stdin=b"hi\nagain\n")
+        assert done.returncode == 0 and done.stderr == b""
+        if b"\0" in done.stdout[:300]:  # in the first answer, which the second turn sends back
+            return
+    pytest.fail("no seed made the model write a NUL")
+
+
 def test_a_message_with_a_nul_is_refused_and_not_cut():
     done = mooncake("run", MODEL, "--chat", "-f", "-", "-n", "4", stdin=b"hello\0world")
     assert done.returncode == 1
