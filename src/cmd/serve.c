@@ -53,8 +53,11 @@ static void start(struct serve *s, uint32_t member)
 {
     struct mc_error error = { 0 };
 
-    if (family_start(s->family, member, &error) == MC_OK)
+    if (family_start(s->family, member, &error) == MC_OK) {
+        tell("%s runs as process %d", s->family->members[member].name,
+             (int)s->family->members[member].pid);
         return;
+    }
     tell("%s", error.text);
     if (s->family->members[member].pid == 0)
         supervise_event(&s->supervise, SUPERVISE_EXITED, member, CMD_FAILED, os_now_ns());
