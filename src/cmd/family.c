@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "base/error.h"
+#include "os/signals.h"
 
 enum { READY_FD = 3 };
 
@@ -274,14 +275,11 @@ static void on_ready(void *user, uint32_t events)
 /* In the child, between fork and exec: nothing that allocates or locks. */
 static void become(const struct arguments *a, pid_t parent, int output, int ready)
 {
-    sigset_t none;
-
     setpgid(0, 0);
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (getppid() != parent)
         _exit(1); /* it died before the line above */
-    sigemptyset(&none);
-    sigprocmask(SIG_SETMASK, &none, NULL);
+    os_signals_release();
     const int nothing = open("/dev/null", O_RDONLY);
     /* `ready` may be any number above 2; the others go first so that 3 is free for it. */
     if (nothing < 0 || dup2(nothing, STDIN_FILENO) < 0 || dup2(output, STDOUT_FILENO) < 0 ||

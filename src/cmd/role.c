@@ -160,13 +160,13 @@ static void on_signal(void *user, int number)
 
 static mc_status begin(struct role *role, struct mc_error *error)
 {
-    static const int numbers[] = { SIGINT, SIGTERM, SIGHUP };
+    static const int numbers[] = { SIGINT, SIGTERM, SIGHUP, 0 };
 
     mc_status status = read_secret(role, error);
     if (status == MC_OK)
         status = os_loop_open(role->alloc, &role->loop, error);
     if (status == MC_OK)
-        status = os_signals_open(&role->signals, role->loop, numbers, 3, on_signal, role, error);
+        status = os_signals_open(&role->signals, role->loop, numbers, error);
     return status;
 }
 
@@ -176,6 +176,7 @@ int role_begin(struct role *role, const char *name, const struct role_common *co
     struct mc_error error = { 0 };
 
     *role = (struct role){ .name = name, .alloc = alloc, .common = common };
+    role->signals = (struct os_signals){ .came = on_signal, .user = role };
     role->log = (struct mc_log){ write_line, role, (enum mc_log_level)common->log_level };
     if (begin(role, &error) == MC_OK)
         return -1;

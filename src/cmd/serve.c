@@ -165,7 +165,7 @@ static void on_end(void *user)
 static mc_status begin(struct serve *s, const char *model, struct mc_error *error)
 {
     static const struct family_events events = { on_ready, on_exited, on_stopped };
-    static const int numbers[] = { SIGCHLD };
+    static const int numbers[] = { SIGCHLD, 0 };
     const struct supervise_options o = {
         .stall_ns = s->options->stall,
         .grace_ns = s->options->grace,
@@ -179,7 +179,8 @@ static mc_status begin(struct serve *s, const char *model, struct mc_error *erro
     s->tick = (struct os_timer){ .due = on_tick, .user = s };
     s->role.drain = on_end;
     s->role.user = s;
-    return os_signals_open(&s->children, s->role.loop, numbers, 1, on_child, s, error);
+    s->children = (struct os_signals){ .came = on_child, .user = s };
+    return os_signals_open(&s->children, s->role.loop, numbers, error);
 }
 
 /* Whoever still runs goes with this process, by the parent-death signal. */
