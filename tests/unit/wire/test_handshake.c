@@ -52,9 +52,8 @@ static void begin(struct side *side, const struct wire_self *self, bool dialled)
 {
     side->status = MC_PENDING;
     side->error = (struct mc_error){ 0 };
-    assert_int_equal(wire_handshake_init(&side->h, self, dialled,
-                                         dialled ? &NONCE_A : &NONCE_B, NULL),
-                     MC_OK);
+    assert_int_equal(
+        wire_handshake_init(&side->h, self, dialled, dialled ? &NONCE_A : &NONCE_B, NULL), MC_OK);
 }
 
 /** Feed all of `bytes` in pieces, as long as the handshake takes them. */
@@ -112,8 +111,7 @@ static void assert_met(const struct side *a, const struct side *b, bool secret)
     assert_string_equal(of_b->software, "");
     assert_string_equal(of_b->tenant, "");
     assert_int_equal(of_b->version, WIRE_VERSION);
-    assert_int_equal(of_a->features,
-                     WIRE_FEATURE_SAME_HOST | (secret ? WIRE_FEATURE_SECRET : 0));
+    assert_int_equal(of_a->features, WIRE_FEATURE_SAME_HOST | (secret ? WIRE_FEATURE_SECRET : 0));
     assert_int_equal(of_b->features, of_a->features);
 }
 
@@ -121,7 +119,9 @@ static void test_two_sides_meet_however_the_bytes_come(void **state)
 {
     (void)state;
     static const char *const secrets[] = {
-        NULL, "s", "a secret of some length",
+        NULL,
+        "s",
+        "a secret of some length",
         "one that is longer than a block of SHA-256, so that its hash takes its place as the key",
     };
     for (size_t s = 0; s < sizeof(secrets) / sizeof(secrets[0]); s++) {
@@ -175,7 +175,8 @@ static void test_the_proof_is_the_hmac_that_is_written_down(void **state)
 {
     (void)state;
     static const char *const secrets[] = {
-        "short", "one that is longer than a block of SHA-256, so that its hash takes its place as key",
+        "short",
+        "one that is longer than a block of SHA-256, so that its hash takes its place as key",
     };
     for (size_t s = 0; s < 2; s++) {
         const struct wire_self one = self_a(secrets[s]), two = self_b(secrets[s]);
@@ -196,8 +197,8 @@ static void test_the_proof_is_the_hmac_that_is_written_down(void **state)
         size += a_size - HELLO_AT;
         memcpy(text + size, of_b + HELLO_AT, b_size - HELLO_AT);
         size += b_size - HELLO_AT;
-        assert_non_null(HMAC(EVP_sha256(), secrets[s], (int)strlen(secrets[s]), text, size,
-                             expected, NULL));
+        assert_non_null(
+            HMAC(EVP_sha256(), secrets[s], (int)strlen(secrets[s]), text, size, expected, NULL));
 
         carry(&b, &a, SIZE_MAX);
         assert_non_null(proof_of(&a));
