@@ -245,14 +245,14 @@ static void test_a_token_is_its_bytes_special_ones_too(void **state)
 
     (void)state;
     open_model("llama3", os_alloc(), &model);
-    assert_int_equal(mc_model_encode(&model, "H\xc3\xa9llo", 6, MC_ENCODE_BARE, &tokens, &count, NULL),
+    assert_int_equal(mc_model_encode(&model, "Say \xe2\x82\xac 5", 9, MC_ENCODE_BARE, &tokens, &count, NULL),
                      MC_OK);
     for (size_t i = 0; i < count; i++) {
         assert_int_equal(mc_token_bytes(&model, tokens[i], &bytes, &size), MC_OK);
-        assert_memory_equal(bytes, "H\xc3\xa9llo" + total, size);
+        assert_memory_equal(bytes, "Say \xe2\x82\xac 5" + total, size);
         total += size;
     }
-    assert_int_equal(total, 6);
+    assert_int_equal(total, 9);
     assert_true(tokenizer_find(model.tokenizer, "<|eot_id|>", &special));
     assert_int_equal(mc_token_bytes(&model, special, &bytes, &size), MC_OK);
     assert_int_equal(size, 10);
