@@ -253,10 +253,10 @@ static void test_a_token_is_its_bytes_special_ones_too(void **state)
         total += size;
     }
     assert_int_equal(total, 9);
-    assert_true(tokenizer_find(model.tokenizer, "<|begin_of_text|>", &special));
+    assert_true(tokenizer_find(model.tokenizer, "<|im_end|>", &special));
     assert_int_equal(mc_token_bytes(&model, special, &bytes, &size), MC_OK);
-    assert_int_equal(size, 17);
-    assert_memory_equal(bytes, "<|begin_of_text|>", 17);
+    assert_int_equal(size, 10);
+    assert_memory_equal(bytes, "<|im_end|>", 10);
     assert_int_equal(mc_token_bytes(&model, UINT32_MAX, &bytes, &size), MC_E_RANGE);
     mc_tokens_free(&model, tokens);
     close_model(&model);
