@@ -11,8 +11,8 @@
 enum { AT_GREETING, AT_HELLO, AT_PROOF, AT_END };
 
 enum {
-    HMAC_BLOCK = 64,     /* of SHA-256 */
-    OUR_HELLO_MAX = 1200, /* four texts of 255, two hashes, a number, and their keys and sizes */
+    HMAC_BLOCK = 64,        /* of SHA-256 */
+    OUR_HELLO_MAX = 1200,   /* four texts of 255, two hashes, a number, and their keys and sizes */
     OUTCOME_TEXT_MAX = 500, /* struct mc_error's */
     SIDE_DIALLED = 1,
     SIDE_ACCEPTED = 2,
@@ -356,8 +356,7 @@ static mc_status step(struct wire_handshake *h, const uint8_t *bytes, size_t siz
 /** Say why we go, if there is somebody who speaks this at all. */
 static void refuse(struct wire_handshake *h, const struct mc_error *error)
 {
-    const struct wire_outcome outcome = { .status = error->status,
-                                          .text = wire_text(error->text) };
+    const struct wire_outcome outcome = { .status = error->status, .text = wire_text(error->text) };
 
     if (h->state != AT_GREETING)
         add_frame(h, WIRE_OUTCOME, &outcome);

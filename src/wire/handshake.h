@@ -36,7 +36,8 @@
 
 enum {
     WIRE_SECRET_MAX = 1024, /* bytes of a secret, at least 1 */
-    WIRE_HELLO_MAX = 4096,  /* bytes of a peer's hello: ours are shorter, later ones have more fields */
+    WIRE_HELLO_MAX =
+        4096, /* bytes of a peer's hello: ours are shorter, later ones have more fields */
     WIRE_HANDSHAKE_OUT_MAX = 2048, /* bytes that a handshake ever sends */
 };
 
