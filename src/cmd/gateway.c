@@ -1,4 +1,5 @@
 /* gateway.c - mooncake gateway: the role that clients talk to. */
+#define _POSIX_C_SOURCE 200809L /* signals */
 #include "gateway/gateway.h"
 
 #include "cmd/cmd.h"

@@ -1,4 +1,5 @@
 /* node.c - mooncake node: memory lent to the pool. */
+#define _POSIX_C_SOURCE 200809L /* signals */
 #include <mooncake/store.h>
 
 #include "cmd/cmd.h"
@@ -86,6 +87,15 @@ static mc_status open_all(struct node_role *n, const struct node_flags *flags,
     return status;
 }
 
+/* What it holds goes to other nodes as far as there is time and room; the rest is lost, as said. */
+static void leave(struct node_role *n, const struct node_flags *flags)
+{
+    if (flags->drain == 0 || n->role.asked_to_end != 1)
+        return;
+    if (mc_store_node_drain(n->node, os_now_ns() + flags->drain) != MC_OK)
+        command_complain("node", "not all that it held could be handed to other nodes in time");
+}
+
 static int run(struct node_role *n, const struct node_flags *flags)
 {
     struct mc_error error = { 0 };
@@ -96,8 +106,7 @@ static int run(struct node_role *n, const struct node_flags *flags)
         (void)mc_transfer_info(n->transfer, &info);
         role_ready(&n->role, "address=%s", info.address);
         code = role_run(&n->role);
-        if (flags->drain && n->role.asked_to_end == 1)
-            (void)mc_store_node_drain(n->node, os_now_ns() + flags->drain);
+        leave(n, flags);
     } else
         command_complain("node", "%s", error.text);
     mc_store_node_close(n->node);

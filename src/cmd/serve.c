@@ -1,6 +1,7 @@
 /* serve.c - mooncake serve: start the roles of this machine, watch over them, end them in order. */
 #define _POSIX_C_SOURCE 200809L
 #include <signal.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>

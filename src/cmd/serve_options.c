@@ -1,4 +1,5 @@
 /* serve_options.c - the rows of serve_options.h and what no single row can check. */
+#define _POSIX_C_SOURCE 200809L /* signals */
 #include "cmd/serve_options.h"
 
 #include "base/error.h"

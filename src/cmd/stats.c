@@ -1,4 +1,5 @@
 /* stats.c - mooncake stats: ask a role for its counters. */
+#define _POSIX_C_SOURCE 200809L /* signals */
 #include <stdio.h>
 #include <string.h>
 

@@ -247,10 +247,11 @@ class ByHand:
     """The roles of a cluster, each started as an operator would start it on a machine of its own."""
 
     def __init__(self, workers=("prefill", "decode"), nodes=1, model=MODEL, common=(), gateway=(),
-                 worker=(), node=(), binary=BINARY, each=None):
+                 worker=(), node=(), binary=BINARY, each=None, variables=None):
         self.model, self.binary, self.common = model, binary, list(common)
         self.gateway_flags, self.worker_flags, self.node_flags = gateway, worker, node
         self.each = each or {}  # name -> more flags
+        self.variables = variables or {}  # name -> environment
         self.roles = {}
         try:
             self._start(workers, nodes)
@@ -270,7 +271,7 @@ class ByHand:
 
     def _begin(self, name, *arguments):
         self.roles[name] = Process(*arguments, *self.common, *self.each.get(name, ()),
-                                   binary=self.binary)
+                                   binary=self.binary, **self.variables.get(name, {}))
         return self.roles[name]
 
     def start_master(self, listen="127.0.0.1:0"):

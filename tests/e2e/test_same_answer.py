@@ -6,6 +6,9 @@ import signal
 import pytest
 
 from cluster import ByHand, run_locally, until
+from conftest import BINARY
+
+MUTANT = BINARY + "-mutant"  # tests/e2e/mutant.c
 
 WORDS = "the cache of a prompt moves from page to page while layers go on computing".split()
 
@@ -145,4 +148,23 @@ def test_the_holder_is_killed_during_the_pull():
         assert answer.header("prefill") == "prefill-2"
     finally:
         cluster.roles.pop("node-1").kill()
+        cluster.end()
+
+
+@pytest.mark.parametrize("mutation", ["flip", "swap", "late", "off"])
+@pytest.mark.parametrize("pulled", [False, True], ids=["handed-off", "pulled"])
+def test_a_mutation_of_what_was_moved_shows(mutation, pulled):
+    """What the tests above hold is worth something only if these spoil it."""
+    cluster = ByHand(workers=["prefill", "prefill", "decode"], binary=MUTANT,
+                     variables={"prefill-2" if pulled else "decode-1": {"MUTATION": mutation}})
+    try:
+        first = ask(cluster, headers={"X-Mooncake-Bar": "prefill-2"})
+        if pulled:
+            hold(first)
+            stored(cluster, 10)
+            first = ask(cluster, headers={"X-Mooncake-Bar": "prefill-1"})
+            assert first.header("prefill") == "prefill-2"
+        assert first.status == 200 and first.error is None
+        assert not first.same_as(expected(PROMPT))
+    finally:
         cluster.end()
