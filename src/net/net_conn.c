@@ -336,21 +336,24 @@ static void conn_ready(void *user, uint32_t events)
     conn_leave(conn);
 }
 
+/** Any bytes that come answer a ping: talk_read() takes `pinged` back. */
 static void check_silence(net_conn *conn, uint64_t now_ns)
 {
     const uint64_t silence_ns = conn->net->options.silence_ns;
     const uint64_t quiet_ns = now_ns - conn->heard_ns;
 
-    if (conn->pinged && quiet_ns / 2 >= silence_ns) {
+    if (silence_ns == 0)
+        return;
+    if (quiet_ns < silence_ns) {
+        set_timer(conn, conn->heard_ns + silence_ns);
+    } else if (conn->pinged) {
         conn_lost(conn, MC_E_TIMEOUT, "silent for %llu ms",
                   (unsigned long long)(quiet_ns / 1000000));
-        return;
-    }
-    if (!conn->pinged && quiet_ns >= silence_ns) {
+    } else {
         conn->pinged = true;
         talk_ping(conn);
+        set_timer(conn, from_now(conn, silence_ns));
     }
-    set_timer(conn, conn->heard_ns + silence_ns * (conn->pinged ? 2 : 1));
 }
 
 static void conn_due(void *user, uint64_t now_ns)

@@ -228,9 +228,12 @@ static mc_status queue(net_conn *conn, const struct wire_frame *frame, const voi
 {
     if (conn->broken)
         return MC_OK; /* lost on the way, as if it had been sent a moment earlier */
-    const mc_status status = out_message(&conn->out, frame, message, conn->net->options.out_max,
-                                         conn->net->options.alloc);
-
+    const struct net_options *options = &conn->net->options;
+    mc_status status = out_message(&conn->out, frame, message, options->out_max, options->alloc);
+    if (status == MC_E_FULL && conn->busy != 0) { /* what this callback queued may go right now */
+        conn_push(conn);
+        status = out_message(&conn->out, frame, message, options->out_max, options->alloc);
+    }
     if (status == MC_OK && conn->busy == 0)
         conn_push(conn);
     return status;
