@@ -104,9 +104,8 @@ void copier_init(struct copier *copier)
 {
     const struct copy_way *best = copy_ways();
 
-    *copier = (struct copier){ .stream = best->stream,
-                               .stream_min = STREAM_MIN,
-                               .name = best->name };
+    *copier =
+        (struct copier){ .stream = best->stream, .stream_min = STREAM_MIN, .name = best->name };
 }
 
 void copier_copy(const struct copier *copier, void *to, const void *from, size_t size, size_t total)

@@ -57,7 +57,7 @@ struct shm {
     /* guarded by lock: */
     struct shm_session *sessions; /* owned; [sessions_max] */
     uint32_t sessions_max, sessions_used;
-    uint64_t rest_until_ns; /* the listener is not watched until then; 0: it is */
+    uint64_t rest_until_ns;      /* the listener is not watched until then; 0: it is */
     struct shm_region **regions; /* owned; [regions_max] by slot, NULL: free; the engine's memory */
     uint32_t regions_max;
     struct shm_window *windows; /* owned; [windows_max] */

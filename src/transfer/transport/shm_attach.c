@@ -57,8 +57,8 @@ mc_status shm_attach_copy(int pid, enum mc_op op, void *local, uint64_t address,
         const struct iovec here = { .iov_base = (char *)local + done, .iov_len = length - done };
         const struct iovec there = { .iov_base = (void *)(uintptr_t)(address + done),
                                      .iov_len = length - done };
-        const ssize_t moved = op == MC_READ ? process_vm_readv(pid, &here, 1, &there, 1, 0) :
-                                              process_vm_writev(pid, &here, 1, &there, 1, 0);
+        const ssize_t moved = op == MC_READ ? process_vm_readv(pid, &here, 1, &there, 1, 0)
+                                            : process_vm_writev(pid, &here, 1, &there, 1, 0);
         if (moved > 0)
             done += (uint64_t)moved;
         else if (moved < 0 && errno == ESRCH)

@@ -79,7 +79,8 @@ static mc_status check_proof(struct shm_queue *queue, const struct shm_packet *a
 
     if (answer->kind == WIRE_OUTCOME)
         return error_set(&queue->error,
-                         answer->body.outcome.status < 0 ? answer->body.outcome.status : MC_E_FORMAT,
+                         answer->body.outcome.status < 0 ? answer->body.outcome.status
+                                                         : MC_E_FORMAT,
                          "shm: the peer refused: %.*s", (int)answer->body.outcome.text.size,
                          (const char *)answer->body.outcome.text.data);
     if (answer->kind != WIRE_SAME_HOST_PROOF)

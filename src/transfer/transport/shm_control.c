@@ -24,9 +24,9 @@ mc_status shm_memory_open(size_t size, int seals, int *fd_p, void **memory_p,
 
     if (fd < 0)
         return error_set(error,
-                         errno == EMFILE || errno == ENFILE ? MC_E_FULL :
-                         errno == ENOMEM                    ? MC_E_NOMEM :
-                                                              MC_E_IO,
+                         errno == EMFILE || errno == ENFILE ? MC_E_FULL
+                         : errno == ENOMEM                  ? MC_E_NOMEM
+                                                            : MC_E_IO,
                          "shm: memfd_create: %s", strerror(errno));
     if (ftruncate(fd, (off_t)size) != 0) {
         error_set(error, MC_E_IO, "shm: ftruncate to %zu bytes: %s", size, strerror(errno));
@@ -63,7 +63,8 @@ mc_status shm_memory_map(int fd, uint64_t offset, size_t size, bool writable, vo
         return error_set(error, MC_E_FORMAT, "shm: the peer sent a file that could shrink");
     const uint64_t file_bytes = (uint64_t)status.st_size;
     if (size == 0 || offset > file_bytes || size > file_bytes - offset)
-        return error_set(error, MC_E_FORMAT, "shm: the peer sent a file of %llu bytes for %zu at %llu",
+        return error_set(error, MC_E_FORMAT,
+                         "shm: the peer sent a file of %llu bytes for %zu at %llu",
                          (unsigned long long)file_bytes, size, (unsigned long long)offset);
     void *memory = mmap(NULL, size, writable ? PROT_READ | PROT_WRITE : PROT_READ, MAP_SHARED, fd,
                         (off_t)offset);
@@ -108,10 +109,11 @@ static uint64_t get(const _Atomic uint64_t *word)
     return atomic_load_explicit(word, memory_order_relaxed);
 }
 
-/* The generation is read with acquire: what was written to the slot before it is there then. */
+/* Sequentially consistent, after the pin: shm_control.h. What was written to the slot before its generation
+ * is there then. */
 static uint64_t live(const _Atomic uint64_t *generation)
 {
-    return atomic_load_explicit(generation, memory_order_acquire);
+    return atomic_load(generation);
 }
 
 static uint32_t may(enum mc_op op)

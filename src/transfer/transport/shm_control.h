@@ -17,8 +17,8 @@
  *     | region | window + 1 |     0: nothing
  *
  * How an access and a revoke meet (Dekker): the peer writes its pin, *then* reads the generations; the
- * owner clears the generation, *then* reads the pins. Both with a full fence between, so at least one
- * sees the other: the peer does not start, or the owner waits.
+ * owner clears the generation, *then* reads the pins. All four are sequentially consistent, so at least
+ * one sees the other: the peer does not start, or the owner waits.
  *
  * Threads: slots are written by the owner under its lock. A pin belongs to one queue of the peer.
  * Errors:  what a peer's page says is an event. Descriptors are taken only when sealed against

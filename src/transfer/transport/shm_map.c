@@ -61,14 +61,15 @@ mc_status shm_map_add(struct shm_queue *queue, const struct shm_key *key, int fd
         return MC_OK;
     }
     if (size == 0 || size > SIZE_MAX / 2)
-        return error_set(error, MC_E_FORMAT, "shm: a region of %llu bytes", (unsigned long long)size);
+        return error_set(error, MC_E_FORMAT, "shm: a region of %llu bytes",
+                         (unsigned long long)size);
 
     /* What peers may not write is mapped so that a mistake here cannot either. */
     m.writable = queue->page->regions[key->region].permissions & MC_REMOTE_WRITE;
     m.mapping_bytes = size + before;
     m.touched_bytes = (m.mapping_bytes / SHM_TOUCH + 8) / 8;
-    mc_status status = shm_memory_map(fd, offset - before, m.mapping_bytes, m.writable, &m.mapping,
-                                      error);
+    mc_status status =
+        shm_memory_map(fd, offset - before, m.mapping_bytes, m.writable, &m.mapping, error);
     if (status != MC_OK)
         return status;
     m.touched = bits_open(m.touched_bytes);

@@ -27,15 +27,14 @@ static bool names(uint64_t pin, uint32_t region, uint32_t window)
 
 mc_status shm_pinned(struct shm *shm, uint32_t region, uint32_t window, uint64_t *blocker_p)
 {
-    /* The other half of the fence in shm_queue.c: the generation was cleared before this. */
-    atomic_thread_fence(memory_order_seq_cst);
     for (uint32_t i = 0; i < shm->sessions_max; i++) {
         const struct shm_session *s = &shm->sessions[i];
 
         if (!s->used || !s->pins)
             continue;
-        /* acquire: a pin that is gone means that the copy under it is done, and seen here */
-        const uint64_t pin = atomic_load_explicit(&s->pins->pin, memory_order_acquire);
+        /* After the generation was cleared (shm_control.h). A pin that is gone means that the copy
+         * under it is done, and seen here. */
+        const uint64_t pin = atomic_load(&s->pins->pin);
         if (!names(pin, region, window) || shm_process_dead(&s->process, hung_up(s)))
             continue;
         *blocker_p = s->incarnation;
@@ -121,10 +120,9 @@ mc_status shm_region_open(void *transport, const struct transport_region *range,
     if (status != MC_OK)
         return error_set(error, status, "shm: no memory for a table of %u regions", range->id);
 
-    const struct shm_key k = { .region = r->slot,
-                               .window = SHM_NO_WINDOW,
-                               .generation = r->generation,
-                               .ticket = r->ticket };
+    const struct shm_key k = {
+        .region = r->slot, .window = SHM_NO_WINDOW, .generation = r->generation, .ticket = r->ticket
+    };
     shm_key_encode(&k, key);
     *key_size_p = SHM_KEY_BYTES;
     return MC_OK;

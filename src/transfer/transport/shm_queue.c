@@ -110,7 +110,8 @@ static void finish_all(struct shm_queue *queue, mc_status status)
 
 void shm_queue_cancel(void *queue, mc_status reason)
 {
-    finish_all(queue, reason); /* nothing is ever half-way between two calls: all is quiet already */
+    finish_all(queue,
+               reason); /* nothing is ever half-way between two calls: all is quiet already */
 }
 
 mc_status shm_queue_close(void *queue)
@@ -193,8 +194,8 @@ static mc_status move_attached(struct shm_queue *q, const struct transport_slice
                                uint64_t done, uint64_t address, uint64_t length)
 {
     if (!q->attach)
-        return error_set(&q->error, MC_E_IO, "shm: %s: memory that can neither be mapped nor attached",
-                         q->name);
+        return error_set(&q->error, MC_E_IO,
+                         "shm: %s: memory that can neither be mapped nor attached", q->name);
     return shm_attach_copy(q->process.pid, slice->op, (char *)slice->local + done, address, length,
                            &q->error);
 }
@@ -234,11 +235,8 @@ static enum step step(struct shm_queue *q, struct transport_slice *slice, uint64
         finish(q, slice, MC_E_IO); /* the peer gave no key for it: not reached this way */
         return STEP_ENDED;
     }
-    /* Pin, then look: see shm_control.h. The fence orders the store before the loads; release at the end
-     * orders the copy before the pin is gone. */
-    atomic_store_explicit(&q->pins->pin, shm_pin_word(key.region, key.window),
-                          memory_order_relaxed);
-    atomic_thread_fence(memory_order_seq_cst);
+    /* Pin, then look: see shm_control.h. Release at the end: the copy is done before the pin is gone. */
+    atomic_store(&q->pins->pin, shm_pin_word(key.region, key.window));
     const mc_status status = length ? move_pinned(q, &key, slice, length) : MC_OK;
     atomic_store_explicit(&q->pins->pin, 0, memory_order_release);
 

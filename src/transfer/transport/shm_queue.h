@@ -12,10 +12,10 @@
 #include "transfer/transport/shm.h"
 
 enum {
-    SHM_QUEUE_DEPTH = 4096, /* slices posted and not completed */
-    SHM_MAPS = 512,         /* regions mapped at a time; a slot has one place */
+    SHM_QUEUE_DEPTH = 4096,   /* slices posted and not completed */
+    SHM_MAPS = 512,           /* regions mapped at a time; a slot has one place */
     SHM_POLL_BYTES = 8 << 20, /* that one poll moves: others wait for their turn */
-    SHM_TOUCH = 2 << 20,    /* bytes of a mapping that are made ready at once */
+    SHM_TOUCH = 2 << 20,      /* bytes of a mapping that are made ready at once */
 };
 
 /** A peer's region, mapped here. */
@@ -58,17 +58,17 @@ struct shm_queue {
     enum shm_state state;
     int fd;
     struct shm_process process;
-    bool attach;               /* the peer's memory can be reached through the kernel */
-    struct shm_page *page;     /* owned mapping, read-only */
-    struct shm_pins *pins;     /* owned mapping */
-    struct shm_map *maps;      /* owned; [SHM_MAPS] by slot % SHM_MAPS */
-    struct shm_key asked;      /* region whose descriptor is asked for; region 0: none */
-    uint32_t posted;           /* slices in the three lists */
-    struct shm_list ready;     /* may move */
-    struct shm_list waiting;   /* for the mapping of a region */
-    struct shm_list finished;  /* to be handed out */
-    uint64_t checked_ns;       /* when it was last asked whether the peer is alive */
-    struct mc_error error;     /* why it failed */
+    bool attach;              /* the peer's memory can be reached through the kernel */
+    struct shm_page *page;    /* owned mapping, read-only */
+    struct shm_pins *pins;    /* owned mapping */
+    struct shm_map *maps;     /* owned; [SHM_MAPS] by slot % SHM_MAPS */
+    struct shm_key asked;     /* region whose descriptor is asked for; region 0: none */
+    uint32_t posted;          /* slices in the three lists */
+    struct shm_list ready;    /* may move */
+    struct shm_list waiting;  /* for the mapping of a region */
+    struct shm_list finished; /* to be handed out */
+    uint64_t checked_ns;      /* when it was last asked whether the peer is alive */
+    struct mc_error error;    /* why it failed */
 };
 
 static inline struct shm_slice *shm_slice_of(struct transport_slice *slice)

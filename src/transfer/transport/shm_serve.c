@@ -17,7 +17,8 @@ enum {
     ROUNDS = 4,   /* of events in one call: other work waits */
     PACKETS = 16, /* of one peer in one round */
 };
-static const uint64_t SILENT_NS = UINT64_C(5000000000); /* until one proves itself, or is sent away */
+static const uint64_t SILENT_NS =
+    UINT64_C(5000000000);                  /* until one proves itself, or is sent away */
 static const uint64_t REST_NS = 100000000; /* without a descriptor for who wants to connect */
 
 /* What an epoll event is about: the listener, a session's socket, or its process's end. */
@@ -142,7 +143,8 @@ static mc_status answer_proof(struct shm *shm, struct shm_session *session,
     session->incarnation = ask->greeting;
 
     const struct wire_mapping mappings[2] = { { .generation = 1, .size = sizeof(*shm->page) },
-                                              { .generation = 1, .size = sizeof(struct shm_pins) } };
+                                              { .generation = 1,
+                                                .size = sizeof(struct shm_pins) } };
     struct shm_packet answer = { .greeting = shm->incarnation,
                                  .kind = WIRE_SAME_HOST_PROOF,
                                  .id = ask->id,
@@ -166,8 +168,9 @@ static const struct shm_region *wanted_region(const struct shm *shm,
     const struct shm_region *r =
         wanted->region < shm->regions_max ? shm->regions[wanted->region] : NULL;
 
-    return r && r->open && r->generation == wanted->generation && r->ticket == wanted->ticket ? r :
-                                                                                               NULL;
+    return r && r->open && r->generation == wanted->generation && r->ticket == wanted->ticket
+               ? r
+               : NULL;
 }
 
 /* Later asks: a region's descriptor. */
@@ -185,14 +188,12 @@ static mc_status answer_mapping(struct shm *shm, struct shm_session *session,
     if (r->fd < 0)
         return refuse(session, 0, ask->id, MC_E_UNSUPPORTED, "its memory cannot be mapped");
 
-    const struct wire_mapping mapping = { .region = r->slot,
-                                          .generation = r->generation,
-                                          .size = r->size,
-                                          .offset = r->fd_offset };
-    struct shm_packet answer = { .kind = WIRE_SAME_HOST_PROOF,
-                                 .id = ask->id,
-                                 .fds = { r->fd },
-                                 .fd_count = 1 };
+    const struct wire_mapping mapping = {
+        .region = r->slot, .generation = r->generation, .size = r->size, .offset = r->fd_offset
+    };
+    struct shm_packet answer = {
+        .kind = WIRE_SAME_HOST_PROOF, .id = ask->id, .fds = { r->fd }, .fd_count = 1
+    };
     answer.body.proof =
         (struct wire_same_host_proof){ .nonce = shm->address.answer,
                                        .incarnation = shm->incarnation,

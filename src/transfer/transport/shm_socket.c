@@ -144,7 +144,8 @@ static size_t greeting_put(uint64_t incarnation, uint8_t *bytes)
     return WIRE_GREETING_BYTES;
 }
 
-static void attach_fds(struct msghdr *header, union control *control, const int *fds, uint32_t count)
+static void attach_fds(struct msghdr *header, union control *control, const int *fds,
+                       uint32_t count)
 {
     if (count == 0)
         return;
@@ -163,8 +164,8 @@ mc_status shm_socket_send(int fd, const struct shm_packet *packet, struct mc_err
     uint8_t bytes[SHM_PACKET_MAX];
     size_t at = greeting_put(packet->greeting, bytes), size;
     const size_t body = at + WIRE_HEADER_BYTES;
-    mc_status status = wire_encode(packet->kind, &packet->body, bytes + body, sizeof(bytes) - body,
-                                   &size);
+    mc_status status =
+        wire_encode(packet->kind, &packet->body, bytes + body, sizeof(bytes) - body, &size);
 
     if (status != MC_OK)
         return error_set(error, MC_E_IO, "shm: a message that does not fit its packet");

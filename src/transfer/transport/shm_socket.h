@@ -27,7 +27,7 @@ struct shm_packet {
         struct wire_same_host ask;
         struct wire_same_host_proof proof;
         struct wire_outcome outcome;
-    } body; /* decoded: borrows from `bytes` */
+    } body;               /* decoded: borrows from `bytes` */
     int fds[SHM_FDS_MAX]; /* [fd_count]; received ones are the caller's to close */
     uint32_t fd_count;
     uint8_t bytes[SHM_PACKET_MAX];

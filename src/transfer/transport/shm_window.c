@@ -123,11 +123,11 @@ mc_status shm_window_open(void *transport, void *region, const struct transport_
     pthread_mutex_lock(&shm->lock);
     const mc_status status = slot_take(shm, &slot);
     if (status == MC_OK) {
-        shm->windows[slot] = (struct shm_window){ .key = { window->window.key[0],
-                                                           window->window.key[1] },
-                                                  .generation = window->window.generation,
-                                                  .region = r->slot,
-                                                  .open = true };
+        shm->windows[slot] =
+            (struct shm_window){ .key = { window->window.key[0], window->window.key[1] },
+                                 .generation = window->window.generation,
+                                 .region = r->slot,
+                                 .open = true };
         bucket_add(shm, slot);
         publish(shm, slot, &window->window, r->slot);
     }
@@ -135,10 +135,9 @@ mc_status shm_window_open(void *transport, void *region, const struct transport_
     if (status != MC_OK)
         return status;
 
-    const struct shm_key k = { .region = r->slot,
-                               .window = slot,
-                               .generation = r->generation,
-                               .ticket = r->ticket };
+    const struct shm_key k = {
+        .region = r->slot, .window = slot, .generation = r->generation, .ticket = r->ticket
+    };
     shm_key_encode(&k, key);
     *key_size_p = SHM_KEY_BYTES;
     return MC_OK;

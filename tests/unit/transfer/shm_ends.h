@@ -188,8 +188,8 @@ static inline mc_status quiet(struct end *owner, struct place *place,
     mc_status status;
 
     for (;;) {
-        status = window ? transport_shm.window_poll(&owner->shm, &place->state, window, blocker_p) :
-                          transport_shm.region_poll(&owner->shm, &place->state, blocker_p);
+        status = window ? transport_shm.window_poll(&owner->shm, &place->state, window, blocker_p)
+                        : transport_shm.region_poll(&owner->shm, &place->state, blocker_p);
         if (status != MC_PENDING || os_now_ns() >= until_ns)
             return status;
         transport_shm.serve(&owner->shm, os_now_ns(), NULL);

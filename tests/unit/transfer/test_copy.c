@@ -50,15 +50,14 @@ static void check(const struct memory *m, const struct copier *copier, size_t to
 
 static void test_every_way_copies_exactly(void **state)
 {
-    static const size_t sizes[] = { 0,    1,    63,    64,    65,    255,   256,
-                                    257,  4095, 4096,  4097,  16383, 16384, 16385,
-                                    32768, 65536, 70001, LARGE };
+    static const size_t sizes[] = { 0,    1,    63,    64,    65,    255,   256,   257,   4095,
+                                    4096, 4097, 16383, 16384, 16385, 32768, 65536, 70001, LARGE };
 
     for (const struct copy_way *way = copy_ways(); way->name; way++) {
         const struct copier copier = { .stream = way->stream, .name = way->name };
 
         for (size_t s = 0; s < sizeof(sizes) / sizeof(sizes[0]); s++)
-            for (size_t shift = 0; shift < 70; shift += sizes[s] > 40000 ? 23 : 3)
+            for (size_t shift = 0; shift<70; shift += sizes[s]> 40000 ? 23 : 3)
                 check(*state, &copier, shift, (shift * 5) % 67, sizes[s]);
     }
 }
