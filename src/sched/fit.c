@@ -47,7 +47,7 @@ static double weigh(struct fit *fit, double error)
     const double weight = fit->rows >= ROWS_BEFORE_DOUBT && error > limit ? limit / error : 1;
 
     if (fit->rows > 0)
-        fit->error += (fit->rows == 1 ? 1 : ERROR_STEP) * (fmin(error, 1) - fit->error);
+        fit->error += (fit->rows == 1 ? 1 : ERROR_STEP) * ((error < 1 ? error : 1) - fit->error);
     return weight;
 }
 

@@ -31,8 +31,9 @@ static const struct mc_alloc plain = { plain_alloc, plain_resize, plain_free, NU
 /* Two workers that are there, then the event, then a request. */
 static void play(uint64_t now_ns, const struct mc_sched_event *event)
 {
-    const struct mc_sched_options options = { .alloc = &plain, .instances_max = 4,
-                                              .requests_max = 4, .blocks_max = 8 };
+    const struct mc_sched_options options = {
+        .alloc = &plain, .instances_max = 4, .requests_max = 4, .blocks_max = 8
+    };
     const struct mc_sched_event one = { .kind = MC_EVENT_INSTANCE,
                                         .instance = { .id = 1, .role = MC_ROLE_BOTH } };
     const struct mc_sched_event ask = { .kind = MC_EVENT_REQUEST,

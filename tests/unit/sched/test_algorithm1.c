@@ -60,16 +60,17 @@ static struct naive_choice brute_force(const struct naive_cluster *c, size_t tok
             continue;
         if (most > own && (own == 0 || (double)most / (double)own > c->threshold))
             for (size_t h = 0; h < c->count; h++) { /* the quickest of those that have all of it */
-                const double slower = c->at[h].bytes_per_s < p->bytes_per_s ? c->at[h].bytes_per_s
-                                                                            : p->bytes_per_s;
+                const double slower =
+                    c->at[h].bytes_per_s < p->bytes_per_s ? c->at[h].bytes_per_s : p->bytes_per_s;
                 const double s = (double)((most - own) * BLOCK * 100) / slower;
                 if (h != i && prefix(&c->at[h], keys) == most && s < transfer) {
                     transfer = s;
                     holder = &c->at[h];
                 }
             }
-        const double seconds = (holder ? transfer : 0) + p->queue_s +
-                               prefill_s(p, (double)tokens, (double)((holder ? most : own) * BLOCK));
+        const double seconds =
+            (holder ? transfer : 0) + p->queue_s +
+            prefill_s(p, (double)tokens, (double)((holder ? most : own) * BLOCK));
         if (seconds < best.seconds) {
             best.margin = best.seconds - seconds;
             best.pick = p;
@@ -112,9 +113,10 @@ static void build(struct play *p, struct naive_cluster *c, const struct mc_key *
                           .cost = { .p1 = n->p1, .p2 = n->p2, .bytes_per_s = n->bytes_per_s } }
         };
         const uint64_t queued = prng_below(prng, 3) * prng_below(prng, 400);
-        const struct mc_sched_event load = { .kind = MC_EVENT_LOAD,
-                                             .load = { .id = n->id, .lease_ns = UINT64_MAX, .queued = 1,
-                                                       .queued_tokens = queued } };
+        const struct mc_sched_event load = {
+            .kind = MC_EVENT_LOAD,
+            .load = { .id = n->id, .lease_ns = UINT64_MAX, .queued = 1, .queued_tokens = queued }
+        };
 
         assert_int_equal(play_step(p, join), MC_OK);
         assert_int_equal(play_step(p, load), MC_OK);
@@ -152,8 +154,7 @@ static void test_it_chooses_as_the_papers_pseudocode_does(void **state)
 
         if (right.margin > 1e-7) { /* not closer than what rounding to nanoseconds can turn */
             compared++;
-            if (d.prefill != right.pick->id ||
-                d.holder != (right.holder ? right.holder->id : 0))
+            if (d.prefill != right.pick->id || d.holder != (right.holder ? right.holder->id : 0))
                 fail_msg("seed %d: %d from %d, not %d from %d", (int)seed, (int)d.prefill,
                          (int)d.holder, (int)right.pick->id,
                          right.holder ? (int)right.holder->id : 0);
@@ -193,8 +194,8 @@ static void test_a_pull_may_overlap_the_queue(void **state)
         play_stored(&p, 2, keys, 2);
         assert_int_equal(play_ask(&p, (struct mc_sched_request){ .tokens = 999 }).kind,
                          MC_DECIDE_PLACE);
-        const struct mc_decision d = play_ask(
-            &p, (struct mc_sched_request){ .tokens = 100, .keys = keys, .key_count = 2 });
+        const struct mc_decision d =
+            play_ask(&p, (struct mc_sched_request){ .tokens = 100, .keys = keys, .key_count = 2 });
         /* 1.999 ms of queue, 3.2 us of transfer, 1.068 ms of prefill */
         const double expected = overlap ? 3.067e-3 : 3.0702e-3;
         assert_true(d.score > expected - 1e-8 && d.score < expected + 1e-8);
@@ -252,8 +253,8 @@ static void test_simple_policies_pull_unless_told_not_to(void **state)
         play_join(&p, 1, MC_ROLE_BOTH);
         play_join(&p, 2, MC_ROLE_STORE);
         play_stored(&p, 2, keys, 4);
-        const struct mc_decision d = play_ask(
-            &p, (struct mc_sched_request){ .tokens = 100, .keys = keys, .key_count = 4 });
+        const struct mc_decision d =
+            play_ask(&p, (struct mc_sched_request){ .tokens = 100, .keys = keys, .key_count = 4 });
         assert_int_equal(d.pull_tokens, i % 2 ? 0 : 64);
         assert_int_equal(d.holder, i % 2 ? 0 : 2);
         play_close(&p);

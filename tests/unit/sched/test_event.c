@@ -23,12 +23,21 @@ static struct mc_sched_event full_event(uint32_t kind)
     memset(&e, 0, sizeof(e));
     e.kind = kind;
     switch (kind) {
-    case MC_EVENT_TICK: break;
+    case MC_EVENT_TICK:
+        break;
     case MC_EVENT_INSTANCE:
         e.instance = (struct mc_sched_instance){
-            .id = 1, .role = 2, .stages = 3, .host = UINT64_MAX, .kv_tokens_max = 5,
-            .sequences_max = 6, .chunk_tokens = 7, .kv_token_bytes = 8, .model = 9,
-            .cost = { 1, 2.5, -0.0, 4, 5, 6, 7, 8, 9e9, 10, 0.25, { 0 } } };
+            .id = 1,
+            .role = 2,
+            .stages = 3,
+            .host = UINT64_MAX,
+            .kv_tokens_max = 5,
+            .sequences_max = 6,
+            .chunk_tokens = 7,
+            .kv_token_bytes = 8,
+            .model = 9,
+            .cost = { 1, 2.5, -0.0, 4, 5, 6, 7, 8, 9e9, 10, 0.25, { 0 } }
+        };
         break;
     case MC_EVENT_LOAD:
         e.load = (struct mc_sched_load){ 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, { 0 } };
@@ -41,10 +50,20 @@ static struct mc_sched_event full_event(uint32_t kind)
         e.blocks.medium = MC_MEDIUM_SSD;
         break;
     case MC_EVENT_REQUEST:
-        e.request = (struct mc_sched_request){
-            .id = 1, .tokens = 2, .keys = keys, .key_count = KEYS, .output_max = 4, .output_hint = 5,
-            .slo = { 6, 7 }, .deadline_ns = 8, .tenant = 9, .model = 10, .priority = UINT32_MAX,
-            .flags = 12, .barred = 13, .barred_decode = 14 };
+        e.request = (struct mc_sched_request){ .id = 1,
+                                               .tokens = 2,
+                                               .keys = keys,
+                                               .key_count = KEYS,
+                                               .output_max = 4,
+                                               .output_hint = 5,
+                                               .slo = { 6, 7 },
+                                               .deadline_ns = 8,
+                                               .tenant = 9,
+                                               .model = 10,
+                                               .priority = UINT32_MAX,
+                                               .flags = 12,
+                                               .barred = 13,
+                                               .barred_decode = 14 };
         break;
     case MC_EVENT_TRANSFER_BEGIN:
     case MC_EVENT_TRANSFER_END:
@@ -55,10 +74,14 @@ static struct mc_sched_event full_event(uint32_t kind)
         e.transfer.duration_ns = 5;
         e.transfer.status = 1;
         break;
-    case MC_EVENT_SLO: e.slo = (struct mc_sched_slo){ 1, 2 }; break;
+    case MC_EVENT_SLO:
+        e.slo = (struct mc_sched_slo){ 1, 2 };
+        break;
     case MC_EVENT_INSTANCE_GONE:
     case MC_EVENT_INSTANCE_DRAIN:
-    case MC_EVENT_BLOCKS_RESET: e.id = 77; break;
+    case MC_EVENT_BLOCKS_RESET:
+        e.id = 77;
+        break;
     default:
         e.progress.request = 1;
         e.progress.id = 2;
@@ -89,7 +112,8 @@ static size_t encode(const struct mc_sched_event *event, uint8_t bytes[BYTES_MAX
 {
     size_t size = 0;
 
-    assert_int_equal(mc_sched_event_encode(0x0102030405060708, event, bytes, BYTES_MAX, &size), MC_OK);
+    assert_int_equal(mc_sched_event_encode(0x0102030405060708, event, bytes, BYTES_MAX, &size),
+                     MC_OK);
     return size;
 }
 
@@ -146,14 +170,15 @@ static void test_an_event_with_nothing_set_is_its_head_alone(void **state)
 static void test_the_bytes_are_those_that_older_records_hold(void **state)
 {
     (void)state;
-    const struct mc_sched_event event = { .kind = MC_EVENT_STORED,
-                                          .blocks = { .id = 0x1122, .keys = keys, .count = 1,
-                                                      .medium = MC_MEDIUM_DRAM } };
+    const struct mc_sched_event event = {
+        .kind = MC_EVENT_STORED,
+        .blocks = { .id = 0x1122, .keys = keys, .count = 1, .medium = MC_MEDIUM_DRAM }
+    };
     static const uint8_t expected[] = {
-        8, 7, 6, 5, 4, 3, 2, 1, 6, 0, /* now, kind */
-        1 << 3 | 1, 0, 0x22, 0x11, 0, 0, 0, 0, 0, 0,
-        2 << 3 | 1, 0, 1, 0, 0, 0, 0, 0, 0, 0,
-        3 << 3 | 4, 0, 16, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+        8,          7, 6,    5,    4, 3, 2,          1, 6,  0, /* now, kind */
+        1 << 3 | 1, 0, 0x22, 0x11, 0, 0, 0,          0, 0,  0, 2 << 3 | 1, 0, 1, 0,
+        0,          0, 0,    0,    0, 0, 3 << 3 | 4, 0, 16, 0, 0,          0, 1, 0,
+        0,          0, 0,    0,    0, 0, 0,          0, 0,  0, 0,          0, 0, 0,
     };
     uint8_t bytes[BYTES_MAX];
 
@@ -172,7 +197,8 @@ static void test_no_room_is_said_at_every_size(void **state)
 
         for (size_t capacity = 0; capacity < size; capacity++) {
             uint8_t *exact = malloc(capacity ? capacity : 1);
-            assert_int_equal(mc_sched_event_encode(1, &event, exact, capacity, &written), MC_E_RANGE);
+            assert_int_equal(mc_sched_event_encode(1, &event, exact, capacity, &written),
+                             MC_E_RANGE);
             free(exact);
         }
         assert_int_equal(written, 99);
@@ -229,7 +255,11 @@ static void test_malformed_bytes_are_refused_with_a_reason(void **state)
 {
     (void)state;
 #define HEAD(kind) 0, 0, 0, 0, 0, 0, 0, 0, (kind), 0
-    static const struct { const char *says; size_t size; uint8_t bytes[48]; } wrong[] = {
+    static const struct {
+        const char *says;
+        size_t size;
+        uint8_t bytes[48];
+    } wrong[] = {
         { "too short", 9, { 0 } },
         { "kind", 10, { HEAD(0) } },
         { "kind", 10, { HEAD(18) } },

@@ -99,8 +99,10 @@ static void test_given_costs_are_not_changed_by_what_is_seen(void **state)
     (void)state;
     struct cost cost;
 
-    cost_init(&cost, &(struct mc_cost){ .p1 = 1e-3, .d0 = 1e-3, .bytes_per_s = 1e6,
-                                        .load_bytes_per_s = 1e6, .band = 0.5 });
+    cost_init(
+        &cost,
+        &(struct mc_cost){
+            .p1 = 1e-3, .d0 = 1e-3, .bytes_per_s = 1e6, .load_bytes_per_s = 1e6, .band = 0.5 });
     for (int i = 0; i < 9; i++) {
         cost_learn_prefill(&cost, 100, 0, 1);
         cost_learn_step(&cost, 1, 1, 1);
@@ -147,7 +149,9 @@ static void test_seconds_become_nanoseconds_without_wrapping(void **state)
 static void test_costs_that_are_none_are_not_sane(void **state)
 {
     (void)state;
-    const struct mc_cost wrong[] = { { .p0 = -1 }, { .p3 = (double)NAN }, { .band = (double)INFINITY } };
+    const struct mc_cost wrong[] = { { .p0 = -1 },
+                                     { .p3 = (double)NAN },
+                                     { .band = (double)INFINITY } };
 
     assert_true(cost_is_sane(&(struct mc_cost){ 0 }));
     for (size_t i = 0; i < 3; i++)
