@@ -133,7 +133,8 @@ struct mc_sched_request {
     uint32_t priority; /* 0: first */
     uint32_t flags;    /* 0 */
     uint64_t barred;   /* an instance that must not prefill it (tried again elsewhere); 0: none */
-    uint64_t reserved[4];
+    uint64_t barred_decode; /* one that must not decode it; 0: none */
+    uint64_t reserved[3];
 };
 
 /** What became of a request, or what an instance did: what is not known is 0. */
@@ -241,7 +242,8 @@ struct mc_decision {
     struct mc_prediction predicted;
     double score;        /* the policy's, for the record */
     uint64_t considered; /* instances looked at */
-    uint64_t reserved[4];
+    uint64_t pull_ns; /* computing what is pulled would take so long: no pull may; 0: not known */
+    uint64_t reserved[3];
 };
 
 /* -------------------------------------------------------------------------------------- policies */
