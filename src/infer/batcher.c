@@ -8,7 +8,7 @@
 #include "base/error.h"
 #include "kv/layout.h"
 
-enum { WAITING_DEFAULT = 256, WAITING_MAX = 65536, CHUNK_DEFAULT = 512, PAGE_ALIGN = 64 };
+enum { WAITING_DEFAULT = 256, WAITING_MAX = 65536, CHUNK_DEFAULT = 512 };
 
 /* Requests by arrival, oldest first. */
 struct line {
@@ -20,11 +20,12 @@ struct batcher {
     const struct mc_alloc *alloc;
     mc_engine *engine; /* borrowed */
     struct mc_engine_limits limits;
-    uint32_t pages, waiting_max, running_max, chunk_tokens;
+    uint32_t page_count, waiting_max, running_max, chunk_tokens;
+    struct batcher_hooks hooks;
 
-    void *pool;  /* owned; all pages */
-    void **free; /* owned; [pages], the first free_count are free */
-    uint32_t free_count;
+    struct pages *pages; /* borrowed when shared, else owned */
+    bool shared;
+    void *pool;          /* owned; the memory of pages that are not shared */
     struct line waiting; /* [waiting_max + running_max]: the preempted always fit */
     struct line running; /* [running_max] */
     uint64_t arrivals, steps, preemptions;
@@ -79,38 +80,41 @@ static mc_status settle(struct batcher *b, const struct batcher_options *o, stru
         b->chunk_tokens = chunk_max;
     b->waiting_max = o->waiting_max ? o->waiting_max : WAITING_DEFAULT;
     b->running_max = o->running_max && o->running_max < running ? o->running_max : running;
-    b->pages = o->pages ? o->pages : kv_pages(limits->context_max);
+    b->page_count = o->shared  ? pages_count(o->shared)
+                    : o->pages ? o->pages
+                               : kv_pages(limits->context_max);
     return MC_OK;
 }
 
-static bool take_memory(struct batcher *b)
+static mc_status take_pages(struct batcher *b, struct mc_error *error)
 {
-    const struct mc_alloc *alloc = b->alloc;
-    const size_t page_bytes =
-        (mc_kv_page_bytes(&b->limits.layout) + PAGE_ALIGN - 1) / PAGE_ALIGN * PAGE_ALIGN;
+    const size_t stride = pages_stride(mc_kv_page_bytes(&b->limits.layout));
     size_t bytes;
 
-    if (!size_mul(b->pages, page_bytes, &bytes) || !size_add(bytes, PAGE_ALIGN, &bytes))
-        return false;
-    b->pool =
-        alloc_bytes(alloc, bytes); /* not touched here: pages cost memory once they are used */
-    b->free = alloc_zeroed(alloc, b->pages, sizeof(*b->free));
+    if (size_mul(b->page_count, stride, &bytes) && size_add(bytes, PAGES_ALIGN, &bytes))
+        b->pool = alloc_bytes(b->alloc, bytes); /* not touched: pages cost memory once used */
+    if (!b->pool)
+        return error_set(error, MC_E_NOMEM, "out of memory for %u KVCache pages of %zu bytes",
+                         b->page_count, mc_kv_page_bytes(&b->limits.layout));
+    const size_t off = (uintptr_t)b->pool % PAGES_ALIGN;
+    return pages_open(b->alloc, (char *)b->pool + (off ? PAGES_ALIGN - off : 0), stride,
+                      b->page_count, &b->pages, error);
+}
+
+static mc_status take_memory(struct batcher *b, struct mc_error *error)
+{
+    const struct mc_alloc *alloc = b->alloc;
+
     b->waiting.items =
         alloc_zeroed(alloc, (size_t)b->waiting_max + b->running_max, sizeof(*b->waiting.items));
     b->running.items = alloc_zeroed(alloc, b->running_max, sizeof(*b->running.items));
     b->planned = alloc_zeroed(alloc, b->running_max, sizeof(*b->planned));
     b->sequences = alloc_zeroed(alloc, b->running_max, sizeof(*b->sequences));
     b->samples = alloc_zeroed(alloc, b->running_max, sizeof(*b->samples));
-    if (!b->pool || !b->free || !b->waiting.items || !b->running.items || !b->planned ||
-        !b->sequences || !b->samples)
-        return false;
-
-    const size_t off = (uintptr_t)b->pool % PAGE_ALIGN;
-    char *first = (char *)b->pool + (off ? PAGE_ALIGN - off : 0);
-    for (uint32_t i = 0; i < b->pages; i++) /* the last is taken first: keep low pages on top */
-        b->free[b->pages - 1 - i] = first + i * page_bytes;
-    b->free_count = b->pages;
-    return true;
+    if (!b->waiting.items || !b->running.items || !b->planned || !b->sequences || !b->samples)
+        return error_set(error, MC_E_NOMEM, "out of memory for %u requests in a batcher",
+                         b->waiting_max + b->running_max);
+    return MC_OK;
 }
 
 mc_status batcher_open(mc_engine *engine, const struct batcher_options *o, batcher **batcher_p,
@@ -122,11 +126,15 @@ mc_status batcher_open(mc_engine *engine, const struct batcher_options *o, batch
         return error_set(error, MC_E_NOMEM, "out of memory for a batcher");
     b->alloc = o->alloc;
     b->engine = engine;
+    b->hooks = o->hooks;
+    b->pages = o->shared;
+    b->shared = o->shared != NULL;
     mc_engine_limits(engine, &b->limits);
     mc_status status = settle(b, o, error);
-    if (status == MC_OK && !take_memory(b))
-        status = error_set(error, MC_E_NOMEM, "out of memory for %u KVCache pages of %zu bytes",
-                           b->pages, mc_kv_page_bytes(&b->limits.layout));
+    if (status == MC_OK)
+        status = take_memory(b, error);
+    if (status == MC_OK && !b->shared)
+        status = take_pages(b, error);
     if (status != MC_OK) {
         batcher_close(b);
         return status;
@@ -139,15 +147,18 @@ mc_status batcher_open(mc_engine *engine, const struct batcher_options *o, batch
 
 mc_status batcher_add(batcher *b, struct request *r, struct mc_error *error)
 {
-    assert(r->arrival == 0 && r->finish == REQUEST_RUNNING && r->page_count == 0);
+    assert(r->arrival == 0 && r->finish == REQUEST_RUNNING);
+    assert(r->page_count == 0 || (b->shared && r->page_count <= kv_pages(r->token_max)));
+    assert(r->computed < r->token_count && kv_pages(r->computed) <= r->page_count);
+    assert(r->computed % KV_PAGE_TOKENS == 0 || r->computed + 1 == r->token_count);
     if (r->token_max > b->limits.context_max)
         return error_set(error, MC_E_RANGE,
                          "%u tokens, prompt and answer; the engine's context is %u", r->token_max,
                          b->limits.context_max);
-    if (kv_pages(r->token_max - 1) > b->pages) /* the last token is never computed */
+    if (kv_pages(r->token_max - 1) > b->page_count) /* the last token is never computed */
         return error_set(error, MC_E_RANGE,
                          "%u tokens, prompt and answer, need %u KVCache pages; there are %u",
-                         r->token_max, kv_pages(r->token_max - 1), b->pages);
+                         r->token_max, kv_pages(r->token_max - 1), b->page_count);
     for (uint32_t i = 0; i < r->token_count; i++)
         if (r->tokens[i] >= b->limits.vocab_size)
             return error_set(error, MC_E_RANGE, "token %u of the prompt is %u; the model has %u", i,
@@ -156,7 +167,6 @@ mc_status batcher_add(batcher *b, struct request *r, struct mc_error *error)
         return error_set(error, MC_E_FULL, "%u requests are waiting already", b->waiting.count);
     r->arrival = ++b->arrivals;
     r->cancelled = false;
-    r->computed = 0;
     line_add(&b->waiting, r);
     return MC_OK;
 }
@@ -170,8 +180,8 @@ void batcher_cancel(batcher *b, struct request *r)
 
 static void give_back(struct batcher *b, struct request *r)
 {
-    while (r->page_count > 0)
-        b->free[b->free_count++] = r->pages[--r->page_count];
+    pages_drop(b->pages, r->pages, r->page_count);
+    r->page_count = 0;
     r->computed = 0;
 }
 
@@ -230,18 +240,30 @@ static void preempt(struct batcher *b, struct request *r)
     b->preemptions++;
 }
 
+/* The newest that may be thrown out. r itself is one: who is pinned has all of its pages. */
+static struct request *newest(const struct batcher *b)
+{
+    uint32_t i = b->running.count;
+
+    do
+        i--;
+    while (b->running.items[i]->pinned);
+    return b->running.items[i];
+}
+
 /* Make sure that there is a page for r's next token, at the cost of newer requests; false if r was the
  * newest itself. */
 static bool grow(struct batcher *b, struct request *r)
 {
     while (r->page_count < kv_pages(r->token_count)) {
-        while (b->free_count == 0) {
-            struct request *newest = b->running.items[b->running.count - 1];
-            preempt(b, newest);
-            if (newest == r)
+        assert(!r->pinned);
+        while (!pages_take(b->pages, 1, 0, &r->pages[r->page_count])) {
+            struct request *victim = newest(b);
+            preempt(b, victim);
+            if (victim == r)
                 return false;
         }
-        r->pages[r->page_count++] = b->free[--b->free_count];
+        r->page_count++;
     }
     return true;
 }
@@ -275,27 +297,56 @@ static void plan_prompts(struct batcher *b)
     }
 }
 
-/* A request comes in when all of its tokens have pages and each sequence that runs has one left to
- * grow into: fewer, and it would soon be thrown out again. */
-static bool has_pages(const struct batcher *b, const struct request *r)
+static uint32_t missing(const struct request *r)
 {
-    return kv_pages(r->token_count) + b->running.count <= b->free_count;
+    const uint32_t wanted = kv_pages(r->token_count);
+
+    return wanted > r->page_count ? wanted - r->page_count : 0;
 }
 
-static void admit(struct batcher *b)
+/* A request comes in when all of its tokens have pages and each sequence that runs has one left to
+ * grow into: fewer, and it would soon be thrown out again. */
+static bool find_pages(struct batcher *b, struct request *r)
 {
-    while (b->waiting.count > 0 && b->running.count < b->running_max) {
-        struct request *r = b->waiting.items[0];
+    const uint32_t count = missing(r);
+
+    if (count > 0 && !pages_take(b->pages, count, b->running.count, r->pages + r->page_count))
+        return false;
+    r->page_count += count;
+    return true;
+}
+
+/* Nobody who needs pages overtakes another one who does, so that a large request is not starved by small
+ * ones. Who has its pages already comes in: it would only keep them from the others. */
+static void admit(struct batcher *b, bool may_take)
+{
+    for (uint32_t i = 0; i < b->waiting.count && b->running.count < b->running_max;) {
+        struct request *r = b->waiting.items[i];
         const uint32_t count = chunk(b, r);
 
-        if (count == 0 || !has_pages(b, r))
-            return; /* nobody overtakes: a large request is not starved by small ones */
+        if (count == 0)
+            return;
+        if ((missing(r) > 0 && !may_take) || !find_pages(b, r)) {
+            may_take = false;
+            i++;
+            continue;
+        }
         line_remove(&b->waiting, r);
         line_add(&b->running, r);
-        while (r->page_count < kv_pages(r->token_count))
-            r->pages[r->page_count++] = b->free[--b->free_count];
         plan(b, r, count);
     }
+}
+
+/* Tell those who reserve shared pages what must be left for who is first in line. */
+static void ask_pages(struct batcher *b)
+{
+    uint32_t wanted = 0;
+
+    if (!b->shared)
+        return;
+    for (uint32_t i = 0; i < b->waiting.count && wanted == 0; i++)
+        wanted = missing(b->waiting.items[i]);
+    pages_want(b->pages, wanted ? wanted + b->running.count : 0);
 }
 
 /* -------------------------------------------------------------------------------------- step */
@@ -307,7 +358,10 @@ static void deliver(struct batcher *b, mc_status status, const char *why)
         if (status != MC_OK)
             request_end(r, REQUEST_ERROR, why);
         else {
+            const uint32_t position = r->computed;
             r->computed += b->sequences[i].token_count;
+            if (b->hooks.computed)
+                b->hooks.computed(b->hooks.user, r, position, r->computed - position);
             if (!b->sequences[i].sampling)
                 continue;
             request_take(r, &b->samples[i]);
@@ -330,14 +384,19 @@ mc_status batcher_step(batcher *b, struct mc_error *error)
     b->planned_tokens = 0;
     plan_decodes(b);
     plan_prompts(b);
-    if (b->preemptions == preempted)
-        admit(b);
+    admit(b, b->preemptions == preempted);
+    ask_pages(b);
     if (b->planned_count == 0) {
-        assert(b->running.count == 0 && b->waiting.count == 0);
-        return MC_OK;
+        assert(b->running.count == 0 && (b->shared || b->waiting.count == 0));
+        return b->waiting.count > 0 ? MC_PENDING : MC_OK;
     }
 
-    const struct mc_step step = { .sequences = b->sequences, .count = b->planned_count };
+    const struct mc_step step = { .sequences = b->sequences,
+                                  .count = b->planned_count,
+                                  .layer_done = b->hooks.layer_done,
+                                  .user = b->hooks.user };
+    if (b->hooks.begin)
+        b->hooks.begin(b->hooks.user, b->planned, b->sequences, b->planned_count);
     const mc_status status = mc_engine_step(b->engine, &step, &cause);
     b->steps++;
     deliver(b, status, cause.text[0] ? cause.text : mc_status_text(status));
@@ -356,11 +415,13 @@ void batcher_state(const batcher *b, struct batcher_state *state_p)
     *state_p = (struct batcher_state){
         .waiting = b->waiting.count,
         .running = b->running.count,
-        .pages = b->pages,
-        .pages_free = b->free_count,
+        .pages = b->page_count,
+        .pages_free = pages_free(b->pages),
         .steps = b->steps,
         .preemptions = b->preemptions,
     };
+    for (uint32_t i = 0; i < b->running.count; i++)
+        state_p->context_tokens += b->running.items[i]->computed;
 }
 
 void batcher_close(batcher *b)
@@ -371,13 +432,16 @@ void batcher_close(batcher *b)
         sweep(b, &b->running, true);
     if (b->waiting.items)
         sweep(b, &b->waiting, true);
+    if (b->shared)
+        pages_want(b->pages, 0);
+    else
+        pages_close(b->pages);
     const struct mc_alloc *alloc = b->alloc;
     alloc_free(alloc, b->samples);
     alloc_free(alloc, b->sequences);
     alloc_free(alloc, b->planned);
     alloc_free(alloc, b->running.items);
     alloc_free(alloc, b->waiting.items);
-    alloc_free(alloc, b->free);
     alloc_free(alloc, b->pool);
     alloc_free(alloc, b);
 }

@@ -66,6 +66,9 @@ static mc_status check(const struct request_options *o, struct mc_error *error)
     if (o->max_tokens != 0 && o->min_tokens > o->max_tokens)
         return error_set(error, MC_E_RANGE, "min_tokens: %u is more than max_tokens, %u",
                          o->min_tokens, o->max_tokens);
+    if (o->banned_count > REQUEST_BANNED_MAX)
+        return error_set(error, MC_E_RANGE, "banned: %u tokens; at most %d are accepted",
+                         o->banned_count, REQUEST_BANNED_MAX);
     const mc_status status = check_sampling(&o->sampling, error);
     return status == MC_OK ? check_stops(o, error) : status;
 }
@@ -77,6 +80,16 @@ static bool copy_all(struct request *r, const struct request_options *o)
     if (!r->tokens || !r->pages)
         return false;
     memcpy(r->tokens, o->prompt, o->prompt_count * sizeof(*r->tokens));
+    if (o->banned_count > 0) {
+        r->banned =
+            alloc_zeroed(r->alloc, (size_t)o->banned_count + r->eos_count, sizeof(*r->banned));
+        if (!r->banned)
+            return false;
+        memcpy(r->banned, o->banned, o->banned_count * sizeof(*r->banned));
+        if (r->eos_count)
+            memcpy(r->banned + o->banned_count, r->eos, r->eos_count * sizeof(*r->banned));
+        r->banned_count = o->banned_count;
+    }
     for (uint32_t i = 0; i < o->stop_count; i++) {
         const size_t size = strlen(o->stops[i]);
         r->stops[i] = (struct stop_text){ alloc_text(r->alloc, o->stops[i], size), size };
@@ -138,6 +151,7 @@ void request_close(struct request *r)
         alloc_free(alloc, r->stops[i].text);
     buf_fini(&r->held);
     buf_fini(&r->shown);
+    alloc_free(alloc, r->banned);
     alloc_free(alloc, r->pages);
     alloc_free(alloc, r->tokens);
     alloc_free(alloc, r);
@@ -225,8 +239,13 @@ const struct mc_sampling *request_sampling(struct request *r)
 {
     const bool must_go_on = r->ignore_eos || request_made(r) < r->min_tokens;
 
-    r->sampling.banned = must_go_on ? r->eos : NULL;
-    r->sampling.banned_count = must_go_on ? r->eos_count : 0;
+    if (r->banned) {
+        r->sampling.banned = r->banned;
+        r->sampling.banned_count = r->banned_count + (must_go_on ? r->eos_count : 0);
+    } else {
+        r->sampling.banned = must_go_on ? r->eos : NULL;
+        r->sampling.banned_count = must_go_on ? r->eos_count : 0;
+    }
     return &r->sampling;
 }
 

@@ -17,7 +17,7 @@
 
 #include "base/buf.h"
 
-enum { STOPS_MAX = 16, STOP_BYTES_MAX = 1024, REQUEST_EOS_MAX = 16 };
+enum { STOPS_MAX = 16, STOP_BYTES_MAX = 1024, REQUEST_EOS_MAX = 64, REQUEST_BANNED_MAX = 1024 };
 
 enum request_finish {
     REQUEST_RUNNING,
@@ -77,11 +77,13 @@ struct request_options {
     uint32_t min_tokens;  /* neither end-of-text nor a stop string ends it before */
     const uint32_t *eos;  /* [eos_count <= REQUEST_EOS_MAX], copied */
     uint32_t eos_count;
-    bool ignore_eos; /* end-of-text is never chosen */
+    bool ignore_eos;        /* end-of-text is never chosen */
+    const uint32_t *banned; /* [banned_count <= REQUEST_BANNED_MAX], copied; never chosen */
+    uint32_t banned_count;
     const char *const
         *stops;          /* [stop_count <= STOPS_MAX], copied; each 1 .. STOP_BYTES_MAX bytes */
     uint32_t stop_count; /* needs a decoder */
-    struct mc_sampling sampling;   /* copied; `banned` is the request's own: leave it out */
+    struct mc_sampling sampling;   /* copied; leave `banned` out of it: the request makes its own */
     const struct decoder *decoder; /* copied; NULL: tokens only, no text */
     request_output *output;        /* set */
     void *user;                    /* passed to output */
@@ -106,6 +108,8 @@ struct request {
     uint32_t eos[REQUEST_EOS_MAX], eos_count;
     uint32_t min_tokens;
     bool ignore_eos;
+    uint32_t *banned; /* owned; what is always banned, then eos; NULL: nothing is always banned */
+    uint32_t banned_count; /* of the first */
     struct stop_text stops[STOPS_MAX];
     uint32_t stop_count;
     struct decoder decoder;
@@ -123,6 +127,9 @@ struct request {
     uint32_t computed; /* tokens whose KV is in the pages */
     uint64_t arrival;  /* order of batcher_add; 0: not in a batcher */
     bool cancelled;
+    bool
+        pinned; /* set before batcher_add by who brought pages for all of its tokens and lets others
+                  * read them by this table: never preempted */
 };
 
 /**

@@ -287,6 +287,27 @@ static void test_min_tokens_and_ignore_eos_ban_the_end(void **state)
     end(&s);
 }
 
+static void test_banned_tokens_are_banned_with_and_without_the_end(void **state)
+{
+    (void)state;
+    static const uint32_t banned[] = { 7, 9 };
+    struct scene s;
+    begin(&s, -1);
+    s.options.banned = banned;
+    s.options.banned_count = 2;
+    s.options.min_tokens = 1;
+    open_request(&s);
+
+    const struct mc_sampling *sampling = request_sampling(s.request);
+    assert_int_equal(sampling->banned_count, 3);
+    assert_int_equal(sampling->banned[0], 7);
+    assert_int_equal(sampling->banned[1], 9);
+    assert_int_equal(sampling->banned[2], EOS);
+    say(&s, 3);
+    assert_int_equal(request_sampling(s.request)->banned_count, 2);
+    end(&s);
+}
+
 static void test_min_tokens_also_holds_for_stop_strings(void **state)
 {
     (void)state;
@@ -354,7 +375,7 @@ static void test_what_cannot_be_served_is_refused_with_both_numbers(void **state
           "stop: an empty text would stop every answer" },
         { { .prompt_count = 1, .stops = many, .stop_count = STOPS_MAX + 1 },
           "stop: 17 texts; at most 16 are accepted" },
-        { { .prompt_count = 1, .eos_count = 17 }, "eos: 17 tokens; at most 16 are accepted" },
+        { { .prompt_count = 1, .eos_count = 65 }, "eos: 65 tokens; at most 64 are accepted" },
     };
 
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
@@ -438,6 +459,7 @@ int main(void)
         cmocka_unit_test(test_a_stop_string_that_ends_in_the_last_bytes_still_counts),
         cmocka_unit_test(test_end_of_text_ends_and_is_not_shown),
         cmocka_unit_test(test_min_tokens_and_ignore_eos_ban_the_end),
+        cmocka_unit_test(test_banned_tokens_are_banned_with_and_without_the_end),
         cmocka_unit_test(test_min_tokens_also_holds_for_stop_strings),
         cmocka_unit_test(test_the_answer_ends_at_max_tokens_or_where_the_context_is_full),
         cmocka_unit_test(test_what_cannot_be_served_is_refused_with_both_numbers),
