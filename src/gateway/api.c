@@ -398,15 +398,27 @@ bool api_read(enum api_kind kind, const char *body, size_t size,
     return !r.failed && api_read_prompt(q, defaults->vocab_size, error);
 }
 
-void api_request_fini(struct api_request *q)
+void api_request_settle(struct api_request *q)
 {
-    if (!q->alloc)
-        return;
     for (size_t i = 0; i < q->joined_count; i++)
         alloc_free(q->alloc, q->joined[i]);
     alloc_free(q->alloc, q->joined);
     alloc_free(q->alloc, q->messages);
-    alloc_free(q->alloc, q->ids);
     json_decref(q->document);
+    q->joined = NULL;
+    q->joined_count = 0;
+    q->messages = NULL;
+    q->message_count = 0;
+    q->document = NULL;
+    q->text = NULL;
+    q->text_size = 0;
+}
+
+void api_request_fini(struct api_request *q)
+{
+    if (!q->alloc)
+        return;
+    api_request_settle(q);
+    alloc_free(q->alloc, q->ids);
     *q = (struct api_request){ 0 };
 }

@@ -80,6 +80,9 @@ bool api_read(enum api_kind kind, const char *body, size_t size, const struct ap
               const struct mc_alloc *alloc, struct api_request *request_p,
               struct api_error *error_p);
 
+/** The ids are made: what they were made from is given back. */
+void api_request_settle(struct api_request *request);
+
 void api_request_fini(struct api_request *request);
 
 /** Fill in an error; false, so that a failing line reads `return api_fail(...)`. param may be NULL. */

@@ -25,7 +25,7 @@ enum {
     UPLOAD_EXCESS = 4,       /* a body this many times too long is not read to its end */
 };
 
-struct http {
+struct http_server {
     const struct mc_alloc *alloc;
     os_loop *loop;
     struct http_handler handler;
@@ -49,7 +49,7 @@ enum state {
 };
 
 struct http_request {
-    http *http;                        /* borrowed */
+    http_server *http;                 /* borrowed */
     struct MHD_Connection *connection; /* borrowed; valid until completed() */
     http_request *next, *previous;
     enum state state;
@@ -69,7 +69,7 @@ struct http_request {
 
 /* ----------------------------------------------------------------------------------- the daemon */
 
-static void arm(http *h)
+static void arm(http_server *h)
 {
     MHD_UNSIGNED_LONG_LONG ms;
 
@@ -79,7 +79,7 @@ static void arm(http *h)
         (void)os_loop_timer(h->loop, &h->timer, os_now_ns() + (uint64_t)ms * 1000000);
 }
 
-static void run(http *h)
+static void run(http_server *h)
 {
     MHD_run(h->daemon);
     arm(h);
@@ -141,7 +141,7 @@ static void hung_up(void *user, uint32_t events)
     tell_gone(r);
 }
 
-static http_request *request_open(http *h, struct MHD_Connection *connection, const char *method,
+static http_request *request_open(http_server *h, struct MHD_Connection *connection, const char *method,
                                   const char *path)
 {
     http_request *r = alloc_zeroed(h->alloc, 1, sizeof(*r));
@@ -167,7 +167,7 @@ static http_request *request_open(http *h, struct MHD_Connection *connection, co
 
 static void request_close(http_request *r)
 {
-    http *h = r->http;
+    http_server *h = r->http;
 
     os_loop_unwatch(h->loop, &r->watch);
     if (r->next)
@@ -187,7 +187,7 @@ static void request_close(http_request *r)
 static void completed(void *user, struct MHD_Connection *connection, void **context,
                       enum MHD_RequestTerminationCode how)
 {
-    http *h = user;
+    http_server *h = user;
     http_request *r = *context;
 
     (void)connection;
@@ -291,7 +291,7 @@ static bool watch_socket(http_request *r)
 
 static enum MHD_Result hand_over(http_request *r)
 {
-    http *h = r->http;
+    http_server *h = r->http;
 
     if (r->body.failed || !watch_socket(r))
         return MHD_NO;
@@ -358,7 +358,7 @@ static enum MHD_Result access_handler(void *user, struct MHD_Connection *connect
 
 /* ----------------------------------------------------------------------------------- open, close */
 
-static mc_status start_daemon(http *h, const struct http_options *o, int listener,
+static mc_status start_daemon(http_server *h, const struct http_options *o, int listener,
                               struct mc_error *error)
 {
     const size_t headers_max = o->headers_max ? o->headers_max : HEADERS_MAX;
@@ -385,7 +385,7 @@ static mc_status start_daemon(http *h, const struct http_options *o, int listene
     return MC_OK;
 }
 
-static mc_status listen_at(http *h, const struct http_options *o, int *listener_p,
+static mc_status listen_at(http_server *h, const struct http_options *o, int *listener_p,
                            struct mc_error *error)
 {
     struct os_address address;
@@ -403,15 +403,15 @@ static mc_status listen_at(http *h, const struct http_options *o, int *listener_
     return status;
 }
 
-mc_status http_open(const struct http_options *o, http **http_p, struct mc_error *error)
+mc_status http_open(const struct http_options *o, http_server **server_p, struct mc_error *error)
 {
     int listener = -1;
-    http *h = alloc_zeroed(o->alloc, 1, sizeof(*h));
+    http_server *h = alloc_zeroed(o->alloc, 1, sizeof(*h));
 
     assert(o->handler.request && o->handler.too_large && o->handler.quiet);
     if (!h)
         return error_set(error, MC_E_NOMEM, "out of memory for the HTTP server");
-    *h = (http){
+    *h = (http_server){
         .alloc = o->alloc,
         .loop = o->loop,
         .handler = o->handler,
@@ -425,7 +425,7 @@ mc_status http_open(const struct http_options *o, http **http_p, struct mc_error
     if (status != MC_OK)
         goto err_free;
     arm(h);
-    *http_p = h;
+    *server_p = h;
     return MC_OK;
 
 err_free:
@@ -433,12 +433,12 @@ err_free:
     return status;
 }
 
-const char *http_address(const http *h)
+const char *http_address(const http_server *h)
 {
     return h->address;
 }
 
-void http_quiesce(http *h)
+void http_quiesce(http_server *h)
 {
     const MHD_socket listener = MHD_quiesce_daemon(h->daemon);
 
@@ -446,12 +446,12 @@ void http_quiesce(http *h)
         close(listener);
 }
 
-uint32_t http_active(const http *h)
+uint32_t http_active(const http_server *h)
 {
     return h->active;
 }
 
-void http_close(http *h)
+void http_close(http_server *h)
 {
     if (!h)
         return;
