@@ -29,8 +29,8 @@ bool api_fail(struct api_error *error, unsigned status, const char *type, const 
 static const char *kind_of(const json_t *value)
 {
     static const char *const kinds[] = {
-        [JSON_OBJECT] = "an object", [JSON_ARRAY] = "an array",        [JSON_STRING] = "a string",
-        [JSON_INTEGER] = "a number", [JSON_REAL] = "a number",         [JSON_TRUE] = "true",
+        [JSON_OBJECT] = "an object", [JSON_ARRAY] = "an array", [JSON_STRING] = "a string",
+        [JSON_INTEGER] = "a number", [JSON_REAL] = "a number",  [JSON_TRUE] = "true",
         [JSON_FALSE] = "false",      [JSON_NULL] = "null",
     };
 
@@ -371,8 +371,8 @@ static bool parse(const char *body, size_t size, json_t **document_p, struct api
                         "the body: line %d, column %d: not valid JSON: %.160s", reason.line,
                         reason.column, reason.text);
     if (!json_is_object(document)) {
-        api_fail(error, 400, INVALID, "invalid_json", NULL, "the body: expected an object, found %s",
-                 kind_of(document));
+        api_fail(error, 400, INVALID, "invalid_json", NULL,
+                 "the body: expected an object, found %s", kind_of(document));
         json_decref(document);
         return false;
     }

@@ -172,9 +172,9 @@ static enum gateway_end count_end(const struct client *c, const struct request_o
     enum gateway_end how = end->finish == 1 ? GATEWAY_END_STOP : GATEWAY_END_LENGTH;
 
     if (end->status != MC_OK)
-        how = end->reason                      ? GATEWAY_END_REFUSED
-              : !c->http                       ? GATEWAY_END_CLIENT_LEFT
-                                               : GATEWAY_END_FAILED;
+        how = end->reason ? GATEWAY_END_REFUSED
+              : !c->http  ? GATEWAY_END_CLIENT_LEFT
+                          : GATEWAY_END_FAILED;
     metric_add(m, METRIC_ended, how, 1);
     metric_add(m, METRIC_tries, 0, r->tries);
     metric_observe(m, METRIC_whole, 0, os_now_ns() - c->arrived_ns);

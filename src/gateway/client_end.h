@@ -7,8 +7,8 @@
 #define TENANT "default" /* of every request, until keys name tenants */
 
 struct client {
-    gateway *gateway;           /* borrowed */
-    http_request *http;         /* borrowed; NULL: the client left, or was answered */
+    gateway *gateway;   /* borrowed */
+    http_request *http; /* borrowed; NULL: the client left, or was answered */
     struct client *next, *previous;
     struct client *bucket_next; /* of clients by attempt */
     uint64_t attempt;           /* it is known by; 0: none */
@@ -20,9 +20,10 @@ struct client {
     struct buf out;      /* a part in the making */
     struct os_timer timer;
     uint64_t arrived_ns;
-    char id[40];          /* of the answer */
-    char request_id[65];  /* of the headers and logs */
-    char prefill[DEBUG_NAME], decode[DEBUG_NAME]; /* workers' names, as they were at the beginning */
+    char id[40];         /* of the answer */
+    char request_id[65]; /* of the headers and logs */
+    char prefill[DEBUG_NAME],
+        decode[DEBUG_NAME]; /* workers' names, as they were at the beginning */
     bool begun, given_up;
 };
 

@@ -8,7 +8,8 @@
 #include "gateway/control_stats.h"
 #include "gateway/state.h"
 
-static const uint64_t ASK_NS = UINT64_C(5000000000); /* a worker answers within, or counts as refusing */
+static const uint64_t ASK_NS =
+    UINT64_C(5000000000); /* a worker answers within, or counts as refusing */
 
 struct worker {
     struct control_user user; /* what its connection calls us with */
@@ -122,8 +123,8 @@ static void forget(struct worker *w, const char *why)
 
     if (instance) {
         log_line(&g->log, w->draining ? MC_LOG_INFO : MC_LOG_WARN,
-                 "event=worker_gone instance=%" PRIu64 " worker=%s draining=%d why=\"%s\"", instance,
-                 w->name, w->draining, why);
+                 "event=worker_gone instance=%" PRIu64 " worker=%s draining=%d why=\"%s\"",
+                 instance, w->name, w->draining, why);
         if (!w->draining)
             metric_add(&g->metrics, METRIC_lost, 0, 1);
     }
@@ -131,8 +132,7 @@ static void forget(struct worker *w, const char *why)
     if (!instance)
         return;
     metric_set(&g->metrics, METRIC_workers, 0, count_registered(g));
-    gateway_schedule(
-        g, &(struct mc_sched_event){ .kind = MC_EVENT_INSTANCE_GONE, .id = instance });
+    gateway_schedule(g, &(struct mc_sched_event){ .kind = MC_EVENT_INSTANCE_GONE, .id = instance });
     gateway_pump(g);
     clients_lost(g, instance);
     gateway_pump(g);
@@ -402,20 +402,18 @@ union any {
 
 static void take_progress(struct worker *w, const struct wire_prefill_progress *m)
 {
-    const struct request_event event = { .kind = REQUEST_PROGRESS,
-                                         .attempt = m->request,
-                                         .from = w->as_instance.id,
-                                         .progress = m };
+    const struct request_event event = {
+        .kind = REQUEST_PROGRESS, .attempt = m->request, .from = w->as_instance.id, .progress = m
+    };
 
     client_event(w->gateway, &event);
 }
 
 static void take_prefilled(struct worker *w, const struct wire_prefill_end *m)
 {
-    const struct request_event event = { .kind = REQUEST_PREFILLED,
-                                         .attempt = m->request,
-                                         .from = w->as_instance.id,
-                                         .prefilled = m };
+    const struct request_event event = {
+        .kind = REQUEST_PREFILLED, .attempt = m->request, .from = w->as_instance.id, .prefilled = m
+    };
 
     client_event(w->gateway, &event);
 }

@@ -141,8 +141,8 @@ static void hung_up(void *user, uint32_t events)
     tell_gone(r);
 }
 
-static http_request *request_open(http_server *h, struct MHD_Connection *connection, const char *method,
-                                  const char *path)
+static http_request *request_open(http_server *h, struct MHD_Connection *connection,
+                                  const char *method, const char *path)
 {
     http_request *r = alloc_zeroed(h->alloc, 1, sizeof(*r));
 
@@ -249,7 +249,7 @@ static struct MHD_Response *make_response(http_request *r)
     if (r->state == STATE_WHOLE) /* the bytes stay in r->out until completed() */
         return r->out.failed ? NULL
                              : MHD_create_response_from_buffer(
-                                   r->out.size, r->out.data ? r->out.data : (void *)(uintptr_t)"",
+                                   r->out.size, r->out.data ? r->out.data : (void *)(uintptr_t) "",
                                    MHD_RESPMEM_PERSISTENT);
     return MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, STREAM_BLOCK, read_stream, r, NULL);
 }
@@ -365,12 +365,12 @@ static mc_status start_daemon(http_server *h, const struct http_options *o, int 
     const unsigned connections = o->connections_max ? o->connections_max : CONNECTIONS_MAX;
     const unsigned idle_s = o->idle_s ? o->idle_s : IDLE_S;
 
-    h->daemon = MHD_start_daemon(
-        MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME, 0, NULL, NULL, access_handler, h,
-        MHD_OPTION_LISTEN_SOCKET, listener, MHD_OPTION_NOTIFY_COMPLETED, completed, h,
-        MHD_OPTION_CONNECTION_MEMORY_LIMIT, headers_max + POOL_SPARE, MHD_OPTION_CONNECTION_LIMIT,
-        connections, MHD_OPTION_CONNECTION_TIMEOUT, idle_s, MHD_OPTION_STRICT_FOR_CLIENT, 1,
-        MHD_OPTION_END);
+    h->daemon =
+        MHD_start_daemon(MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME, 0, NULL, NULL, access_handler, h,
+                         MHD_OPTION_LISTEN_SOCKET, listener, MHD_OPTION_NOTIFY_COMPLETED, completed,
+                         h, MHD_OPTION_CONNECTION_MEMORY_LIMIT, headers_max + POOL_SPARE,
+                         MHD_OPTION_CONNECTION_LIMIT, connections, MHD_OPTION_CONNECTION_TIMEOUT,
+                         idle_s, MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_END);
     if (!h->daemon)
         return error_set(error, MC_E_IO, "%s: cannot start the HTTP server", h->address);
     const union MHD_DaemonInfo *info = MHD_get_daemon_info(h->daemon, MHD_DAEMON_INFO_EPOLL_FD);

@@ -123,8 +123,8 @@ static void take_request(void *user, http_request *http)
             return;
         }
         http_header_add(http, "Allow", routes[i].method);
-        api_fail(&error, 405, "invalid_request_error", "method_not_allowed", NULL,
-                 "%s takes %s", routes[i].path, routes[i].method);
+        api_fail(&error, 405, "invalid_request_error", "method_not_allowed", NULL, "%s takes %s",
+                 routes[i].path, routes[i].method);
         route_error(g, http, &error);
         return;
     }
