@@ -35,6 +35,8 @@ struct http_server {
     struct os_timer timer;     /* when the daemon wants to run though nothing happened */
     http_request *first;       /* every request under way */
     uint32_t active;
+    uint32_t connections_max;
+    bool full; /* the daemon had connections_max when it last ran */
     bool closing;
     char address[OS_ADDRESS_TEXT];
 };
@@ -79,10 +81,29 @@ static void arm(http_server *h)
         (void)os_loop_timer(h->loop, &h->timer, os_now_ns() + (uint64_t)ms * 1000000);
 }
 
+static void run_soon(http_server *h)
+{
+    /* Out of memory for a timer: the next event runs the daemon instead. */
+    (void)os_loop_timer(h->loop, &h->timer, os_loop_now(h->loop));
+}
+
+static bool is_full(const http_server *h)
+{
+    const union MHD_DaemonInfo *info =
+        MHD_get_daemon_info(h->daemon, MHD_DAEMON_INFO_CURRENT_CONNECTIONS);
+
+    return info && info->num_connections >= h->connections_max;
+}
+
+/* A daemon that had as many connections as it takes listens again in the run after one was closed. */
 static void run(http_server *h)
 {
     MHD_run(h->daemon);
     arm(h);
+    const bool full = is_full(h);
+    if (h->full && !full)
+        run_soon(h);
+    h->full = full;
 }
 
 static void daemon_ready(void *user, uint32_t events)
@@ -97,13 +118,14 @@ static void daemon_due(void *user, uint64_t now_ns)
     run(user);
 }
 
-/* The daemon hears of it by its own descriptor, so it runs in the loop's next turn and never here. */
+/* The daemon goes on with it in the loop's next turn and never here. */
 static void resume(http_request *r)
 {
     if (!r->suspended)
         return;
     r->suspended = false;
     MHD_resume_connection(r->connection);
+    run_soon(r->http);
 }
 
 /* ----------------------------------------------------------------------------- a request's life */
@@ -362,14 +384,13 @@ static mc_status start_daemon(http_server *h, const struct http_options *o, int 
                               struct mc_error *error)
 {
     const size_t headers_max = o->headers_max ? o->headers_max : HEADERS_MAX;
-    const unsigned connections = o->connections_max ? o->connections_max : CONNECTIONS_MAX;
     const unsigned idle_s = o->idle_s ? o->idle_s : IDLE_S;
 
     h->daemon =
         MHD_start_daemon(MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME, 0, NULL, NULL, access_handler, h,
                          MHD_OPTION_LISTEN_SOCKET, listener, MHD_OPTION_NOTIFY_COMPLETED, completed,
                          h, MHD_OPTION_CONNECTION_MEMORY_LIMIT, headers_max + POOL_SPARE,
-                         MHD_OPTION_CONNECTION_LIMIT, connections, MHD_OPTION_CONNECTION_TIMEOUT,
+                         MHD_OPTION_CONNECTION_LIMIT, h->connections_max, MHD_OPTION_CONNECTION_TIMEOUT,
                          idle_s, MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_END);
     if (!h->daemon)
         return error_set(error, MC_E_IO, "%s: cannot start the HTTP server", h->address);
@@ -417,6 +438,7 @@ mc_status http_open(const struct http_options *o, http_server **server_p, struct
         .handler = o->handler,
         .body_max = o->body_max ? o->body_max : BODY_MAX,
         .stream_max = o->stream_max ? o->stream_max : STREAM_MAX,
+        .connections_max = o->connections_max ? o->connections_max : CONNECTIONS_MAX,
     };
     mc_status status = listen_at(h, o, &listener, error);
     if (status != MC_OK)
