@@ -32,15 +32,16 @@ struct answer_options {
 
 struct answer {
     struct answer_options o;
-    mc_text_stream *text_stream; /* owned; NULL: the model has no tokenizer, the answer is ids alone */
-    struct buf text;             /* can be shown */
-    struct buf ids;              /* "1,2,3" */
-    struct buf logprobs[4];      /* completions: tokens, token_logprobs, top_logprobs, text_offset;
+    mc_text_stream
+        *text_stream;       /* owned; NULL: the model has no tokenizer, the answer is ids alone */
+    struct buf text;        /* can be shown */
+    struct buf ids;         /* "1,2,3" */
+    struct buf logprobs[4]; /* completions: tokens, token_logprobs, top_logprobs, text_offset;
                                   * chats: [0] alone, content */
-    uint64_t characters;         /* of the text, as Python counts them */
-    uint32_t pending;            /* samples since the last chunk */
-    uint32_t samples;            /* in all */
-    bool begun;                  /* the first chunk is out */
+    uint64_t characters;    /* of the text, as Python counts them */
+    uint32_t pending;       /* samples since the last chunk */
+    uint32_t samples;       /* in all */
+    bool begun;             /* the first chunk is out */
 };
 
 struct answer_usage {

@@ -29,8 +29,8 @@ bool api_fail(struct api_error *error, unsigned status, const char *type, const 
 static const char *kind_of(const json_t *value)
 {
     static const char *const kinds[] = {
-        [JSON_OBJECT] = "an object", [JSON_ARRAY] = "an array",        [JSON_STRING] = "a string",
-        [JSON_INTEGER] = "a number", [JSON_REAL] = "a number",         [JSON_TRUE] = "true",
+        [JSON_OBJECT] = "an object", [JSON_ARRAY] = "an array", [JSON_STRING] = "a string",
+        [JSON_INTEGER] = "a number", [JSON_REAL] = "a number",  [JSON_TRUE] = "true",
         [JSON_FALSE] = "false",      [JSON_NULL] = "null",
     };
 
@@ -371,8 +371,8 @@ static bool parse(const char *body, size_t size, json_t **document_p, struct api
                         "the body: line %d, column %d: not valid JSON: %.160s", reason.line,
                         reason.column, reason.text);
     if (!json_is_object(document)) {
-        api_fail(error, 400, INVALID, "invalid_json", NULL, "the body: expected an object, found %s",
-                 kind_of(document));
+        api_fail(error, 400, INVALID, "invalid_json", NULL,
+                 "the body: expected an object, found %s", kind_of(document));
         json_decref(document);
         return false;
     }
@@ -398,15 +398,27 @@ bool api_read(enum api_kind kind, const char *body, size_t size,
     return !r.failed && api_read_prompt(q, defaults->vocab_size, error);
 }
 
-void api_request_fini(struct api_request *q)
+void api_request_settle(struct api_request *q)
 {
-    if (!q->alloc)
-        return;
     for (size_t i = 0; i < q->joined_count; i++)
         alloc_free(q->alloc, q->joined[i]);
     alloc_free(q->alloc, q->joined);
     alloc_free(q->alloc, q->messages);
-    alloc_free(q->alloc, q->ids);
     json_decref(q->document);
+    q->joined = NULL;
+    q->joined_count = 0;
+    q->messages = NULL;
+    q->message_count = 0;
+    q->document = NULL;
+    q->text = NULL;
+    q->text_size = 0;
+}
+
+void api_request_fini(struct api_request *q)
+{
+    if (!q->alloc)
+        return;
+    api_request_settle(q);
+    alloc_free(q->alloc, q->ids);
     *q = (struct api_request){ 0 };
 }

@@ -22,12 +22,12 @@ enum api_kind { API_COMPLETION, API_CHAT };
 
 /** `{ 0 }` is no error. type and code are static. */
 struct api_error {
-    unsigned status;    /* of HTTP */
-    const char *type;   /* "invalid_request_error" */
-    const char *code;   /* "unsupported", ...; NULL: none */
-    char param[64];     /* the field; "": none */
-    char text[400];     /* for people, with what to do */
-    uint64_t retry_ns;  /* Retry-After; 0: none */
+    unsigned status;   /* of HTTP */
+    const char *type;  /* "invalid_request_error" */
+    const char *code;  /* "unsupported", ...; NULL: none */
+    char param[64];    /* the field; "": none */
+    char text[400];    /* for people, with what to do */
+    uint64_t retry_ns; /* Retry-After; 0: none */
 };
 
 /** What a model and its gateway give to requests that do not say. */
@@ -64,9 +64,9 @@ struct api_request {
 };
 
 enum {
-    API_DEPTH_MAX = 32,           /* arrays and objects in each other */
-    API_MESSAGES_MAX = 4096,      /* of a chat */
-    API_COMPLETION_TOKENS = 16,   /* max_tokens of a completion that does not say: OpenAI's */
+    API_DEPTH_MAX = 32,         /* arrays and objects in each other */
+    API_MESSAGES_MAX = 4096,    /* of a chat */
+    API_COMPLETION_TOKENS = 16, /* max_tokens of a completion that does not say: OpenAI's */
 };
 
 /**
@@ -76,9 +76,12 @@ enum {
  *
  * True: read. False: *error_p says why not.
  */
-bool api_read(enum api_kind kind, const char *body, size_t size, const struct api_defaults *defaults,
-              const struct mc_alloc *alloc, struct api_request *request_p,
-              struct api_error *error_p);
+bool api_read(enum api_kind kind, const char *body, size_t size,
+              const struct api_defaults *defaults, const struct mc_alloc *alloc,
+              struct api_request *request_p, struct api_error *error_p);
+
+/** The ids are made: what they were made from is given back. */
+void api_request_settle(struct api_request *request);
 
 void api_request_fini(struct api_request *request);
 

@@ -149,8 +149,7 @@ static bool read_message(struct api_request *q, const json_t *message, size_t in
                             "tool_calls: not supported by this release");
     if (!read_content(q, message, index, &content, error))
         return false;
-    q->messages[q->message_count++] =
-        (struct mc_chat_message){ json_string_value(role), content };
+    q->messages[q->message_count++] = (struct mc_chat_message){ json_string_value(role), content };
     return true;
 }
 

@@ -25,7 +25,7 @@ enum {
     UPLOAD_EXCESS = 4,       /* a body this many times too long is not read to its end */
 };
 
-struct http {
+struct http_server {
     const struct mc_alloc *alloc;
     os_loop *loop;
     struct http_handler handler;
@@ -35,6 +35,8 @@ struct http {
     struct os_timer timer;     /* when the daemon wants to run though nothing happened */
     http_request *first;       /* every request under way */
     uint32_t active;
+    uint32_t connections_max;
+    bool full; /* the daemon had connections_max when it last ran */
     bool closing;
     char address[OS_ADDRESS_TEXT];
 };
@@ -49,7 +51,7 @@ enum state {
 };
 
 struct http_request {
-    http *http;                        /* borrowed */
+    http_server *http;                 /* borrowed */
     struct MHD_Connection *connection; /* borrowed; valid until completed() */
     http_request *next, *previous;
     enum state state;
@@ -69,7 +71,7 @@ struct http_request {
 
 /* ----------------------------------------------------------------------------------- the daemon */
 
-static void arm(http *h)
+static void arm(http_server *h)
 {
     MHD_UNSIGNED_LONG_LONG ms;
 
@@ -79,10 +81,29 @@ static void arm(http *h)
         (void)os_loop_timer(h->loop, &h->timer, os_now_ns() + (uint64_t)ms * 1000000);
 }
 
-static void run(http *h)
+static void run_soon(http_server *h)
+{
+    /* Out of memory for a timer: the next event runs the daemon instead. */
+    (void)os_loop_timer(h->loop, &h->timer, os_loop_now(h->loop));
+}
+
+static bool is_full(const http_server *h)
+{
+    const union MHD_DaemonInfo *info =
+        MHD_get_daemon_info(h->daemon, MHD_DAEMON_INFO_CURRENT_CONNECTIONS);
+
+    return info && info->num_connections >= h->connections_max;
+}
+
+/* A daemon that had as many connections as it takes listens again in the run after one was closed. */
+static void run(http_server *h)
 {
     MHD_run(h->daemon);
     arm(h);
+    const bool full = is_full(h);
+    if (h->full && !full)
+        run_soon(h);
+    h->full = full;
 }
 
 static void daemon_ready(void *user, uint32_t events)
@@ -97,13 +118,14 @@ static void daemon_due(void *user, uint64_t now_ns)
     run(user);
 }
 
-/* The daemon hears of it by its own descriptor, so it runs in the loop's next turn and never here. */
+/* The daemon goes on with it in the loop's next turn and never here. */
 static void resume(http_request *r)
 {
     if (!r->suspended)
         return;
     r->suspended = false;
     MHD_resume_connection(r->connection);
+    run_soon(r->http);
 }
 
 /* ----------------------------------------------------------------------------- a request's life */
@@ -141,8 +163,8 @@ static void hung_up(void *user, uint32_t events)
     tell_gone(r);
 }
 
-static http_request *request_open(http *h, struct MHD_Connection *connection, const char *method,
-                                  const char *path)
+static http_request *request_open(http_server *h, struct MHD_Connection *connection,
+                                  const char *method, const char *path)
 {
     http_request *r = alloc_zeroed(h->alloc, 1, sizeof(*r));
 
@@ -167,7 +189,7 @@ static http_request *request_open(http *h, struct MHD_Connection *connection, co
 
 static void request_close(http_request *r)
 {
-    http *h = r->http;
+    http_server *h = r->http;
 
     os_loop_unwatch(h->loop, &r->watch);
     if (r->next)
@@ -187,7 +209,7 @@ static void request_close(http_request *r)
 static void completed(void *user, struct MHD_Connection *connection, void **context,
                       enum MHD_RequestTerminationCode how)
 {
-    http *h = user;
+    http_server *h = user;
     http_request *r = *context;
 
     (void)connection;
@@ -249,7 +271,7 @@ static struct MHD_Response *make_response(http_request *r)
     if (r->state == STATE_WHOLE) /* the bytes stay in r->out until completed() */
         return r->out.failed ? NULL
                              : MHD_create_response_from_buffer(
-                                   r->out.size, r->out.data ? r->out.data : (void *)(uintptr_t)"",
+                                   r->out.size, r->out.data ? r->out.data : (void *)(uintptr_t) "",
                                    MHD_RESPMEM_PERSISTENT);
     return MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, STREAM_BLOCK, read_stream, r, NULL);
 }
@@ -291,7 +313,7 @@ static bool watch_socket(http_request *r)
 
 static enum MHD_Result hand_over(http_request *r)
 {
-    http *h = r->http;
+    http_server *h = r->http;
 
     if (r->body.failed || !watch_socket(r))
         return MHD_NO;
@@ -358,19 +380,18 @@ static enum MHD_Result access_handler(void *user, struct MHD_Connection *connect
 
 /* ----------------------------------------------------------------------------------- open, close */
 
-static mc_status start_daemon(http *h, const struct http_options *o, int listener,
+static mc_status start_daemon(http_server *h, const struct http_options *o, int listener,
                               struct mc_error *error)
 {
     const size_t headers_max = o->headers_max ? o->headers_max : HEADERS_MAX;
-    const unsigned connections = o->connections_max ? o->connections_max : CONNECTIONS_MAX;
     const unsigned idle_s = o->idle_s ? o->idle_s : IDLE_S;
 
-    h->daemon = MHD_start_daemon(
-        MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME, 0, NULL, NULL, access_handler, h,
-        MHD_OPTION_LISTEN_SOCKET, listener, MHD_OPTION_NOTIFY_COMPLETED, completed, h,
-        MHD_OPTION_CONNECTION_MEMORY_LIMIT, headers_max + POOL_SPARE, MHD_OPTION_CONNECTION_LIMIT,
-        connections, MHD_OPTION_CONNECTION_TIMEOUT, idle_s, MHD_OPTION_STRICT_FOR_CLIENT, 1,
-        MHD_OPTION_END);
+    h->daemon =
+        MHD_start_daemon(MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME, 0, NULL, NULL, access_handler, h,
+                         MHD_OPTION_LISTEN_SOCKET, listener, MHD_OPTION_NOTIFY_COMPLETED, completed,
+                         h, MHD_OPTION_CONNECTION_MEMORY_LIMIT, headers_max + POOL_SPARE,
+                         MHD_OPTION_CONNECTION_LIMIT, h->connections_max, MHD_OPTION_CONNECTION_TIMEOUT,
+                         idle_s, MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_END);
     if (!h->daemon)
         return error_set(error, MC_E_IO, "%s: cannot start the HTTP server", h->address);
     const union MHD_DaemonInfo *info = MHD_get_daemon_info(h->daemon, MHD_DAEMON_INFO_EPOLL_FD);
@@ -385,7 +406,7 @@ static mc_status start_daemon(http *h, const struct http_options *o, int listene
     return MC_OK;
 }
 
-static mc_status listen_at(http *h, const struct http_options *o, int *listener_p,
+static mc_status listen_at(http_server *h, const struct http_options *o, int *listener_p,
                            struct mc_error *error)
 {
     struct os_address address;
@@ -403,20 +424,21 @@ static mc_status listen_at(http *h, const struct http_options *o, int *listener_
     return status;
 }
 
-mc_status http_open(const struct http_options *o, http **http_p, struct mc_error *error)
+mc_status http_open(const struct http_options *o, http_server **server_p, struct mc_error *error)
 {
     int listener = -1;
-    http *h = alloc_zeroed(o->alloc, 1, sizeof(*h));
+    http_server *h = alloc_zeroed(o->alloc, 1, sizeof(*h));
 
     assert(o->handler.request && o->handler.too_large && o->handler.quiet);
     if (!h)
         return error_set(error, MC_E_NOMEM, "out of memory for the HTTP server");
-    *h = (http){
+    *h = (http_server){
         .alloc = o->alloc,
         .loop = o->loop,
         .handler = o->handler,
         .body_max = o->body_max ? o->body_max : BODY_MAX,
         .stream_max = o->stream_max ? o->stream_max : STREAM_MAX,
+        .connections_max = o->connections_max ? o->connections_max : CONNECTIONS_MAX,
     };
     mc_status status = listen_at(h, o, &listener, error);
     if (status != MC_OK)
@@ -425,7 +447,7 @@ mc_status http_open(const struct http_options *o, http **http_p, struct mc_error
     if (status != MC_OK)
         goto err_free;
     arm(h);
-    *http_p = h;
+    *server_p = h;
     return MC_OK;
 
 err_free:
@@ -433,12 +455,12 @@ err_free:
     return status;
 }
 
-const char *http_address(const http *h)
+const char *http_address(const http_server *h)
 {
     return h->address;
 }
 
-void http_quiesce(http *h)
+void http_quiesce(http_server *h)
 {
     const MHD_socket listener = MHD_quiesce_daemon(h->daemon);
 
@@ -446,12 +468,12 @@ void http_quiesce(http *h)
         close(listener);
 }
 
-uint32_t http_active(const http *h)
+uint32_t http_active(const http_server *h)
 {
     return h->active;
 }
 
-void http_close(http *h)
+void http_close(http_server *h)
 {
     if (!h)
         return;

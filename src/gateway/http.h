@@ -21,7 +21,7 @@
 #include "base/buf.h"
 #include "os/loop.h"
 
-typedef struct http http;                 /* opaque: listener and connections */
+typedef struct http_server http_server;   /* opaque: listener and connections */
 typedef struct http_request http_request; /* opaque: one request and its answer */
 
 struct http_handler {
@@ -50,19 +50,20 @@ struct http_options {
 
 /** Returns MC_OK, MC_E_ARG (the address), MC_E_DENIED (wide and not insecure), MC_E_EXISTS (taken), MC_E_IO or
  * MC_E_NOMEM. */
-mc_status http_open(const struct http_options *options, http **http_p, struct mc_error *error);
+mc_status http_open(const struct http_options *options, http_server **server_p,
+                    struct mc_error *error);
 
 /** "host:port" with the real port. Lives as long as the server. */
-const char *http_address(const http *http);
+const char *http_address(const http_server *server);
 
 /** Accept no more; what is under way goes on. */
-void http_quiesce(http *http);
+void http_quiesce(http_server *server);
 
 /** Requests under way: received in part or whole, and not answered to the end. */
-uint32_t http_active(const http *http);
+uint32_t http_active(const http_server *server);
 
 /** Cuts what is under way off; gone is called for held requests. NULL is allowed. */
-void http_close(http *http);
+void http_close(http_server *server);
 
 /* ------------------------------------------------------------------------------- one request */
 

@@ -245,8 +245,9 @@ static void test_a_token_is_its_bytes_special_ones_too(void **state)
 
     (void)state;
     open_model("llama3", os_alloc(), &model);
-    assert_int_equal(mc_model_encode(&model, "Say \xe2\x82\xac 5", 9, MC_ENCODE_BARE, &tokens, &count, NULL),
-                     MC_OK);
+    assert_int_equal(
+        mc_model_encode(&model, "Say \xe2\x82\xac 5", 9, MC_ENCODE_BARE, &tokens, &count, NULL),
+        MC_OK);
     for (size_t i = 0; i < count; i++) {
         assert_int_equal(mc_token_bytes(&model, tokens[i], &bytes, &size), MC_OK);
         assert_memory_equal(bytes, "Say \xe2\x82\xac 5" + total, size);
