@@ -170,6 +170,7 @@ static mc_status open_one(mc_transfer *engine, const char *name, size_t size,
     struct carrier *carrier = &engine->carriers[engine->carrier_count];
     *carrier = (struct carrier){ .engine = engine,
                                  .ops = ops,
+                                 .base = inner ? inner : ops,
                                  .wire = wire,
                                  .index = engine->carrier_count };
     pthread_mutex_init(&carrier->serving, NULL);

@@ -194,10 +194,10 @@ static void on_timer(void *user, uint64_t now_ns)
 
 /* ------------------------------------------------------------------------------------- for others */
 
-void control_init(struct control *control, net *net, os_loop *loop, const char *address)
+void control_init(struct control *control, struct net *ours, os_loop *loop, const char *address)
 {
     *control = (struct control){
-        .net = net,
+        .net = ours,
         .loop = loop,
         .address = address,
         .timer = { .due = on_timer, .user = control },

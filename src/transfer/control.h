@@ -46,7 +46,7 @@ struct control {
     struct os_timer timer; /* deadlines of the unsent, and leaving an idle connection */
 };
 
-void control_init(struct control *control, struct net *net, os_loop *loop, const char *address);
+void control_init(struct control *control, struct net *ours, os_loop *loop, const char *address);
 void control_ask(struct control *control, struct control_ask *ask);
 /** Nobody waits for it any more; `answered` is not called. Not asked: nothing happens. */
 void control_forget(struct control_ask *ask);

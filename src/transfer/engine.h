@@ -69,6 +69,7 @@ static inline void count_add(struct counts *counts, enum engine_count which, uin
 struct carrier {
     mc_transfer *engine;
     const struct transport_ops *ops;
+    const struct transport_ops *base; /* ops, or what a hook wraps: what peers must have keys for */
     char *name;           /* owned: "tcp", "hook:tcp", as in options and stats */
     const char *wire;     /* what peers know it by: a hook goes by what it wraps */
     char *settings;       /* owned, or NULL */

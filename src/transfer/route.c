@@ -132,7 +132,7 @@ static enum choice find_map(struct segment *segment, struct entry *entry,
         finish(segment, entry, map->status, &map->error);
         return ENDED;
     }
-    if (map->status != MC_OK || (carrier->ops->window_open && !map->keys[carrier->index].opened))
+    if (map->status != MC_OK || (carrier->base->window_open && !map->keys[carrier->index].opened))
         return NOT_THIS;
     if (entry->map != map) {
         if (entry->map)
@@ -159,7 +159,7 @@ static bool suits(const struct segment *segment, const struct entry *entry,
     if ((carrier->caps.flags & TRANSPORT_SAME_HOST) &&
         memcmp(&description->host, net_host(segment->engine->net), sizeof(description->host)) != 0)
         return false;
-    return by_window(entry) || !carrier->ops->region_open ||
+    return by_window(entry) || !carrier->base->region_open ||
            (region && region->keys[carrier->index].bytes);
 }
 

@@ -13,7 +13,7 @@
 /* An id: the place in the table, and above it a count of the place's lives, so that an old id meets
  * nobody for long. */
 enum { PLACE_BITS = 17, PLACE_MASK = (1 << PLACE_BITS) - 1, SALT_MASK = 0x7fff };
-static_assert(SESSIONS_LIMIT <= PLACE_MASK, "every place has an id");
+static_assert((int)SESSIONS_LIMIT <= (int)PLACE_MASK, "every place has an id");
 
 /* ------------------------------------------------------------------------------------- asking (loop) */
 

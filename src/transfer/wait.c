@@ -42,9 +42,13 @@ static bool arm_all(struct sleep *sleep, struct segment *segment, uint64_t now_n
             sooner(sleep, now_ns + PAUSE_NS);
             continue;
         }
-        if (path->carrier->ops->arm(path->queue, &fd) != MC_OK)
+        const mc_status status = path->carrier->ops->arm(path->queue, &fd);
+        if (status == MC_PENDING)
             return false;
-        sleep->fds[sleep->fd_count++] = fd;
+        if (status == MC_OK)
+            sleep->fds[sleep->fd_count++] = fd;
+        else
+            sooner(sleep, now_ns + PAUSE_NS);
     }
     return true;
 }
