@@ -23,7 +23,7 @@ struct revocation {
     struct revoked {
         uint64_t key[2], generation;
         mc_status status; /* MC_PENDING */
-    } windows[]; /* [count] */
+    } windows[];          /* [count] */
 };
 
 /* ------------------------------------------------------------------------------------- descriptions */
@@ -80,8 +80,9 @@ static void on_window_renew(mc_transfer *engine, net_conn *conn, const struct wi
 
     const mc_status status =
         wire_decode(frame->kind, frame->body, frame->body_size, &renew, &error);
-    uint32_t *statuses =
-        status == MC_OK ? alloc_zeroed(engine->alloc, renew.windows.count, sizeof(*statuses)) : NULL;
+    uint32_t *statuses = status == MC_OK
+                             ? alloc_zeroed(engine->alloc, renew.windows.count, sizeof(*statuses))
+                             : NULL;
     if (!statuses) {
         (void)net_answer_outcome(conn, frame->id, status == MC_OK ? MC_E_NOMEM : status,
                                  error.text);
@@ -115,8 +116,7 @@ static bool poll_revocation(mc_transfer *engine, struct revocation *revocation, 
         uint64_t blocker = 0;
         if (window->status != MC_PENDING)
             continue;
-        window->status =
-            window_revoke_step(engine, window->key, window->generation, &blocker);
+        window->status = window_revoke_step(engine, window->key, window->generation, &blocker);
         if (window->status == MC_PENDING && now_ns >= revocation->deadline_ns) {
             window->status = MC_E_TIMEOUT;
             window_quarantine(engine, window->key);
@@ -140,9 +140,8 @@ static void on_window_revoke(mc_transfer *engine, net_conn *conn, const struct w
         status = error_set(&error, MC_E_FULL, "%d revocations wait already", REVOCATIONS_MAX);
     struct revocation *revocation = NULL;
     if (status == MC_OK) {
-        revocation = alloc_zeroed(engine->alloc, 1,
-                                  sizeof(*revocation) +
-                                      revoke.windows.count * sizeof(struct revoked));
+        revocation = alloc_zeroed(
+            engine->alloc, 1, sizeof(*revocation) + revoke.windows.count * sizeof(struct revoked));
         status = revocation ? MC_OK : MC_E_NOMEM;
     }
     if (status != MC_OK) {
@@ -152,9 +151,9 @@ static void on_window_revoke(mc_transfer *engine, net_conn *conn, const struct w
     const uint64_t now_ns = os_now_ns();
     revocation->conn = conn;
     revocation->id = frame->id;
-    revocation->deadline_ns = now_ns + (frame->deadline_ns && frame->deadline_ns < REVOCATION_MAX_NS ?
-                                            frame->deadline_ns :
-                                            REVOCATION_MAX_NS);
+    revocation->deadline_ns =
+        now_ns + (frame->deadline_ns && frame->deadline_ns < REVOCATION_MAX_NS ? frame->deadline_ns
+                                                                               : REVOCATION_MAX_NS);
     while (wire_window_name_next(&revoke.windows, &name)) {
         struct revoked *window = &revocation->windows[revocation->count++];
         key_of(&name.key, window->key);

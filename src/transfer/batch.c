@@ -31,8 +31,7 @@ mc_status mc_batch_open(mc_transfer *engine, const struct mc_batch_options *opti
     size_t bytes;
     const bool fits = size_mul(capacity, sizeof(struct entry), &bytes);
     batch->entries = fits ? alloc_bytes(engine->alloc, bytes) : NULL; /* set when they are added */
-    batch->segments =
-        alloc_zeroed(engine->alloc, batch->segments_max, sizeof(struct segment *));
+    batch->segments = alloc_zeroed(engine->alloc, batch->segments_max, sizeof(struct segment *));
     if (!batch->entries || !batch->segments) {
         alloc_free(engine->alloc, batch->entries);
         alloc_free(engine->alloc, batch->segments);
@@ -138,8 +137,7 @@ mc_status mc_batch_add(mc_batch *batch, const struct mc_xfer *xfers, size_t coun
     if (count > batch->capacity - batch->added)
         return MC_E_FULL;
     for (size_t i = 0; i < count; i++) {
-        const mc_status status =
-            check_xfer(batch, &xfers[i], &batch->entries[batch->added + i]);
+        const mc_status status = check_xfer(batch, &xfers[i], &batch->entries[batch->added + i]);
         if (status != MC_OK)
             return status;
     }
@@ -301,7 +299,8 @@ static mc_status settle(mc_batch *batch)
     const bool silent = batch->notices && !batch->noticing;
     mc_status status = batch->error;
     pthread_mutex_unlock(&batch->lock);
-    if (status == MC_OK && stopped != MC_OK && (batch->added > batch->submitted || silent)) {
+    if (status == MC_OK && stopped != MC_OK &&
+        (!batch->started || batch->added > batch->submitted || silent)) {
         batch_fail(batch, stopped, NULL);
         status = stopped;
     }

@@ -25,14 +25,14 @@ struct entry {
     struct mc_window window; /* copied; key 0, 0: none */
     uint64_t end;            /* of what it touches there */
     struct plan_cursor cursor;
-    struct map *map;   /* used; or NULL */
-    struct path *path; /* that it is on; or NULL */
+    struct map *map;           /* used; or NULL */
+    struct path *path;         /* that it is on; or NULL */
     uint64_t total, moved_now; /* bytes; moved_now: in this attempt */
-    uint32_t flying; /* slices cut and not completed */
-    uint32_t tried;  /* bit of each carrier that failed it */
-    uint32_t round;  /* of the segment's description when it began to wait */
-    bool whole;      /* all slices are cut */
-    mc_status error; /* of this attempt, MC_OK so far */
+    uint32_t flying;           /* slices cut and not completed */
+    uint32_t tried;            /* bit of each carrier that failed it */
+    uint32_t round;            /* of the segment's description when it began to wait */
+    bool whole;                /* all slices are cut */
+    mc_status error;           /* of this attempt, MC_OK so far */
     uint64_t submitted_ns;
     /* Read by the owner at any time; relaxed but for status: release, then acquire. */
     _Atomic int status; /* mc_status; MC_PENDING until it is finished */
@@ -55,16 +55,16 @@ struct batch_notice {
 
 struct mc_batch {
     mc_transfer *engine;
-    mc_batch *next, **prev_p; /* under engine->batches_lock */
+    mc_batch *next, **prev_p;            /* under engine->batches_lock */
     uint64_t capacity, added, submitted; /* the owner's */
     uint32_t priority;
     enum mc_checksum checksum;
-    struct entry *entries; /* owned; [capacity] */
+    struct entry *entries;     /* owned; [capacity] */
     struct segment **segments; /* owned; [segments_max], each a ref; atomic count publishes them */
     uint32_t segments_max;
     _Atomic uint32_t segment_count;
-    mc_status final;  /* the owner's: what it was told for good; MC_PENDING before */
-    bool started;     /* the owner's: submitted once */
+    mc_status final;              /* the owner's: what it was told for good; MC_PENDING before */
+    bool started;                 /* the owner's: submitted once */
     struct batch_notice *notices; /* owned; the owner's until the first submit */
     _Atomic uint64_t deadline_ns; /* UINT64_MAX: none */
     _Atomic int stop;             /* MC_OK, or MC_E_CANCELLED, MC_E_TIMEOUT */
@@ -75,8 +75,8 @@ struct mc_batch {
     bool wanted; /* raise the event when it is complete */
     mc_status error;
     struct mc_error text;
-    bool fd_given; /* mc_batch_fd() was asked: the event stays raised once it is complete */
-    bool noticing; /* the loop has the notices */
+    bool fd_given;       /* mc_batch_fd() was asked: the event stays raised once it is complete */
+    bool noticing;       /* the loop has the notices */
     struct os_post post; /* the loop's: notices_run() */
 };
 

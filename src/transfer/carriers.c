@@ -150,14 +150,13 @@ static mc_status open_state(mc_transfer *engine, struct carrier *carrier, struct
 }
 
 /* Open "tcp" or "hook:tcp". Absent: MC_E_UNSUPPORTED, and nothing is left behind. */
-static mc_status open_one(mc_transfer *engine, const char *name, size_t size,
-                          const char *settings, struct mc_error *error)
+static mc_status open_one(mc_transfer *engine, const char *name, size_t size, const char *settings,
+                          struct mc_error *error)
 {
     const char *colon = memchr(name, ':', size);
     const size_t outer = colon ? (size_t)(colon - name) : size;
     const struct transport_ops *ops = transport_find(name, outer);
-    const struct transport_ops *inner =
-        colon ? transport_find(colon + 1, size - outer - 1) : NULL;
+    const struct transport_ops *inner = colon ? transport_find(colon + 1, size - outer - 1) : NULL;
 
     if (!ops || (colon && !inner) || (!colon && strcmp(ops->name, "hook") == 0))
         return error_set(error, MC_E_ARG, "transports: \"%.*s\" is not one", (int)size, name);
@@ -181,8 +180,8 @@ static mc_status open_one(mc_transfer *engine, const char *name, size_t size,
     if (status != MC_OK) {
         error_set(error, status, "out of memory for a transport");
     } else {
-        status = ops->abi == TRANSPORT_ABI ? ops->probe(&carrier->env, &carrier->caps) :
-                                             MC_E_UNSUPPORTED;
+        status = ops->abi == TRANSPORT_ABI ? ops->probe(&carrier->env, &carrier->caps)
+                                           : MC_E_UNSUPPORTED;
         if (status != MC_OK)
             error_set(error, status, "%s: not on this machine: %.*s", carrier->name,
                       (int)sizeof(carrier->caps.found), carrier->caps.found);

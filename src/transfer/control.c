@@ -116,8 +116,8 @@ static void on_down(void *user, net_conn *conn, mc_status status, const char *te
     else
         control->failures++;
     /* A secret that is refused or a protocol that is not ours will be no better the next time. */
-    if (control->failures >= DIALS_MAX || (status != MC_E_PEER && status != MC_E_IO &&
-                                           status != MC_E_TIMEOUT)) {
+    if (control->failures >= DIALS_MAX ||
+        (status != MC_E_PEER && status != MC_E_IO && status != MC_E_TIMEOUT)) {
         control->failures = 0;
         control->conn = NULL;
         net_hang_up(conn, false);
@@ -139,8 +139,8 @@ static void send_all(struct control *control)
         if (ask->id != 0)
             continue;
         const uint64_t until_ns = ask->until_ns == UINT64_MAX ? 0 : ask->until_ns;
-        const mc_status status = net_ask(control->conn, ask->kind, &ask->message, until_ns,
-                                         on_answer, ask, &ask->id);
+        const mc_status status =
+            net_ask(control->conn, ask->kind, &ask->message, until_ns, on_answer, ask, &ask->id);
         if (status == MC_OK || status == MC_E_PEER) /* the latter: down comes, and dials again */
             continue;
         struct mc_error error = { 0 };

@@ -79,8 +79,7 @@ static int by_address(const void *a, const void *b)
 
 static mc_status make_index(struct description *description)
 {
-    struct place *places =
-        alloc_zeroed(description->alloc, description->count, sizeof(*places));
+    struct place *places = alloc_zeroed(description->alloc, description->count, sizeof(*places));
     uint64_t end = 0;
 
     if (!places)
@@ -190,8 +189,7 @@ const struct peer_region *description_find(const struct description *description
             high = middle;
     }
     for (; low > 0 && description->ends[low - 1] >= address + size; low--) {
-        const struct peer_region *region =
-            &description->regions[description->by_address[low - 1]];
+        const struct peer_region *region = &description->regions[description->by_address[low - 1]];
         if (region->address + region->size >= address + size)
             return region;
     }
@@ -286,15 +284,15 @@ mc_status description_tell(mc_transfer *engine, uint64_t known,
 }
 
 mc_status window_tell(mc_transfer *engine, const uint64_t key[2], uint64_t generation,
-                      uint64_t peer, mc_status (*tell)(void *user,
-                                                       const struct wire_window_map *message),
+                      uint64_t peer,
+                      mc_status (*tell)(void *user, const struct wire_window_map *message),
                       void *user)
 {
     static const uint64_t nought = 0;
     struct wire_transport_key keys[TRANSPORTS_MAX];
-    const struct transport_access access = {
-        .key = { key[0], key[1] }, .generation = generation, .peer = peer
-    };
+    const struct transport_access access = { .key = { key[0], key[1] },
+                                             .generation = generation,
+                                             .peer = peer };
 
     pthread_mutex_lock(&engine->registry.admin);
     const struct window *window = NULL;

@@ -20,7 +20,7 @@ struct peer_region {
     struct mc_region handle;
     uint64_t address, size;
     uint32_t permissions;
-    struct wire_slice tag, location;     /* in the description's bytes */
+    struct wire_slice tag, location;      /* in the description's bytes */
     struct peer_key keys[TRANSPORTS_MAX]; /* by our carriers */
 };
 
@@ -74,8 +74,8 @@ mc_status description_tell(mc_transfer *engine, uint64_t known,
  * Returns what tell returned, MC_E_DENIED, MC_E_STALE or MC_E_NOMEM.
  */
 mc_status window_tell(mc_transfer *engine, const uint64_t key[2], uint64_t generation,
-                      uint64_t peer, mc_status (*tell)(void *user,
-                                                       const struct wire_window_map *message),
+                      uint64_t peer,
+                      mc_status (*tell)(void *user, const struct wire_window_map *message),
                       void *user);
 
 #endif /* TRANSFER_DESCRIPTION_H */

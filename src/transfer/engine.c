@@ -33,7 +33,8 @@ static mc_status check_options(const struct mc_transfer_options *o, struct mc_er
         return error_set(error, MC_E_RANGE, "name: 1 to %d bytes", MC_NAME_MAX);
     if (o->secret ? o->secret_size < SECRET_MIN || o->secret_size > SECRET_MAX : o->secret_size > 0)
         return error_set(error, MC_E_RANGE, "secret: %d to %d bytes", SECRET_MIN, SECRET_MAX);
-    if (o->sessions_max > SESSIONS_LIMIT || o->regions_max > NAMED_MAX || o->windows_max > NAMED_MAX)
+    if (o->sessions_max > SESSIONS_LIMIT || o->regions_max > NAMED_MAX ||
+        o->windows_max > NAMED_MAX)
         return error_set(error, MC_E_RANGE, "at most %d sessions, %d regions and windows",
                          SESSIONS_LIMIT, NAMED_MAX);
     if (o->streams > 64)
@@ -81,9 +82,9 @@ static mc_status set_up(mc_transfer *engine, const struct mc_transfer_options *o
     engine->segments = alloc_zeroed(engine->alloc, engine->sessions_max, sizeof(struct segment *));
     engine->salts = alloc_zeroed(engine->alloc, engine->sessions_max, sizeof(uint16_t));
     const mc_status status = registry_init(engine);
-    return failed || (o->secret && !engine->secret) || !engine->segments || !engine->salts ?
-               MC_E_NOMEM :
-               status;
+    return failed || (o->secret && !engine->secret) || !engine->segments || !engine->salts
+               ? MC_E_NOMEM
+               : status;
 }
 
 /* Turn the loop until peers are gone or their time is. Returns whether they are. */

@@ -26,9 +26,9 @@ struct segment;
 
 enum {
     TRANSPORTS_MAX = 8,
-    SPIN_NS = 50000,      /* about what waking a thread costs on a virtual machine */
-    PAUSE_NS = 100000,    /* between polls of what cannot wake us */
-    PATHS_MAX = 3,        /* attempts of one transfer */
+    SPIN_NS = 50000,   /* about what waking a thread costs on a virtual machine */
+    PAUSE_NS = 100000, /* between polls of what cannot wake us */
+    PATHS_MAX = 3,     /* attempts of one transfer */
     SESSIONS_LIMIT = 65536,
     PUBLISHED_MAX = 4096, /* regions in a descriptor: msg.def's limit */
 };
@@ -70,19 +70,19 @@ struct carrier {
     mc_transfer *engine;
     const struct transport_ops *ops;
     const struct transport_ops *base; /* ops, or what a hook wraps: what peers must have keys for */
-    char *name;           /* owned: "tcp", "hook:tcp", as in options and stats */
-    const char *wire;     /* what peers know it by: a hook goes by what it wraps */
-    char *settings;       /* owned, or NULL */
-    void *state, *block;  /* private bytes, aligned; block: owned, where they lie */
+    char *name;                       /* owned: "tcp", "hook:tcp", as in options and stats */
+    const char *wire;                 /* what peers know it by: a hook goes by what it wraps */
+    char *settings;                   /* owned, or NULL */
+    void *state, *block;              /* private bytes, aligned; block: owned, where they lie */
     struct transport_env env;
     struct transport_caps caps;
     uint8_t address[TRANSPORT_KEY_MAX];
     size_t address_size;
     uint32_t index;
-    bool opened;            /* ops->close is due */
+    bool opened;             /* ops->close is due */
     pthread_mutex_t serving; /* serve: one thread at a time */
-    struct os_watch watch;  /* the loop's, of serve_fd */
-    struct os_timer timer;  /* the loop's: when serve wants to be called */
+    struct os_watch watch;   /* the loop's, of serve_fd */
+    struct os_timer timer;   /* the loop's: when serve wants to be called */
     struct counts counts;
 };
 
@@ -123,10 +123,11 @@ struct mc_transfer {
     struct os_timer ticker; /* the loop's */
     struct os_post kick;    /* guarded by kicked */
     _Atomic bool kicked;
-    _Atomic uint64_t alarm_ns; /* when deadlines or leases must be looked at; lowered by any thread */
-    _Atomic uint32_t busy;     /* entries submitted and not finished, of all segments */
+    _Atomic uint64_t
+        alarm_ns;          /* when deadlines or leases must be looked at; lowered by any thread */
+    _Atomic uint32_t busy; /* entries submitted and not finished, of all segments */
     _Atomic bool ticking;
-    uint32_t idle_ticks; /* the loop's */
+    uint32_t idle_ticks;            /* the loop's */
     struct revocation *revocations; /* the loop's: peers that wait for their windows to be quiet */
 
     /* Peers. */

@@ -38,8 +38,7 @@ static void look_around(mc_transfer *engine, uint64_t now_ns)
 
     next_ns = revocation_ns < next_ns ? revocation_ns : next_ns;
     uint64_t now_set = atomic_load(&engine->alarm_ns);
-    while (next_ns < now_set &&
-           !atomic_compare_exchange_weak(&engine->alarm_ns, &now_set, next_ns))
+    while (next_ns < now_set && !atomic_compare_exchange_weak(&engine->alarm_ns, &now_set, next_ns))
         ;
     set_alarm(engine);
 }
@@ -132,8 +131,7 @@ static void watch_paths(struct segment *segment)
         if (path->watched)
             os_loop_unwatch(segment->engine->loop, &path->watch);
         path->watch = (struct os_watch){ .fd = fd, .ready = on_path_ready, .user = path };
-        path->watched =
-            os_loop_watch(segment->engine->loop, &path->watch, OS_READABLE) == MC_OK;
+        path->watched = os_loop_watch(segment->engine->loop, &path->watch, OS_READABLE) == MC_OK;
     }
 }
 

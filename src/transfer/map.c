@@ -57,8 +57,7 @@ struct map *map_new(struct segment *segment, const struct mc_window *window)
 
     make_room(segment);
     struct map *map = alloc_zeroed(alloc, 1, sizeof(*map));
-    struct transport_key *keys =
-        alloc_zeroed(alloc, segment->engine->carrier_count, sizeof(*keys));
+    struct transport_key *keys = alloc_zeroed(alloc, segment->engine->carrier_count, sizeof(*keys));
     if (!map || !keys) {
         alloc_free(alloc, map);
         alloc_free(alloc, keys);
@@ -147,8 +146,8 @@ void maps_clean(struct segment *segment)
 
     for (struct map **at = &segment->maps; *at;) {
         struct map *map = *at;
-        const bool useless = map->status != MC_OK || map->useless ||
-                             (life != 0 && map->incarnation != life);
+        const bool useless =
+            map->status != MC_OK || map->useless || (life != 0 && map->incarnation != life);
         if (is_idle(map) && useless)
             map_free(at);
         else

@@ -24,8 +24,8 @@ mc_status mc_memory_alloc(mc_transfer *engine, size_t size, const char *location
     if (size == 0)
         return error_set(error, MC_E_RANGE, "memory of 0 bytes");
     pthread_mutex_lock(&registry->admin);
-    const bool fits = size <= engine->memory_max &&
-                      registry->block_bytes <= engine->memory_max - size;
+    const bool fits =
+        size <= engine->memory_max && registry->block_bytes <= engine->memory_max - size;
     if (fits)
         registry->block_bytes += size; /* before it is taken: that takes long, without the lock */
     pthread_mutex_unlock(&registry->admin);
@@ -34,8 +34,8 @@ mc_status mc_memory_alloc(mc_transfer *engine, size_t size, const char *location
 
     struct os_shared shared = { .fd = -1 };
     struct memory_block *block = alloc_zeroed(engine->alloc, 1, sizeof(*block));
-    mc_status status = block ? os_shared_open(size, node_of(location), &shared, error) :
-                               error_set(error, MC_E_NOMEM, "out of memory for a block");
+    mc_status status = block ? os_shared_open(size, node_of(location), &shared, error)
+                             : error_set(error, MC_E_NOMEM, "out of memory for a block");
     if (status != MC_OK)
         status = MC_E_NOMEM; /* want of descriptors too: the text says it */
     pthread_mutex_lock(&registry->admin);

@@ -13,7 +13,8 @@ enum {
     POLLS_MAX = 4, /* rounds of completions in one step: others wait for the lock */
 };
 
-#define AGAIN_NS UINT64_C(100000000) /* a queue that failed is left alone for so long if there is another */
+#define AGAIN_NS \
+    UINT64_C(100000000) /* a queue that failed is left alone for so long if there is another */
 
 /* --------------------------------------------------------------------------------------- the queue */
 
@@ -69,9 +70,9 @@ static struct transport_peer peer_of(const struct segment *segment, const struct
         .name = segment->name,
         .incarnation = path->incarnation,
         .address = path->address,
-        .address_size = description && description->endpoints[index].bytes ?
-                            description->endpoints[index].size :
-                            path->carrier->address_size,
+        .address_size = description && description->endpoints[index].bytes
+                            ? description->endpoints[index].size
+                            : path->carrier->address_size,
     };
 }
 
@@ -94,8 +95,7 @@ mc_status path_open(struct segment *segment, struct carrier *carrier, struct pat
     else
         memcpy(path->address, carrier->address, carrier->address_size);
     const struct transport_peer peer = peer_of(segment, path);
-    const mc_status status =
-        carrier->ops->queue_open(carrier->state, &peer, path->queue, error);
+    const mc_status status = carrier->ops->queue_open(carrier->state, &peer, path->queue, error);
     if (status != MC_OK) {
         path_free(path);
         return status;
@@ -147,8 +147,8 @@ static void copy_key(const struct path *path, const struct entry *entry, struct 
         bytes = entry->map->keys[index].bytes;
         size = entry->map->keys[index].size;
     } else if (!entry->window.key[0] && !entry->window.key[1] && description) {
-        const struct peer_region *region = description_region(
-            description, entry->xfer.region.id, entry->xfer.region.generation);
+        const struct peer_region *region =
+            description_region(description, entry->xfer.region.id, entry->xfer.region.generation);
         bytes = region ? region->keys[index].bytes : NULL;
         size = bytes ? region->keys[index].size : 0;
     }
@@ -194,11 +194,11 @@ static struct plan plan_of(const struct path *path, const struct entry *entry)
     const bool window = entry->window.key[0] | entry->window.key[1];
 
     return (struct plan){
-        .slice_max = caps->slice_best && caps->slice_best < caps->slice_max ? caps->slice_best :
-                                                                              caps->slice_max,
-        .piece_bytes = entry->map ? entry->map->piece_bytes :
-                       window     ? entry->window.piece_bytes :
-                                    0,
+        .slice_max = caps->slice_best && caps->slice_best < caps->slice_max ? caps->slice_best
+                                                                            : caps->slice_max,
+        .piece_bytes = entry->map ? entry->map->piece_bytes
+                       : window   ? entry->window.piece_bytes
+                                  : 0,
         .offsets = entry->map ? entry->map->offsets : NULL,
         .count = entry->map ? entry->map->count : 0,
     };
@@ -273,8 +273,7 @@ static bool post_ready(struct path *path, uint64_t now_ns)
             stamp(work, now_ns);
             slices[count++] = work->slice;
         }
-        const mc_status status =
-            path->carrier->ops->post(path->queue, slices, count, &posted);
+        const mc_status status = path->carrier->ops->post(path->queue, slices, count, &posted);
         if (status != MC_OK) { /* what flies completes yet; poll says the same when it has */
             path->status = status;
             break;

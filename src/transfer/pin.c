@@ -34,9 +34,8 @@ static mc_status pin_region(mc_transfer *engine, const struct transport_access *
 /* A key that nobody was ever given is forged; one with a generation of this life was revoked. */
 static mc_status unknown_key(const struct registry *registry, uint64_t generation)
 {
-    return generation >= registry->window_first && generation < registry->window_next ?
-               MC_E_STALE :
-               MC_E_DENIED;
+    return generation >= registry->window_first && generation < registry->window_next ? MC_E_STALE
+                                                                                      : MC_E_DENIED;
 }
 
 static mc_status check_key(mc_transfer *engine, const struct transport_access *access,
@@ -99,9 +98,9 @@ mc_status pin_take(mc_transfer *engine, const struct transport_access *access, v
     struct registry *registry = &engine->registry;
 
     pthread_mutex_lock(&registry->lock);
-    const mc_status status = access->key[0] | access->key[1] ?
-                                 pin_window(engine, access, address_p, pin_p) :
-                                 pin_region(engine, access, address_p, pin_p);
+    const mc_status status = access->key[0] | access->key[1]
+                                 ? pin_window(engine, access, address_p, pin_p)
+                                 : pin_region(engine, access, address_p, pin_p);
     pthread_mutex_unlock(&registry->lock);
     return status;
 }
@@ -182,7 +181,8 @@ struct region *use_take(mc_transfer *engine, const void *address, uint64_t size,
     struct registry *registry = &engine->registry;
 
     pthread_mutex_lock(&registry->lock);
-    struct region *region = holding(registry, (uintptr_t)address, size, write ? MC_REGION_READONLY : 0);
+    struct region *region =
+        holding(registry, (uintptr_t)address, size, write ? MC_REGION_READONLY : 0);
     if (region)
         region->uses++;
     pthread_mutex_unlock(&registry->lock);
@@ -206,7 +206,8 @@ bool use_allowed(mc_transfer *engine, const void *address, uint64_t size, bool w
     struct registry *registry = &engine->registry;
 
     pthread_mutex_lock(&registry->lock);
-    const bool found = holding(registry, (uintptr_t)address, size, write ? MC_REGION_READONLY : 0) != NULL;
+    const bool found =
+        holding(registry, (uintptr_t)address, size, write ? MC_REGION_READONLY : 0) != NULL;
     pthread_mutex_unlock(&registry->lock);
     return found;
 }

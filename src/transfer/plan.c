@@ -10,8 +10,8 @@ uint64_t plan_pieces(const struct mc_xfer *xfer)
 
 char *plan_local(const struct mc_xfer *xfer, uint64_t index)
 {
-    return xfer->local_table ? (char *)xfer->local_table[index] + xfer->local_offset :
-                               (char *)xfer->local + index * xfer->local_stride;
+    return xfer->local_table ? (char *)xfer->local_table[index] + xfer->local_offset
+                             : (char *)xfer->local + index * xfer->local_stride;
 }
 
 static uint64_t remote_of(const struct mc_xfer *xfer, uint64_t index)

@@ -71,11 +71,13 @@ static mc_status check_options(const mc_transfer *engine, const struct mc_region
         return error_set(error, MC_E_ARG, "region: read-only memory that peers may write");
     if (o->tag && strlen(o->tag) > 63)
         return error_set(error, MC_E_ARG, "region: the tag is longer than 63 bytes");
-    if (o->location && (strlen(o->location) >= LOCATION_DEFAULT_MAX ||
-                        strncmp(o->location, "cpu:", 4) != 0 || !o->location[4] ||
-                        strspn(o->location + 4, "0123456789") != strlen(o->location + 4)))
-        return error_set(error, MC_E_ARG, "region: location \"%s\" is not cpu:N, and no transport "
-                         "here takes device memory", o->location);
+    if (o->location &&
+        (strlen(o->location) >= LOCATION_DEFAULT_MAX || strncmp(o->location, "cpu:", 4) != 0 ||
+         !o->location[4] || strspn(o->location + 4, "0123456789") != strlen(o->location + 4)))
+        return error_set(error, MC_E_ARG,
+                         "region: location \"%s\" is not cpu:N, and no transport "
+                         "here takes device memory",
+                         o->location);
     (void)engine;
     return MC_OK;
 }
@@ -157,8 +159,7 @@ static mc_status tell_open(mc_transfer *engine, struct region *region, struct mc
         .id = region->handle.id,
         .permissions = region->permissions,
         .fd = block ? block->shared.fd : -1,
-        .fd_offset =
-            block ? (uint64_t)(region->address - (char *)block->shared.address) : 0,
+        .fd_offset = block ? (uint64_t)(region->address - (char *)block->shared.address) : 0,
         .location = region->location,
     };
 
@@ -167,9 +168,8 @@ static mc_status tell_open(mc_transfer *engine, struct region *region, struct mc
         size_t key_size = 0;
         if (!carrier->ops->region_open)
             continue;
-        const mc_status status =
-            carrier->ops->region_open(carrier->state, &range, region->private[i],
-                                      region->keys[i].bytes, &key_size, error);
+        const mc_status status = carrier->ops->region_open(
+            carrier->state, &range, region->private[i], region -> keys[i].bytes, &key_size, error);
         if (status == MC_E_UNSUPPORTED)
             continue;
         if (status != MC_OK) {
@@ -461,7 +461,7 @@ void registry_fini(mc_transfer *engine, uint64_t deadline_ns)
 {
     struct registry *registry = &engine->registry;
 
-    for (uint32_t i = 0; i < engine->regions_max; i++) {
+    for (uint32_t i = 0; registry->slots && i < engine->regions_max; i++) {
         const struct region *region = registry->slots[i].region;
         if (!region)
             continue;

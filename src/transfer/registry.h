@@ -45,8 +45,8 @@ struct region {
 
 /** One window. */
 struct window {
-    struct window *next, **prev_p;  /* all windows, under admin */
-    struct window *chain;           /* of its bucket, under registry.lock */
+    struct window *next, **prev_p; /* all windows, under admin */
+    struct window *chain;          /* of its bucket, under registry.lock */
     struct mc_window grant;
     struct region *region;
     uint64_t *offsets; /* owned; [count]; NULL: side by side */

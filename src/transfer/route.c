@@ -18,10 +18,10 @@ static bool by_window(const struct entry *entry)
 
 static enum engine_count count_of(mc_status status)
 {
-    return status == MC_OK            ? COUNT_transfers_ok :
-           status == MC_E_CANCELLED ? COUNT_transfers_cancelled :
-           status == MC_E_TIMEOUT   ? COUNT_transfers_timed_out :
-                                        COUNT_transfers_failed;
+    return status == MC_OK            ? COUNT_transfers_ok
+           : status == MC_E_CANCELLED ? COUNT_transfers_cancelled
+           : status == MC_E_TIMEOUT   ? COUNT_transfers_timed_out
+                                      : COUNT_transfers_failed;
 }
 
 static void finish(struct segment *segment, struct entry *entry, mc_status status,
@@ -89,8 +89,8 @@ void route_waiting(struct segment *segment)
 static mc_status check_window(const struct segment *segment, const struct entry *entry)
 {
     const struct mc_window *window = &entry->window;
-    const uint64_t incarnation = segment->description ? segment->description->incarnation :
-                                                        segment->engine->incarnation;
+    const uint64_t incarnation =
+        segment->description ? segment->description->incarnation : segment->engine->incarnation;
     const uint32_t needed = entry->xfer.op == MC_READ ? MC_REMOTE_READ : MC_REMOTE_WRITE;
 
     if (window->incarnation != incarnation)
@@ -169,8 +169,7 @@ static enum choice try_carrier(struct segment *segment, struct entry *entry,
     struct path *path = NULL;
     struct mc_error error = { 0 };
 
-    if (by_window(entry) && segment->description &&
-        (carrier->caps.flags & TRANSPORT_ONE_SIDED)) {
+    if (by_window(entry) && segment->description && (carrier->caps.flags & TRANSPORT_ONE_SIDED)) {
         const enum choice choice = find_map(segment, entry, carrier);
         if (choice != TAKEN)
             return choice;
@@ -199,8 +198,7 @@ static void choose(struct segment *segment, struct entry *entry, const struct pe
     for (uint32_t pass = 0; pass < 2; pass++) {
         for (uint32_t i = 0; i < segment->engine->carrier_count; i++) {
             struct carrier *carrier = &segment->engine->carriers[i];
-            const bool doubted =
-                (entry->tried & (1u << i)) || now_ns < segment->again_ns[i];
+            const bool doubted = (entry->tried & (1u << i)) || now_ns < segment->again_ns[i];
             if (doubted != (pass == 1) || !suits(segment, entry, carrier, region))
                 continue;
             any = true;
@@ -210,8 +208,8 @@ static void choose(struct segment *segment, struct entry *entry, const struct pe
     }
     struct mc_error error = { 0 };
     error_set(&error, any ? MC_E_PEER : MC_E_UNSUPPORTED,
-              any ? "%s: no transport could open a queue" :
-                    "%s: no transport of both ends carries this",
+              any ? "%s: no transport could open a queue"
+                  : "%s: no transport of both ends carries this",
               segment->name);
     finish(segment, entry, error.status, &error);
 }
@@ -244,8 +242,8 @@ void route_entry(struct segment *segment, struct entry *entry)
         status = check_window(segment, entry);
     } else {
         region = description ? description_region(description, entry->xfer.region.id,
-                                                  entry->xfer.region.generation) :
-                               NULL;
+                                                  entry->xfer.region.generation)
+                             : NULL;
         status = check_region(entry, region);
     }
     /* The peer may have restarted, or registered more, since its description was read. */
@@ -259,7 +257,8 @@ void route_entry(struct segment *segment, struct entry *entry)
         route_finish(segment, entry, status);
         return;
     }
-    if (unknown && !by_window(entry)) { /* where keys are needed there is none; else the peer says no */
+    if (unknown &&
+        !by_window(entry)) { /* where keys are needed there is none; else the peer says no */
         bool asks = false;
         for (uint32_t i = 0; i < segment->engine->carrier_count; i++)
             asks = asks || suits(segment, entry, &segment->engine->carriers[i], NULL);
@@ -278,8 +277,7 @@ static bool worth_another(const struct entry *entry, const struct path *path)
     if (atomic_load_explicit(&entry->attempts, memory_order_relaxed) >= PATHS_MAX)
         return false;
     if (path->over) /* whatever the queue died of, the transfer itself was not refused */
-        return entry->error == path->status || entry->error == MC_E_PEER ||
-               entry->error == MC_E_IO;
+        return entry->error == path->status || entry->error == MC_E_PEER || entry->error == MC_E_IO;
     return entry->error == MC_E_PEER || entry->error == MC_E_IO;
 }
 
@@ -288,9 +286,8 @@ void route_again(struct segment *segment, struct entry *entry, const struct path
     const mc_status stopped = batch_stopped(entry->batch);
 
     if (stopped != MC_OK) {
-        route_finish(segment, entry, entry->error == MC_OK && entry->moved_now == entry->total ?
-                                         MC_OK :
-                                         stopped);
+        route_finish(segment, entry,
+                     entry->error == MC_OK && entry->moved_now == entry->total ? MC_OK : stopped);
     } else if (!atomic_load(&segment->closed) && worth_another(entry, path)) {
         count_add(&path->carrier->counts, COUNT_retries, 1);
         entry->tried |= 1u << path->carrier->index;

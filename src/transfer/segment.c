@@ -66,8 +66,8 @@ static void on_description(void *user, mc_status status, const struct wire_frame
     } else if (status == MC_OK && message.since != 0) {
         segment->ask_all = true; /* changes to what we do not have */
     } else if (status == MC_OK) {
-        status = description_read(segment->engine, frame->body, frame->body_size, &description,
-                                  &text);
+        status =
+            description_read(segment->engine, frame->body, frame->body_size, &description, &text);
         if (status == MC_OK)
             take_description(segment, description);
     }
@@ -336,8 +336,8 @@ mc_status mc_segment_open(mc_transfer *engine, const char *name, uint32_t *segme
         return error_set(error, MC_E_ARG, "a segment's name has 1 to %d bytes", MC_NAME_MAX);
     const bool own = strcmp(name, engine->name) == 0 || strcmp(name, engine->address) == 0;
     if (!own && !is_address(name))
-        return error_set(error, MC_E_ARG, "\"%s\" is not host:port, as names are without a resolver",
-                         name);
+        return error_set(error, MC_E_ARG,
+                         "\"%s\" is not host:port, as names are without a resolver", name);
     struct segment *made = segment_new(engine, name, own);
     if (!made)
         return error_set(error, MC_E_NOMEM, "out of memory for a segment");
@@ -360,8 +360,8 @@ mc_status mc_segment_open(mc_transfer *engine, const char *name, uint32_t *segme
     pthread_mutex_unlock(&engine->table);
     if (made)
         segment_free(made);
-    return status == MC_OK ? MC_OK :
-                             error_set(error, status, "sessions_max (%u) segments are open",
+    return status == MC_OK ? MC_OK
+                           : error_set(error, status, "sessions_max (%u) segments are open",
                                        engine->sessions_max);
 }
 
@@ -522,8 +522,7 @@ mc_status mc_segment_find(mc_transfer *engine, uint32_t id, uint64_t address, ui
         status = MC_PENDING;
         segment->wanted = true;
     } else {
-        const struct peer_region *region =
-            description_find(segment->description, address, size);
+        const struct peer_region *region = description_find(segment->description, address, size);
         if (region) {
             *region_p = region->handle;
             *offset_p = address - region->address;

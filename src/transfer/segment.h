@@ -38,19 +38,19 @@ struct path {
     struct segment *segment;
     struct carrier *carrier;
     void *queue, *queue_block;
-    struct work *works; /* owned; [depth] */
-    void *slices_block; /* owned */
+    struct work *works;     /* owned; [depth] */
+    void *slices_block;     /* owned */
     uint32_t depth, flying; /* flying: posted and not completed */
     struct work *idle;
-    struct work *ready, **ready_end; /* cut, not posted */
+    struct work *ready, **ready_end;       /* cut, not posted */
     struct entry_list pending[PRIORITIES]; /* not wholly cut */
     struct entry_list judged;              /* all slices back, with an error */
     mc_status status;                      /* MC_OK, or why the queue has failed */
     bool over;                             /* it has failed, and all its slices are back */
     bool watched;                          /* the loop has its descriptor */
     struct mc_error error;
-    bool calling_back; /* cancelled: nothing is posted until all that flies has come back */
-    bool proved;       /* a slice has moved: the peer answered */
+    bool calling_back;    /* cancelled: nothing is posted until all that flies has come back */
+    bool proved;          /* a slice has moved: the peer answered */
     uint64_t incarnation; /* that it leads to */
     uint8_t address[TRANSPORT_KEY_MAX];
     struct os_watch watch; /* the loop's */
@@ -84,8 +84,8 @@ struct segment {
     mc_transfer *engine;
     char *name; /* owned */
     uint32_t id;
-    bool own;  /* it is this engine's */
-    bool self; /* and a transport for that is open: nothing is asked */
+    bool own;             /* it is this engine's */
+    bool self;            /* and a transport for that is open: nothing is asked */
     uint32_t refs, opens; /* under engine->table */
     _Atomic bool closed;
 
@@ -107,7 +107,7 @@ struct segment {
     uint32_t map_count;
     uint64_t map_bytes;
     struct path *paths[TRANSPORTS_MAX];
-    struct path *dying; /* queues that failed and are not closed yet */
+    struct path *dying;                /* queues that failed and are not closed yet */
     uint64_t again_ns[TRANSPORTS_MAX]; /* a queue that failed is not opened again before */
     struct sleeper *sleepers;
     struct sleeper *watcher; /* the sleeper that has the queues armed */

@@ -99,9 +99,10 @@ static mc_status check_pieces(mc_transfer *engine, const struct mc_window_option
 {
     if (!o->offsets) {
         if (o->piece_bytes > size / o->count)
-            return error_set(error, MC_E_RANGE, "window: %llu pieces of %llu bytes are outside "
-                             "their region", (unsigned long long)o->count,
-                             (unsigned long long)o->piece_bytes);
+            return error_set(error, MC_E_RANGE,
+                             "window: %llu pieces of %llu bytes are outside "
+                             "their region",
+                             (unsigned long long)o->count, (unsigned long long)o->piece_bytes);
         return MC_OK;
     }
     bool rising = true;
@@ -153,9 +154,8 @@ static mc_status tell_open(mc_transfer *engine, struct window *window)
         size_t key_size = 0;
         if (!carrier->ops->window_open || !window->region->keys[i].opened)
             continue;
-        const mc_status status =
-            carrier->ops->window_open(carrier->state, window->region->private[i], &told,
-                                      window->keys[i].bytes, &key_size);
+        const mc_status status = carrier->ops->window_open(
+            carrier->state, window->region->private[i], &told, window -> keys[i].bytes, &key_size);
         if (status == MC_E_NOMEM)
             return status;
         if (status != MC_OK) /* not by this transport, then */
@@ -170,8 +170,8 @@ static void tell_close(mc_transfer *engine, struct window *window)
 {
     for (uint32_t i = 0; i < engine->carrier_count; i++) {
         if (window->keys[i].opened)
-            engine->carriers[i].ops->window_close(
-                engine->carriers[i].state, window->region->private[i], &window->grant);
+            engine->carriers[i].ops->window_close(engine->carriers[i].state,
+                                                  window->region->private[i], &window -> grant);
     }
 }
 
@@ -316,7 +316,7 @@ bool window_is_quiet(mc_transfer *engine, struct window *window, uint64_t *block
         if (!window->keys[i].opened)
             continue;
         if (engine->carriers[i].ops->window_poll(engine->carriers[i].state,
-                                                 window->region->private[i], &window->grant,
+                                                 window->region->private[i], &window -> grant,
                                                  &blocker) == MC_OK) {
             window->keys[i].opened = false;
             continue;
@@ -356,10 +356,10 @@ mc_status window_revoke_step(mc_transfer *engine, const uint64_t key[2], uint64_
     struct window *window = window_find(registry, key);
     if (!window || window->grant.generation != generation) {
         /* Only under its key is it known; a generation of this life was granted, and is gone. */
-        status = !window && generation >= registry->window_first &&
-                         generation < registry->window_next ?
-                     MC_OK :
-                     MC_E_STALE;
+        status =
+            !window && generation >= registry->window_first && generation < registry->window_next
+                ? MC_OK
+                : MC_E_STALE;
     } else {
         window_shut(engine, window);
         if (window_is_quiet(engine, window, blocker_p)) {
@@ -384,8 +384,8 @@ void window_quarantine(mc_transfer *engine, const uint64_t key[2])
     pthread_mutex_unlock(&registry->admin);
 }
 
-mc_status mc_window_revoke(mc_transfer *engine, const struct mc_window *window, uint64_t deadline_ns,
-                           struct mc_error *error)
+mc_status mc_window_revoke(mc_transfer *engine, const struct mc_window *window,
+                           uint64_t deadline_ns, struct mc_error *error)
 {
     const uint64_t until_ns = deadline_of(deadline_ns);
     uint64_t blocker = 0;

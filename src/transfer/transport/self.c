@@ -21,8 +21,8 @@ struct self_queue {
     struct self *self;
     struct transport_slice *slices[DEPTH]; /* a ring */
     uint32_t first, count;
-    uint64_t done;    /* bytes of the first one */
-    mc_status reason; /* not MC_OK: what is there is called back */
+    uint64_t done;         /* bytes of the first one */
+    mc_status reason;      /* not MC_OK: what is there is called back */
     uint32_t reason_count; /* how many of the first ones it is for */
 };
 
@@ -41,8 +41,7 @@ static mc_status self_probe(const struct transport_env *env, struct transport_ca
     return MC_OK;
 }
 
-static mc_status self_open(void *transport, const struct transport_env *env,
-                           struct mc_error *error)
+static mc_status self_open(void *transport, const struct transport_env *env, struct mc_error *error)
 {
     struct self *self = transport;
 

@@ -84,9 +84,9 @@ static void test_what_was_asked_is_told_of_a_loss_in_order_and_before_down(void 
     open_pair(&pair, NULL, NULL);
     for (int i = 0; i < 5; i++) {
         told[i] = (struct told){ .pair = &pair, .then = note_and_ask_again };
-        assert_int_equal(ask(pair.client.conn, i % 2 ? os_now_ns() + UINT64_C(9000000000) : 0,
-                             &told[i], NULL),
-                         MC_OK);
+        assert_int_equal(
+            ask(pair.client.conn, i % 2 ? os_now_ns() + UINT64_C(9000000000) : 0, &told[i], NULL),
+            MC_OK);
     }
     net_close(pair.server.net);
     pair.server.net = NULL;
@@ -228,7 +228,8 @@ static void test_every_callback_may_hang_up(void **state)
 {
     (void)state;
     static char large[100000];
-    const struct wire_notify notify = { .name = wire_text("n"), .message = { large, sizeof(large) } };
+    const struct wire_notify notify = { .name = wire_text("n"),
+                                        .message = { large, sizeof(large) } };
 
     for (int where = 0; where < 6; where++) {
         struct pair pair = { .loop = new_loop() };
@@ -308,7 +309,8 @@ static void test_hanging_up_with_flush_delivers_all_even_to_one_who_talks(void *
     (void)state;
     static char large[1 << 20];
     struct pair pair;
-    const struct wire_notify notify = { .name = wire_text("n"), .message = { large, sizeof(large) } };
+    const struct wire_notify notify = { .name = wire_text("n"),
+                                        .message = { large, sizeof(large) } };
     struct told told = { 0 };
 
     open_pair(&pair, NULL, NULL);
@@ -449,7 +451,8 @@ static void scenario(struct faulty *f)
     static char large[100000];
     struct pair pair = { .loop = NULL };
     struct net_options server = server_options(NULL), client = client_options(NULL);
-    const struct wire_notify notify = { .name = wire_text("n"), .message = { large, sizeof(large) } };
+    const struct wire_notify notify = { .name = wire_text("n"),
+                                        .message = { large, sizeof(large) } };
     struct told told = { 0 };
 
     pair.server.on_message = answer_all;
@@ -471,8 +474,8 @@ static void scenario(struct faulty *f)
         if (net_conn_is_up(pair.client.conn)) {
             const int before = told.count;
             const mc_status status =
-                net_ask(pair.client.conn, WIRE_NOTIFY, &notify,
-                        os_now_ns() + UINT64_C(10000000000), told_answered, &told, NULL);
+                net_ask(pair.client.conn, WIRE_NOTIFY, &notify, os_now_ns() + UINT64_C(10000000000),
+                        told_answered, &told, NULL);
             assert_true(status == MC_OK || status == MC_E_NOMEM);
             while (status == MC_OK && told.count == before)
                 assert_int_equal(os_loop_turn(pair.loop, os_now_ns() + 1000000000), MC_OK);
