@@ -21,6 +21,8 @@ enum {
     TCP_SLICE_MAX = 1 << 20,   /* payload of one message */
     TCP_SUM_BYTES = 64 * 1024, /* under one CRC32C */
     TCP_SUMS = TCP_SLICE_MAX / TCP_SUM_BYTES,
+    TCP_SUMMED_BYTES =
+        256 * 1024, /* moved in one call where they are summed: still in the cache then */
     TCP_READ_BUDGET = 4 << 20, /* bytes taken from one socket before another one has its turn */
 };
 

@@ -181,6 +181,8 @@ static void *side_target(struct tcp_conn *conn, uint64_t *size_p)
     if (write->status != MC_OK)
         return NULL;
     *size_p = write->access.length - write->at;
+    if (write->summed && *size_p > TCP_SUMMED_BYTES)
+        *size_p = TCP_SUMMED_BYTES;
     return address;
 }
 
@@ -362,6 +364,8 @@ static size_t payload_iov(struct tcp_served *served, struct iovec iov[IOV_MAX_NO
         read->status = pin_rest(served, &read->access, read->at, &address, pin_p);
     if (read->status == MC_OK) {
         *pinned_p = true;
+        if (read->summed && left > TCP_SUMMED_BYTES)
+            left = TCP_SUMMED_BYTES;
         iov[0] = (struct iovec){ address, left };
         return 1;
     }

@@ -328,6 +328,8 @@ static void *side_target(struct tcp_conn *conn, uint64_t *size_p)
     if (!op || op->status != MC_OK)
         return NULL;
     *size_p = conn->payload;
+    if ((tcp_op_slice(op)->flags & 1) && *size_p > TCP_SUMMED_BYTES)
+        *size_p = TCP_SUMMED_BYTES;
     return (uint8_t *)tcp_op_slice(op)->local + stream->at;
 }
 
