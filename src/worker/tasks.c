@@ -1,0 +1,661 @@
+/* tasks.c - the prefill side of requests: carries out what core/prefill.h decides. */
+#include <assert.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/crc.h"
+#include "base/error.h"
+#include "worker/state.h"
+
+/* Without pull_ns in the message. */
+#define PULL_DEFAULT_NS UINT64_C(2000000000)
+enum { PUSH_PAGES = 64 };
+
+/* ------------------------------------------------------------------------------------- open, free */
+
+static void free_task(struct task *task)
+{
+    struct worker *w = task->worker;
+
+    assert(task->page_count == 0);
+    os_loop_timer_stop(w->loop, &task->timer);
+    if (task->hand_off_ask)
+        net_ask_forget(task->peer->conn, task->hand_off_ask);
+    if (task->renew_ask)
+        net_ask_forget(task->peer->conn, task->renew_ask);
+    peer_drop(task->peer);
+    if (task->segment)
+        mc_segment_close(w->transfer, task->segment);
+    request_close(task->job.request);
+    blocks_fini(w, &task->blocks);
+    sampling_fini(w, &task->sampling);
+    alloc_free(w->alloc, (void *)task->salt.data);
+    alloc_free(w->alloc, (void *)task->tenant.data);
+    alloc_free(w->alloc, task->block_pages);
+    alloc_free(w->alloc, task->checksums);
+    alloc_free(w->alloc, task->pages);
+    alloc_free(w->alloc, task->tokens);
+    alloc_free(w->alloc, task);
+}
+
+static mc_status check(const struct worker *w, const struct wire_prefill *m, struct mc_error *error)
+{
+    const uint32_t count = m->tokens.count;
+
+    if (w->draining)
+        return error_set(error, MC_E_BUSY, "%s is draining: it takes no more", w->name);
+    if (!(w->role & MC_ROLE_PREFILL))
+        return error_set(error, MC_E_UNSUPPORTED, "%s only decodes", w->name);
+    if (m->reservation == 0 && !(w->role & MC_ROLE_DECODE))
+        return error_set(error, MC_E_UNSUPPORTED, "%s only prefills: name a reservation", w->name);
+    if (memcmp(&m->fingerprint, &w->fingerprint, sizeof(w->fingerprint)) != 0)
+        return error_set(error, MC_E_ARG, "the request is for another model than %s's", w->name);
+    if (count == 0 || count >= w->context_max)
+        return error_set(error, MC_E_RANGE,
+                         "a prompt of %u tokens; the context holds %u, answer included", count,
+                         w->context_max);
+    if (m->reservation != 0 &&
+        (m->decode_address.size == 0 || m->decode_segment.size == 0 ||
+         m->window.size < kv_pages(count) * w->page_bytes || m->window.lease_ns == 0))
+        return error_set(error, MC_E_ARG, "a reservation without address, segment or window");
+    if (w->task_count == w->limits.requests_max)
+        return error_set(error, MC_E_FULL, "%u requests are here already", w->task_count);
+    return MC_OK;
+}
+
+static mc_status copy_tokens(struct task *task, const struct wire_array *tokens,
+                             struct mc_error *error)
+{
+    const struct worker *w = task->worker;
+
+    task->tokens = alloc_zeroed(w->alloc, tokens->count, sizeof(*task->tokens));
+    if (!task->tokens)
+        return error_set(error, MC_E_NOMEM, "out of memory for a prompt of %u tokens",
+                         tokens->count);
+    task->token_count = tokens->count;
+    for (uint32_t i = 0; i < tokens->count; i++) {
+        task->tokens[i] = wire_u32_at(tokens, i);
+        if (task->tokens[i] >= w->info.vocab_size)
+            return error_set(error, MC_E_RANGE, "token %u of the prompt is %u; the model has %u", i,
+                             task->tokens[i], w->info.vocab_size);
+    }
+    return MC_OK;
+}
+
+static bool copy_bytes(const struct worker *w, const struct wire_slice *from, struct wire_slice *to)
+{
+    *to = (struct wire_slice){ alloc_text(w->alloc, from->data ? from->data : "", from->size),
+                               from->size };
+    return to->data != NULL;
+}
+
+/* What a request for another worker's pages needs besides. */
+static mc_status open_remote(struct task *task, const struct wire_prefill *m,
+                             struct mc_error *error)
+{
+    struct worker *w = task->worker;
+    char segment[MC_NAME_MAX + 1];
+
+    if (m->decode_segment.size > MC_NAME_MAX)
+        return error_set(error, MC_E_ARG, "decode_segment: longer than %d bytes", MC_NAME_MAX);
+    memcpy(segment, m->decode_segment.data, m->decode_segment.size);
+    segment[m->decode_segment.size] = '\0';
+    task->window = (struct mc_window){ .incarnation = m->window.incarnation,
+                                       .size = m->window.size,
+                                       .region = m->window.region,
+                                       .permissions = m->window.permissions,
+                                       .generation = m->window.generation,
+                                       .lease_ns = m->window.lease_ns,
+                                       .piece_bytes = m->window.piece_bytes };
+    memcpy(task->window.key, m->window.key.bytes, sizeof(task->window.key));
+    task->reservation = m->reservation;
+    task->decode_incarnation = m->decode_incarnation;
+    mc_status status = peer_take(w, &m->decode_address, &task->peer, error);
+    if (status == MC_OK)
+        status = mc_segment_open(w->transfer, segment, &task->segment, error);
+    return status;
+}
+
+static mc_status fill(struct task *task, const struct wire_prefill *m, struct mc_error *error)
+{
+    struct worker *w = task->worker;
+    const bool remote = m->reservation != 0;
+
+    mc_status status = copy_tokens(task, &m->tokens, error);
+    if (status == MC_OK)
+        status = sampling_read(w, &m->sampling, &task->sampling, error);
+    if (status == MC_OK)
+        status = sampling_request(w, &task->sampling, task->tokens, task->token_count, remote,
+                                  &task->job, error);
+    if (status != MC_OK)
+        return status;
+    const uint32_t pages = kv_pages(task->token_count),
+                   pages_max = kv_pages(task->job.request->token_max);
+    task->pages = alloc_zeroed(w->alloc, pages, sizeof(*task->pages));
+    task->checksums = alloc_zeroed(w->alloc, pages, sizeof(*task->checksums));
+    task->block_pages = alloc_zeroed(w->alloc, pages_max, sizeof(*task->block_pages));
+    if (!task->pages || !task->checksums || !task->block_pages ||
+        blocks_init(w, &task->blocks, &m->tenant, &m->salt, pages_max) != MC_OK ||
+        !copy_bytes(w, &m->salt, &task->salt) || !copy_bytes(w, &m->tenant, &task->tenant))
+        return error_set(error, MC_E_NOMEM, "out of memory for a request of %u tokens",
+                         task->token_count);
+    return remote ? open_remote(task, m, error) : MC_OK;
+}
+
+/* Whole blocks to pull, so that at least one token is left to compute. */
+static uint32_t pull_tokens(const struct task *task, const struct wire_prefill *m)
+{
+    const uint64_t most = (task->token_count - 1) / KV_PAGE_TOKENS;
+    uint64_t blocks = m->pull_tokens / KV_PAGE_TOKENS;
+
+    if (!task->worker->store || (m->cache & 1))
+        return 0;
+    blocks = blocks < most ? blocks : most;
+    return (uint32_t)(blocks < 4096 ? blocks : 4096) * KV_PAGE_TOKENS; /* one request's items */
+}
+
+static void on_timer(void *user, uint64_t now_ns)
+{
+    (void)now_ns;
+    task_happen(user, (struct prefill_event){ .kind = PREFILL_TIME });
+}
+
+static void on_news(void *owner, const struct runner_news *news);
+
+mc_status task_open(struct worker *w, struct gateway_link *gateway, const struct wire_prefill *m,
+                    struct mc_error *error)
+{
+    mc_status status = check(w, m, error);
+
+    if (status != MC_OK)
+        return status;
+    struct task *task = alloc_zeroed(w->alloc, 1, sizeof(*task));
+    if (!task)
+        return error_set(error, MC_E_NOMEM, "out of memory for a request");
+    *task = (struct task){
+        .worker = w,
+        .timer = { .due = on_timer, .user = task },
+        .answer = { .worker = w, .gateway = gateway, .request = m->request },
+        .place = { m->priority, m->order, ++w->arrivals },
+        .writes_pool = w->store && !(m->cache & 2),
+        .pull_ns = m->pull_ns ? m->pull_ns : PULL_DEFAULT_NS,
+    };
+    task->job = (struct job){ .tell = on_news, .owner = task };
+    status = fill(task, m, error);
+    if (status != MC_OK) {
+        free_task(task);
+        return status;
+    }
+    const struct mc_kv_layout *layout = &w->engine_limits.layout;
+    const struct prefill_options options = {
+        .layout = { layout->layers, KV_PAGE_TOKENS, w->page_bytes / layout->layers },
+        .prompt_tokens = task->token_count,
+        .pull_tokens = pull_tokens(task, m),
+        .remote = m->reservation != 0,
+        .pushes_max = w->limits.pushes_max,
+        .push_pages = PUSH_PAGES,
+        .lease_ns = task->window.lease_ns,
+        .hand_off_ns = w->limits.hand_off_ns,
+    };
+    prefill_init(&task->machine, &options, os_loop_now(w->loop));
+    task->index = w->task_count;
+    w->tasks[w->task_count++] = task;
+    task_happen(task, (struct prefill_event){ .kind = PREFILL_TIME }); /* sets its timer */
+    return MC_OK;
+}
+
+struct task *task_find(const struct worker *w, const struct gateway_link *gateway, uint64_t request)
+{
+    for (uint32_t i = 0; i < w->task_count; i++)
+        if (w->tasks[i]->answer.gateway == gateway && w->tasks[i]->answer.request == request)
+            return w->tasks[i];
+    return NULL;
+}
+
+static void remove_task(struct task *task)
+{
+    struct worker *w = task->worker;
+    struct task *last = w->tasks[--w->task_count];
+
+    last->index = task->index;
+    w->tasks[task->index] = last;
+    if (task->cancel_ask && task->answer.gateway)
+        control_answer(task->answer.gateway->conn, task->cancel_ask, MC_OK, NULL);
+    free_task(task);
+    worker_look_soon(w);
+}
+
+void task_cancel(struct task *task, uint64_t ask)
+{
+    if (ask)
+        task->cancel_ask = ask;
+    task_happen(task, (struct prefill_event){ .kind = PREFILL_CANCEL });
+}
+
+/* ------------------------------------------------------------------------------------------- pool */
+
+static void on_put_final(void *owner)
+{
+    task_happen(owner, (struct prefill_event){ .kind = PREFILL_PUT_FINAL });
+}
+
+static void put_blocks(struct task *task, uint32_t first, uint32_t count)
+{
+    struct worker *w = task->worker;
+
+    if (task->machine.phase == PREFILL_ENDING) {
+        pages_drop(w->pages, task->block_pages + first, count);
+        return;
+    }
+    blocks_name(&task->blocks, task->job.request->tokens, first + count);
+    while (count > 0) {
+        const uint32_t some = count < PUT_BLOCKS_MAX ? count : PUT_BLOCKS_MAX;
+        if (pool_put(&w->pool, task->blocks.identities + first, task->block_pages + first, some,
+                     on_put_final, task))
+            task_happen(task, (struct prefill_event){ .kind = PREFILL_PUT });
+        first += some;
+        count -= some;
+    }
+    pool_go_on(&w->pool);
+}
+
+static void on_pulled(void *owner, uint32_t blocks)
+{
+    struct task *task = owner;
+    struct worker *w = task->worker;
+
+    task->pulled_bytes = blocks * w->page_bytes;
+    worker_count(w, METRIC_reused_tokens, (uint64_t)blocks * KV_PAGE_TOKENS);
+    task_happen(
+        task, (struct prefill_event){ .kind = PREFILL_PULLED, .tokens = blocks * KV_PAGE_TOKENS });
+}
+
+static void pull(struct task *task, uint32_t tokens)
+{
+    struct worker *w = task->worker;
+    const uint32_t count = tokens / KV_PAGE_TOKENS;
+
+    blocks_name(&task->blocks, task->tokens, count);
+    pull_begin(&w->pool, task->blocks.identities, task->pages, count,
+               os_loop_now(w->loop) + task->pull_ns, on_pulled, task);
+}
+
+/* ----------------------------------------------------------------------------------------- engine */
+
+/* To be decoded elsewhere: both hold the prompt's pages, the engine and the pushes. Decoded here: the engine
+ * alone, so that what it throws out is free. */
+static void compute(struct task *task, uint32_t tokens)
+{
+    struct worker *w = task->worker;
+    struct request *r = task->job.request;
+
+    memcpy(r->pages, task->pages, task->page_count * sizeof(*r->pages));
+    r->page_count = task->page_count;
+    r->computed = tokens;
+    if (task->machine.options.remote) {
+        pages_hold(w->pages, task->pages, task->page_count);
+        r->pinned = true;
+        task->job.layers = true;
+    } else
+        task->page_count = 0;
+    task->job.first_block = task->writes_pool ? tokens / KV_PAGE_TOKENS : UINT32_MAX;
+    task->job.block_pages = task->block_pages;
+    worker_count(w, METRIC_prompt_tokens, task->token_count - tokens);
+    runner_add(w->runner, &task->job);
+}
+
+/* As pages are done, not at the end: then only the last chunk's are left to sum. */
+static void sum_pages(struct task *task, uint32_t tokens)
+{
+    const uint32_t pages = kv_pages(tokens);
+
+    for (; task->checked < pages; task->checked++)
+        task->checksums[task->checked] =
+            crc32c(0, task->pages[task->checked], task->worker->page_bytes);
+}
+
+static void on_token(struct task *task, const struct runner_news *news)
+{
+    struct runner_state engine;
+
+    if (task->machine.phase == PREFILL_COMPUTING) {
+        task->first = news->sample;
+        task_happen(task, (struct prefill_event){ .kind = PREFILL_SAMPLED });
+    }
+    if (task->machine.options.remote || task->machine.phase != PREFILL_DECODING)
+        return;
+    runner_state(task->worker->runner, &engine);
+    if (!answer_token(&task->answer, &news->sample, news->finish, engine.step_ns))
+        task_cancel(task, 0);
+}
+
+static void on_out(struct task *task, const struct runner_news *news)
+{
+    const struct request *r = task->job.request;
+    mc_status status = MC_OK;
+
+    if (news->finish == REQUEST_ERROR) {
+        status = MC_E_IO;
+        worker_log(task->worker, MC_LOG_ERROR, "event=engine_failed request=%llu text=\"%s\"",
+                   (unsigned long long)task->answer.request, r->why);
+        if (task->machine.phase == PREFILL_DECODING)
+            answer_failed(&task->answer, status, r->why);
+    } else if (news->finish == REQUEST_CANCELLED)
+        status = MC_E_CANCELLED;
+    task_happen(task, (struct prefill_event){ .kind = PREFILL_OUT, .status = status });
+}
+
+static void on_news(void *owner, const struct runner_news *news)
+{
+    struct task *task = owner;
+
+    switch (news->kind) {
+    case RUNNER_PROGRESS:
+        task_happen(task, (struct prefill_event){ .kind = PREFILL_PROGRESS, .ready = news->ready });
+        if (task->machine.options.remote && task->machine.phase == PREFILL_COMPUTING)
+            sum_pages(task, news->ready.done); /* while they are pushed */
+        break;
+    case RUNNER_BLOCKS:
+        put_blocks(task, news->first, news->count);
+        break;
+    case RUNNER_TOKEN:
+        on_token(task, news);
+        break;
+    case RUNNER_OUT:
+        on_out(task, news);
+        break;
+    }
+}
+
+/* ---------------------------------------------------------------------------- the decode worker */
+
+static void on_pushed(void *owner, mc_status status, uint64_t bytes)
+{
+    struct task *task = owner;
+
+    if (status == MC_OK) {
+        task->pushed_bytes += bytes;
+        worker_count(task->worker, METRIC_pushed, bytes);
+    }
+    task_happen(task, (struct prefill_event){ .kind = PREFILL_PUSHED, .status = status });
+}
+
+static void push(struct task *task, const struct push_span *span)
+{
+    const struct push_piece piece = push_piece_of(&task->machine.options.layout, span);
+    const struct mc_xfer xfer = {
+        .op = MC_WRITE,
+        .segment = task->segment,
+        .window = &task->window,
+        .offset = piece.remote_offset,
+        .length = piece.length,
+        .count = piece.page_count,
+        .remote_stride = piece.remote_stride,
+        .local_table = task->pages + piece.first_page,
+        .local_offset = piece.local_offset,
+    };
+
+    push_begin(&task->worker->pushes, &xfer, on_pushed, task);
+}
+
+static void on_hand_off_answer(void *user, mc_status status, const struct wire_frame *frame)
+{
+    struct task *task = user;
+    struct mc_error error = { 0 };
+    struct wire_outcome outcome;
+
+    task->hand_off_ask = 0;
+    if (status == MC_OK)
+        status = net_take(frame, WIRE_OUTCOME, &outcome, &error);
+    else
+        status = MC_E_PEER; /* no answer: it may have been heard */
+    if (status != MC_OK)
+        worker_log(task->worker, MC_LOG_WARN,
+                   "event=hand_off_failed request=%llu status=%s text=\"%s\"",
+                   (unsigned long long)task->answer.request, mc_status_name(status), error.text);
+    task_happen(task, (struct prefill_event){ .kind = PREFILL_ANSWERED, .status = status });
+}
+
+static void hand_off(struct task *task)
+{
+    struct worker *w = task->worker;
+    struct wire_token_logprob top[MC_TOP_LOGPROBS_MAX];
+
+    sum_pages(task, task->token_count);
+    const struct wire_hand_off message = {
+        .request = task->answer.request,
+        .reservation = task->reservation,
+        .position = task->token_count,
+        .first = answer_sample(&task->first, top),
+        .tokens = { task->tokens, task->token_count },
+        .fingerprint = w->fingerprint,
+        .checksums = { task->checksums, task->page_count },
+        .salt = task->salt,
+        .tenant = task->tenant,
+    };
+    const uint64_t deadline = task->machine.give_up_ns;
+
+    if (net_ask(task->peer->conn, WIRE_HAND_OFF, &message, deadline, on_hand_off_answer, task,
+                &task->hand_off_ask) != MC_OK) {
+        task->hand_off_ask = 0;
+        task_happen(task, (struct prefill_event){ .kind = PREFILL_ANSWERED, .status = MC_E_PEER });
+    }
+}
+
+static void on_renewed(void *user, mc_status status, const struct wire_frame *frame)
+{
+    struct task *task = user;
+    struct mc_error error = { 0 };
+    struct wire_outcome outcome;
+
+    task->renew_ask = 0;
+    if (status != MC_OK)
+        return; /* tried again in time; the window's lease decides */
+    status = net_take(frame, WIRE_OUTCOME, &outcome, &error);
+    if (status == MC_E_STALE)
+        task_happen(task, (struct prefill_event){ .kind = PREFILL_PEER_GONE, .status = status });
+}
+
+static void renew(struct task *task, uint32_t tokens, bool queued)
+{
+    const struct wire_reservation_renew message = { .reservation = task->reservation,
+                                                    .tokens = tokens,
+                                                    .queued = queued };
+    const uint64_t deadline = os_loop_now(task->worker->loop) + task->window.lease_ns;
+
+    if (task->renew_ask)
+        return; /* one at a time */
+    if (net_ask(task->peer->conn, WIRE_RESERVATION_RENEW, &message, deadline, on_renewed, task,
+                &task->renew_ask) != MC_OK)
+        task->renew_ask = 0;
+}
+
+/* ------------------------------------------------------------------------------------ the gateway */
+
+/* Values of prefill_progress.phase. */
+static uint32_t phase_number(enum prefill_phase phase)
+{
+    return phase == PREFILL_QUEUED      ? 1
+           : phase == PREFILL_PULLING   ? 2
+           : phase == PREFILL_COMPUTING ? 3
+                                        : 4;
+}
+
+static void tell(struct task *task)
+{
+    const struct wire_prefill_progress message = {
+        .request = task->answer.request,
+        .tokens = task->machine.ready.done,
+        .pulled_bytes = task->pulled_bytes,
+        .pushed_bytes = task->pushed_bytes,
+        .phase = phase_number(task->machine.phase),
+    };
+
+    if (task->answer.gateway) /* a report that does not go out is followed by others */
+        (void)net_send(task->answer.gateway->conn, WIRE_PREFILL_PROGRESS, &message);
+}
+
+static uint64_t between(uint64_t from_ns, uint64_t to_ns)
+{
+    return from_ns && to_ns > from_ns ? to_ns - from_ns : 0;
+}
+
+static void tell_end(struct task *task, mc_status status)
+{
+    const struct prefill_times *t = &task->machine.times;
+    const struct wire_prefill_end message = {
+        .request = task->answer.request,
+        .status = status,
+        .text = wire_text(status == MC_OK ? "" : mc_status_text(status)),
+        .reused_tokens = task->machine.reused,
+        .pulled_bytes = task->pulled_bytes,
+        .pushed_bytes = task->pushed_bytes,
+        .queue_ns = between(t->queued_ns, t->started_ns),
+        .pull_ns = between(t->started_ns, t->pulled_ns),
+        .compute_ns = between(t->pulled_ns, t->computed_ns),
+        .hand_off_ns = between(t->computed_ns, t->ended_ns),
+    };
+
+    if (status != MC_OK)
+        worker_count(task->worker, METRIC_failed, 1);
+    else if (task->machine.options.remote)
+        worker_count(task->worker, METRIC_handed_off, 1);
+    if (task->answer.gateway &&
+        net_send(task->answer.gateway->conn, WIRE_PREFILL_END, &message) != MC_OK)
+        worker_log(task->worker, MC_LOG_WARN, "event=end_not_told request=%llu status=%s",
+                   (unsigned long long)task->answer.request, mc_status_name(status));
+}
+
+/* ------------------------------------------------------------------------------------------ steps */
+
+static void drop_pages(struct task *task)
+{
+    pages_drop(task->worker->pages, task->pages, task->page_count);
+    task->page_count = 0;
+    worker_look_soon(task->worker);
+}
+
+static void forget_hand_off(struct task *task)
+{
+    net_ask_forget(task->peer->conn, task->hand_off_ask);
+    task->hand_off_ask = 0;
+}
+
+static void carry_out(struct task *task, const struct prefill_out *out)
+{
+    struct worker *w = task->worker;
+
+    switch (out->kind) {
+    case PREFILL_OUT_PULL:
+        pull(task, out->tokens);
+        break;
+    case PREFILL_OUT_COMPUTE:
+        compute(task, out->tokens);
+        break;
+    case PREFILL_OUT_PUSH:
+        push(task, &out->span);
+        break;
+    case PREFILL_OUT_HAND_OFF:
+        hand_off(task);
+        break;
+    case PREFILL_OUT_RENEW:
+        renew(task, out->tokens, out->queued);
+        break;
+    case PREFILL_OUT_TELL:
+        tell(task);
+        break;
+    case PREFILL_OUT_STOP_PULL:
+        pull_stop(&w->pool, task);
+        break;
+    case PREFILL_OUT_STOP_ENGINE:
+        runner_cancel(w->runner, &task->job);
+        break;
+    case PREFILL_OUT_STOP_PUSHES:
+        pushes_stop(&w->pushes, task);
+        break;
+    case PREFILL_OUT_STOP_PUTS:
+        pool_stop_puts(&w->pool, task);
+        break;
+    case PREFILL_OUT_STOP_ASK:
+        forget_hand_off(task);
+        break;
+    case PREFILL_OUT_END:
+        tell_end(task, out->status);
+        break;
+    case PREFILL_OUT_DROP:
+        drop_pages(task);
+        break;
+    case PREFILL_OUT_FREE:
+        break; /* when the outbox is empty */
+    }
+}
+
+static void set_timer(struct task *task)
+{
+    os_loop *loop = task->worker->loop;
+    const uint64_t due = prefill_due_ns(&task->machine);
+
+    if (due == UINT64_MAX)
+        os_loop_timer_stop(loop, &task->timer);
+    else if (due != task->timer.at_ns || !task->timer.place)
+        if (os_loop_timer(loop, &task->timer, due) != MC_OK)
+            worker_log(task->worker, MC_LOG_ERROR, "event=no_timer text=\"out of memory\"");
+}
+
+/* Events that an outbox makes wait until it is carried out. */
+void task_happen(struct task *task, struct prefill_event event)
+{
+    assert(task->inbox_count < WORKER_INBOX_MAX);
+    task->inbox[(task->inbox_first + task->inbox_count++) % WORKER_INBOX_MAX] = event;
+    if (task->stepping)
+        return;
+    task->stepping = true;
+    while (task->inbox_count > 0) {
+        struct prefill_outbox outbox = { 0 };
+        const struct prefill_event next = task->inbox[task->inbox_first];
+        task->inbox_first = (task->inbox_first + 1) % WORKER_INBOX_MAX;
+        task->inbox_count--;
+        prefill_step(&task->machine, os_loop_now(task->worker->loop), &next, &outbox);
+        for (uint32_t i = 0; i < outbox.count; i++)
+            carry_out(task, &outbox.items[i]);
+    }
+    task->stepping = false;
+    if (task->machine.phase == PREFILL_DONE)
+        remove_task(task);
+    else
+        set_timer(task);
+}
+
+/* ------------------------------------------------------------------------------------------- line */
+
+static struct task *first_in_line(const struct worker *w, uint32_t *started_p)
+{
+    struct task *first = NULL;
+
+    *started_p = 0;
+    for (uint32_t i = 0; i < w->task_count; i++) {
+        struct task *task = w->tasks[i];
+        const enum prefill_phase phase = task->machine.phase;
+        *started_p += phase == PREFILL_PULLING || phase == PREFILL_COMPUTING;
+        if (phase == PREFILL_QUEUED && (!first || prefill_before(&task->place, &first->place)))
+            first = task;
+    }
+    return first;
+}
+
+/* Nobody overtakes: who is first and finds no pages keeps the others waiting, or it would wait for ever. */
+void tasks_start(struct worker *w)
+{
+    for (;;) {
+        uint32_t started;
+        struct task *task = first_in_line(w, &started);
+
+        if (!task || started >= w->limits.sequences_max)
+            return;
+        const uint32_t count = kv_pages(task->token_count);
+        if (!pages_reserve(w->pages, count, 0, task->pages))
+            return;
+        task->page_count = count;
+        task_happen(task, (struct prefill_event){ .kind = PREFILL_START });
+    }
+}
