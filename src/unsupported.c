@@ -5,7 +5,6 @@
  * names against the headers, so none can be forgotten or doubled.
  */
 #include <mooncake/p2p.h>
-#include <mooncake/sched.h>
 #include <mooncake/store.h>
 #include <mooncake/transfer.h>
 
@@ -151,18 +150,3 @@ UNSUPPORTED_TEXT(mc_store_node_open, mc_store *store, const struct mc_store_node
                  mc_store_node **node_p, struct mc_error *error)
 UNSUPPORTED(mc_store_node_drain, mc_store_node *node, uint64_t deadline_ns)
 NOTHING_TO_CLOSE(mc_store_node_close, mc_store_node *node)
-
-/* mooncake/sched.h */
-UNSUPPORTED_TEXT(mc_sched_open, const struct mc_sched_options *options, mc_sched **sched_p,
-                 struct mc_error *error)
-NOTHING_TO_CLOSE(mc_sched_close, mc_sched *sched)
-UNSUPPORTED(mc_sched_step, mc_sched *sched, uint64_t now_ns, const struct mc_sched_event *event)
-UNSUPPORTED(mc_sched_take, mc_sched *sched, struct mc_decision *decisions_p, size_t capacity,
-            size_t *count_p)
-UNSUPPORTED(mc_sched_due, const mc_sched *sched, uint64_t *due_ns_p)
-UNSUPPORTED(mc_sched_stats, const mc_sched *sched, struct mc_sched_stats *stats_p)
-UNSUPPORTED(mc_sched_event_encode, uint64_t now_ns, const struct mc_sched_event *event,
-            void *bytes_p, size_t capacity, size_t *size_p)
-UNSUPPORTED_TEXT(mc_sched_event_decode, const void *bytes, size_t size, struct mc_key *keys,
-                 size_t key_capacity, uint64_t *now_ns_p, struct mc_sched_event *event_p,
-                 struct mc_error *error)
