@@ -7,6 +7,7 @@
 
 #include "http_talk.h"
 
+#include <mooncake/infer.h>
 #include <mooncake/sched.h>
 
 #include "net/net.h"
