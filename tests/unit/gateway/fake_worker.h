@@ -19,7 +19,7 @@ static const char TEXT[] = "The answer is always the same, and long enough to be
 /** One attempt that a fake worker has. */
 struct fake_work {
     uint64_t request;
-    uint32_t sent;  /* tokens */
+    uint32_t sent; /* tokens */
     uint32_t wanted;
     bool cancelled;
     uint32_t prompt; /* tokens */
@@ -74,7 +74,8 @@ static inline uint32_t fake_token(const struct fake_worker *w, char letter)
 }
 
 /** Send `count` tokens of an answer that goes on (finish 0) or ends. */
-static inline void fake_push(struct fake_worker *w, uint64_t request, uint32_t count, uint32_t finish)
+static inline void fake_push(struct fake_worker *w, uint64_t request, uint32_t count,
+                             uint32_t finish)
 {
     struct fake_work *work = fake_find(w, request);
     struct wire_sample samples[256];
@@ -95,10 +96,9 @@ static inline void fake_push(struct fake_worker *w, uint64_t request, uint32_t c
 
 static inline void fake_report(struct fake_worker *w, uint64_t lease_ns, bool draining)
 {
-    const struct wire_load_report m = { .instance = w->instance,
-                                        .lease_ns = lease_ns,
-                                        .free_tokens = 100000,
-                                        .draining = draining };
+    const struct wire_load_report m = {
+        .instance = w->instance, .lease_ns = lease_ns, .free_tokens = 100000, .draining = draining
+    };
 
     assert_int_equal(net_send(w->conn, WIRE_LOAD_REPORT, &m), MC_OK);
 }

@@ -129,7 +129,8 @@ static void assert_idle(void)
 #define CHAT "/v1/chat/completions"
 #define ASK "{\"model\":\"served\",\"prompt\":\"twenty bytes of text\",\"max_tokens\":5"
 #define TALK \
-    "{\"model\":\"served\",\"messages\":[{\"role\":\"user\",\"content\":\"hello\"}],\"max_tokens\":5"
+    "{\"model\":\"served\",\"messages\":[{\"role\":\"user\",\"content\":\"hello\"}],\"max_" \
+    "tokens\":5"
 
 static bool has(const struct talk *t, const char *text)
 {

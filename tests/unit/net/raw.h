@@ -142,9 +142,8 @@ static inline struct wire_frame raw_hear(struct raw *raw)
     size_t used;
 
     for (;;) {
-        const mc_status status =
-            wire_reader_feed(&raw->reader, raw->in + raw->in_begin, raw->in_end - raw->in_begin,
-                             &used, &frame, NULL);
+        const mc_status status = wire_reader_feed(&raw->reader, raw->in + raw->in_begin,
+                                                  raw->in_end - raw->in_begin, &used, &frame, NULL);
         raw->in_begin += used;
         if (status == MC_OK)
             return frame;
