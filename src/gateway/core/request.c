@@ -83,12 +83,12 @@ static void put_cancel(const struct request *r, uint64_t instance, uint32_t reas
     cancel->reason = reason;
 }
 
-/* Give back what is held at both sides; where they are one, once. */
+/* Give back what is held at both sides; where they are one, only one of the two is set. */
 static void release(struct request *r, uint32_t reason, struct request_outbox *outbox)
 {
     if (r->at_prefill)
         put_cancel(r, r->prefill, reason, outbox);
-    if (r->at_decode && !(r->at_prefill && r->prefill == r->decode))
+    if (r->at_decode)
         put_cancel(r, r->decode, reason, outbox);
     r->at_prefill = r->at_decode = false;
 }

@@ -104,6 +104,11 @@ static void test_what_was_placed_after_a_report_is_added_to_it(void **state)
     assert_int_equal(play_step(&p, load), MC_OK);
     const struct mc_decision again = play_ask(&p, (struct mc_sched_request){ .tokens = 100 });
     assert_int_equal(again.predicted.queue_ns, 15 * MS);
+
+    /* What ends is taken out of the report too. */
+    assert_int_equal(play_progress(&p, MC_EVENT_PREFILL_END, 1, 1), MC_OK);
+    const struct mc_decision last = play_ask(&p, (struct mc_sched_request){ .tokens = 100 });
+    assert_int_equal(last.predicted.queue_ns, 10 * MS + 1100000); /* requests 3 and 4 */
     play_close(&p);
 }
 
@@ -159,6 +164,7 @@ static void test_barred_and_draining_instances_get_nothing(void **state)
         play_join(&p, id, MC_ROLE_BOTH);
     struct mc_decision d = play_ask(&p, (struct mc_sched_request){ .tokens = 10, .barred = 1 });
     assert_int_equal(d.prefill, 2);
+    assert_int_equal(d.decode, 2); /* as good as 1, and there is nothing to hand off */
     d = play_ask(&p, (struct mc_sched_request){ .tokens = 10, .barred = 2, .barred_decode = 1 });
     assert_int_equal(d.prefill, 1);
     assert_int_equal(d.decode, 2);
@@ -244,6 +250,7 @@ static void test_a_prefix_in_the_pool_is_pulled_from_all_its_nodes(void **state)
     /* The last token is computed even if all is there. */
     d = play_ask(&p, (struct mc_sched_request){ .tokens = 128, .keys = keys, .key_count = 8 });
     assert_int_equal(d.pull_tokens, 112);
+    assert_int_equal(d.predicted.transfer_ns, 12800 + 11200); /* behind the first pull */
 
     const struct mc_sched_event evicted = { .kind = MC_EVENT_EVICTED,
                                             .blocks = { .id = 8, .keys = keys + 1, .count = 1 } };
@@ -259,6 +266,27 @@ static void test_a_prefix_in_the_pool_is_pulled_from_all_its_nodes(void **state)
     assert_int_equal(play_id(&p, MC_EVENT_INSTANCE_GONE, 8), MC_OK);
     assert_int_equal(play_ask(&p, r).pull_tokens, 0);
     assert_int_equal(play_stats(&p).blocks, 0);
+    play_close(&p);
+}
+
+static void test_two_that_pull_from_one_wait_for_each_other(void **state)
+{
+    (void)state;
+    struct play p;
+    struct mc_key keys[4];
+
+    play_open(&p, NULL);
+    play_join(&p, 1, MC_ROLE_BOTH);
+    play_join(&p, 2, MC_ROLE_BOTH);
+    play_join(&p, 9, MC_ROLE_STORE);
+    play_keys(keys, 4, 1);
+    play_stored(&p, 9, keys, 4);
+    struct mc_sched_request r = { .tokens = 100, .keys = keys, .key_count = 4, .barred = 2 };
+    assert_int_equal(play_ask(&p, r).predicted.transfer_ns, 6400);
+    r.barred = 1;
+    assert_int_equal(play_ask(&p, r).predicted.transfer_ns, 12800);
+    p.now_ns = 12800; /* both are done */
+    assert_int_equal(play_ask(&p, r).predicted.transfer_ns, 6400);
     play_close(&p);
 }
 
@@ -616,6 +644,7 @@ int main(void)
         cmocka_unit_test(test_barred_and_draining_instances_get_nothing),
         cmocka_unit_test(test_requests_of_a_lost_instance_are_aborted_once),
         cmocka_unit_test(test_a_prefix_in_the_pool_is_pulled_from_all_its_nodes),
+        cmocka_unit_test(test_two_that_pull_from_one_wait_for_each_other),
         cmocka_unit_test(test_unknown_costs_place_by_load_and_are_learnt),
         cmocka_unit_test(test_events_that_contradict_the_state_change_nothing),
         cmocka_unit_test(test_options_that_cannot_be_kept_are_refused),

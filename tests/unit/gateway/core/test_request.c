@@ -674,6 +674,21 @@ static void test_all_tokens_before_the_prefills_end_wait_for_it(void **state)
                         "ENDED sched-prefilled(0,0) begin cancel@1(5) sched-end(0) end(MC_OK)");
 }
 
+static void test_a_worker_of_both_roles_that_reports_late_is_still_given_back(void **state)
+{
+    (void)state;
+    struct life l;
+
+    drive(&l, AT_BOTH_PREFILLING);
+    tokens(&l, 0, 1, 0);
+    l.now_ns = request_due_ns(&l.request);
+    simple(&l, REQUEST_TIME);
+    assert_string_equal(shown(&l), "DECODING sched-prefilled(0,0) begin");
+    prefilled(&l, MC_OK);
+    simple(&l, REQUEST_CLIENT_GONE);
+    assert_string_equal(shown(&l), "ENDED cancel@3(1) sched-end(2) end(MC_E_CANCELLED)");
+}
+
 /* --------------------------------------------------------------------------------------- random lives */
 
 /* What workers, scheduler and client have seen of one request. */
@@ -933,6 +948,7 @@ int main(void)
         cmocka_unit_test(test_the_clients_own_bar_always_holds),
         cmocka_unit_test(test_a_deadline_ends_every_phase),
         cmocka_unit_test(test_all_tokens_before_the_prefills_end_wait_for_it),
+        cmocka_unit_test(test_a_worker_of_both_roles_that_reports_late_is_still_given_back),
         cmocka_unit_test(test_whatever_happens_all_is_given_back_exactly_once),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
