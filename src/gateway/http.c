@@ -36,7 +36,8 @@ struct http_server {
     http_request *first;       /* every request under way */
     uint32_t active;
     uint32_t connections_max;
-    bool full; /* the daemon had connections_max when it last ran */
+    bool again; /* something changed since the daemon last looked at it */
+    bool full;  /* the daemon had connections_max when it last ran */
     bool closing;
     char address[OS_ADDRESS_TEXT];
 };
@@ -81,9 +82,10 @@ static void arm(http_server *h)
         (void)os_loop_timer(h->loop, &h->timer, os_now_ns() + (uint64_t)ms * 1000000);
 }
 
+/* Also from within a run: a request's handler may answer others. */
 static void run_soon(http_server *h)
 {
-    /* Out of memory for a timer: the next event runs the daemon instead. */
+    h->again = true; /* out of memory for a timer: the next event runs the daemon instead */
     (void)os_loop_timer(h->loop, &h->timer, os_loop_now(h->loop));
 }
 
@@ -98,10 +100,11 @@ static bool is_full(const http_server *h)
 /* A daemon that had as many connections as it takes listens again in the run after one was closed. */
 static void run(http_server *h)
 {
+    h->again = false;
     MHD_run(h->daemon);
     arm(h);
     const bool full = is_full(h);
-    if (h->full && !full)
+    if (h->again || (h->full && !full))
         run_soon(h);
     h->full = full;
 }
@@ -386,12 +389,12 @@ static mc_status start_daemon(http_server *h, const struct http_options *o, int 
     const size_t headers_max = o->headers_max ? o->headers_max : HEADERS_MAX;
     const unsigned idle_s = o->idle_s ? o->idle_s : IDLE_S;
 
-    h->daemon =
-        MHD_start_daemon(MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME, 0, NULL, NULL, access_handler, h,
-                         MHD_OPTION_LISTEN_SOCKET, listener, MHD_OPTION_NOTIFY_COMPLETED, completed,
-                         h, MHD_OPTION_CONNECTION_MEMORY_LIMIT, headers_max + POOL_SPARE,
-                         MHD_OPTION_CONNECTION_LIMIT, h->connections_max, MHD_OPTION_CONNECTION_TIMEOUT,
-                         idle_s, MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_END);
+    h->daemon = MHD_start_daemon(
+        MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME, 0, NULL, NULL, access_handler, h,
+        MHD_OPTION_LISTEN_SOCKET, listener, MHD_OPTION_NOTIFY_COMPLETED, completed, h,
+        MHD_OPTION_CONNECTION_MEMORY_LIMIT, headers_max + POOL_SPARE, MHD_OPTION_CONNECTION_LIMIT,
+        h->connections_max, MHD_OPTION_CONNECTION_TIMEOUT, idle_s, MHD_OPTION_STRICT_FOR_CLIENT, 1,
+        MHD_OPTION_END);
     if (!h->daemon)
         return error_set(error, MC_E_IO, "%s: cannot start the HTTP server", h->address);
     const union MHD_DaemonInfo *info = MHD_get_daemon_info(h->daemon, MHD_DAEMON_INFO_EPOLL_FD);

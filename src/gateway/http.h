@@ -3,7 +3,8 @@
  *
  * libmicrohttpd parses and frames; its epoll descriptor is watched by our loop and it starts no thread.
  * While a request waits for its answer, or a stream for more bytes, its connection is suspended, and
- * libmicrohttpd does not look at it: this room watches the socket, so a hang-up is known at once.
+ * libmicrohttpd does not look at it: this room watches the socket, so a hang-up is known at once. (A client
+ * that ends its sending side has hung up, too: it would not be told from one that is gone.)
  *
  * Life:    http_open -> (request -> http_answer | http_stream_begin -> http_stream_add* ->
  *          http_stream_end)* -> http_quiesce -> http_close

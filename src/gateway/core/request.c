@@ -690,7 +690,7 @@ static bool handle(struct request *r, uint64_t now_ns, const struct request_even
     case REQUEST_TIME:
         return on_time(r, now_ns, outbox);
     }
-    assert(!"an event that there is not");
+    assert(false && "an event that there is not");
     return false;
 }
 

@@ -72,7 +72,8 @@ static inline void talk_send(struct talk *t, const void *bytes, size_t size)
     size_t sent = 0;
 
     while (sent < size) {
-        const ssize_t n = send(t->fd, (const char *)bytes + sent, size - sent, MSG_NOSIGNAL | MSG_DONTWAIT);
+        const ssize_t n =
+            send(t->fd, (const char *)bytes + sent, size - sent, MSG_NOSIGNAL | MSG_DONTWAIT);
         if (n > 0)
             sent += (size_t)n;
         else if (errno != EAGAIN && errno != ENOTCONN)
@@ -88,7 +89,8 @@ static inline void talk_say(struct talk *t, const char *text)
 }
 
 /* A POST with a body, HTTP/1.1, keep-alive. */
-static inline void talk_post(struct talk *t, const char *path, const char *headers, const char *body)
+static inline void talk_post(struct talk *t, const char *path, const char *headers,
+                             const char *body)
 {
     struct buf out = BUF_INIT(os_alloc());
 
@@ -133,7 +135,8 @@ static inline void talk_answer(struct talk *t)
 
 static inline unsigned talk_status(const struct talk *t)
 {
-    return strncmp(t->in.data, "HTTP/1.1 ", 9) == 0 ? (unsigned)strtoul(t->in.data + 9, NULL, 10) : 0;
+    return strncmp(t->in.data, "HTTP/1.1 ", 9) == 0 ? (unsigned)strtoul(t->in.data + 9, NULL, 10)
+                                                    : 0;
 }
 
 /* Forget what came: another request on the same connection. */

@@ -125,11 +125,21 @@ static void test_each_mistake_has_its_status_field_and_code(void **state)
 static void test_what_asks_for_nothing_passes(void **state)
 {
     static const char *const fields[] = {
-        "\"n\":1",        "\"stop\":null",        "\"stop\":[]",
-        "\"echo\":false", "\"logit_bias\":{}",    "\"presence_penalty\":0",
-        "\"tools\":[]",   "\"tool_choice\":\"none\"", "\"response_format\":{\"type\":\"text\"}",
-        "\"user\":\"me\"", "\"whatever\":{\"a\":[1,2]}", "\"repetition_penalty\":1.0",
-        "\"seed\":null",  "\"best_of\":1",        "\"logprobs\":null",
+        "\"n\":1",
+        "\"stop\":null",
+        "\"stop\":[]",
+        "\"echo\":false",
+        "\"logit_bias\":{}",
+        "\"presence_penalty\":0",
+        "\"tools\":[]",
+        "\"tool_choice\":\"none\"",
+        "\"response_format\":{\"type\":\"text\"}",
+        "\"user\":\"me\"",
+        "\"whatever\":{\"a\":[1,2]}",
+        "\"repetition_penalty\":1.0",
+        "\"seed\":null",
+        "\"best_of\":1",
+        "\"logprobs\":null",
     };
 
     (void)state;
@@ -198,12 +208,12 @@ static void test_every_field_is_read(void **state)
 
     (void)state;
     assert_true(parse(API_COMPLETION,
-                     "{\"model\":\"m\",\"prompt\":[[3,99,0]],\"max_tokens\":7,\"min_tokens\":7,"
-                     "\"temperature\":0,\"top_p\":0.1,\"top_k\":-1,\"seed\":-1,\"logprobs\":0,"
-                     "\"ignore_eos\":true,\"stream\":true,\"stream_options\":{\"include_usage\":"
-                     "true},\"return_token_ids\":true,\"skip_special_tokens\":false,"
-                     "\"add_special_tokens\":false}",
-                     &q, &e));
+                      "{\"model\":\"m\",\"prompt\":[[3,99,0]],\"max_tokens\":7,\"min_tokens\":7,"
+                      "\"temperature\":0,\"top_p\":0.1,\"top_k\":-1,\"seed\":-1,\"logprobs\":0,"
+                      "\"ignore_eos\":true,\"stream\":true,\"stream_options\":{\"include_usage\":"
+                      "true},\"return_token_ids\":true,\"skip_special_tokens\":false,"
+                      "\"add_special_tokens\":false}",
+                      &q, &e));
     assert_int_equal(q.id_count, 3);
     assert_int_equal(q.ids[1], 99);
     assert_int_equal(q.max_tokens, 7);
@@ -223,12 +233,12 @@ static void test_a_chat_s_contents_are_strings_or_joined_parts(void **state)
 
     (void)state;
     assert_true(parse(API_CHAT,
-                     "{\"model\":\"m\",\"messages\":[{\"role\":\"system\",\"content\":\"s\"},"
-                     "{\"role\":\"user\",\"content\":[{\"type\":\"text\",\"text\":\"a\"},"
-                     "{\"type\":\"text\",\"text\":\"b\"}]},{\"role\":\"user\",\"content\":[]}],"
-                     "\"max_tokens\":5,\"max_completion_tokens\":9,\"logprobs\":true,"
-                     "\"top_logprobs\":3}",
-                     &q, &e));
+                      "{\"model\":\"m\",\"messages\":[{\"role\":\"system\",\"content\":\"s\"},"
+                      "{\"role\":\"user\",\"content\":[{\"type\":\"text\",\"text\":\"a\"},"
+                      "{\"type\":\"text\",\"text\":\"b\"}]},{\"role\":\"user\",\"content\":[]}],"
+                      "\"max_tokens\":5,\"max_completion_tokens\":9,\"logprobs\":true,"
+                      "\"top_logprobs\":3}",
+                      &q, &e));
     assert_int_equal(q.message_count, 3);
     assert_string_equal(q.messages[0].role, "system");
     assert_string_equal(q.messages[0].content, "s");

@@ -163,8 +163,9 @@ static void test_a_request_is_seen_whole_and_answered_on_a_connection_that_stays
 
 static void test_a_body_in_chunks_and_byte_by_byte_is_one_body(void **state)
 {
-    static const char request[] = "POST /x HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
-                                  "3\r\nabc\r\n4\r\ndefg\r\n0\r\n\r\n";
+    static const char request[] =
+        "POST /x HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+        "3\r\nabc\r\n4\r\ndefg\r\n0\r\n\r\n";
     struct talk t;
 
     (void)state;
@@ -535,9 +536,9 @@ static void test_a_quiesced_server_finishes_and_takes_no_more(void **state)
 
 static void test_wide_addresses_need_consent_and_taken_ones_are_told(void **state)
 {
-    struct http_options options = {
-        .alloc = &f.alloc, .loop = loop, .handler = { take, too_large, quiet, &seen }
-    };
+    struct http_options options = { .alloc = &f.alloc,
+                                    .loop = loop,
+                                    .handler = { take, too_large, quiet, &seen } };
     http_server *other = NULL;
     struct mc_error error = { 0 };
 
