@@ -14,9 +14,9 @@ static void send_all(struct control *control);
 
 /* ------------------------------------------------------------------------------------- the list */
 
-static void link_ask(struct control *control, struct control_ask *ask)
+static void link_ask(struct control *control, struct peer_ask *ask)
 {
-    struct control_ask **at = &control->asks;
+    struct peer_ask **at = &control->asks;
 
     while (*at)
         at = &(*at)->next;
@@ -26,9 +26,9 @@ static void link_ask(struct control *control, struct control_ask *ask)
     ask->id = 0;
 }
 
-static void unlink_ask(struct control_ask *ask)
+static void unlink_ask(struct peer_ask *ask)
 {
-    struct control_ask **at = &ask->control->asks;
+    struct peer_ask **at = &ask->control->asks;
 
     while (*at != ask)
         at = &(*at)->next;
@@ -36,7 +36,7 @@ static void unlink_ask(struct control_ask *ask)
     ask->control = NULL;
 }
 
-static void end_ask(struct control_ask *ask, mc_status status, const struct wire_frame *frame,
+static void end_ask(struct peer_ask *ask, mc_status status, const struct wire_frame *frame,
                     const struct mc_error *error)
 {
     unlink_ask(ask);
@@ -47,10 +47,10 @@ static void end_ask(struct control_ask *ask, mc_status status, const struct wire
 static void end_unsent(struct control *control, mc_status status, const char *text)
 {
     struct mc_error error = { 0 };
-    struct control_ask *list = NULL, **end = &list;
+    struct peer_ask *list = NULL, **end = &list;
 
     error_set(&error, status, "%s: %s", control->address, text);
-    for (struct control_ask **at = &control->asks, *ask; (ask = *at);) {
+    for (struct peer_ask **at = &control->asks, *ask; (ask = *at);) {
         if (ask->id != 0) {
             at = &ask->next;
             continue;
@@ -62,7 +62,7 @@ static void end_unsent(struct control *control, mc_status status, const char *te
         end = &ask->next;
     }
     while (list) {
-        struct control_ask *ask = list;
+        struct peer_ask *ask = list;
         list = ask->next;
         ask->answered(ask->user, status, NULL, &error);
     }
@@ -72,7 +72,7 @@ static void end_unsent(struct control *control, mc_status status, const char *te
 
 static void on_answer(void *user, mc_status status, const struct wire_frame *frame)
 {
-    struct control_ask *ask = user;
+    struct peer_ask *ask = user;
     struct control *control = ask->control;
     struct mc_error error = { 0 };
 
@@ -128,13 +128,13 @@ static void on_down(void *user, net_conn *conn, mc_status status, const char *te
     }
 }
 
-static const struct net_events control_events = { on_up, on_message, on_down };
+static const struct net_events peer_events = { on_up, on_message, on_down };
 
 static void send_all(struct control *control)
 {
-    struct control_ask *next;
+    struct peer_ask *next;
 
-    for (struct control_ask *ask = control->asks; ask && control->up; ask = next) {
+    for (struct peer_ask *ask = control->asks; ask && control->up; ask = next) {
         next = ask->next;
         if (ask->id != 0)
             continue;
@@ -157,7 +157,7 @@ static void set_timer(struct control *control)
 {
     uint64_t at_ns = UINT64_MAX;
 
-    for (const struct control_ask *ask = control->asks; ask; ask = ask->next) {
+    for (const struct peer_ask *ask = control->asks; ask; ask = ask->next) {
         if (ask->id == 0 && ask->until_ns < at_ns)
             at_ns = ask->until_ns;
     }
@@ -168,11 +168,11 @@ static void set_timer(struct control *control)
 static void on_timer(void *user, uint64_t now_ns)
 {
     struct control *control = user;
-    struct control_ask *next;
+    struct peer_ask *next;
 
     if (control->asks && !control->conn) { /* asked while there was nothing to dial with */
         struct mc_error error = { 0 };
-        const mc_status status = net_dial(control->net, control->address, &control_events, control,
+        const mc_status status = net_dial(control->net, control->address, &peer_events, control,
                                           &control->conn, &error);
         if (status != MC_OK) {
             end_unsent(control, status, error.text);
@@ -180,7 +180,7 @@ static void on_timer(void *user, uint64_t now_ns)
         }
     }
     send_all(control);
-    for (struct control_ask *ask = control->asks; ask; ask = next) {
+    for (struct peer_ask *ask = control->asks; ask; ask = next) {
         next = ask->next;
         if (ask->id != 0 || ask->until_ns > now_ns)
             continue;
@@ -194,7 +194,7 @@ static void on_timer(void *user, uint64_t now_ns)
 
 /* ------------------------------------------------------------------------------------- for others */
 
-void control_init(struct control *control, struct net *ours, os_loop *loop, const char *address)
+void peer_init(struct control *control, struct net *ours, os_loop *loop, const char *address)
 {
     *control = (struct control){
         .net = ours,
@@ -204,7 +204,7 @@ void control_init(struct control *control, struct net *ours, os_loop *loop, cons
     };
 }
 
-void control_ask(struct control *control, struct control_ask *ask)
+void peer_ask(struct control *control, struct peer_ask *ask)
 {
     assert(!ask->control);
     link_ask(control, ask);
@@ -214,7 +214,7 @@ void control_ask(struct control *control, struct control_ask *ask)
         set_timer(control);
 }
 
-void control_forget(struct control_ask *ask)
+void peer_forget(struct peer_ask *ask)
 {
     if (!ask->control)
         return;
@@ -223,12 +223,12 @@ void control_forget(struct control_ask *ask)
     unlink_ask(ask);
 }
 
-void control_close(struct control *control)
+void peer_close(struct control *control)
 {
     if (!control->loop)
         return;
     os_loop_timer_stop(control->loop, &control->timer);
-    for (struct control_ask *ask = control->asks; ask; ask = ask->next) {
+    for (struct peer_ask *ask = control->asks; ask; ask = ask->next) {
         if (ask->id != 0 && control->conn)
             net_ask_forget(control->conn, ask->id);
         ask->id = 0;

@@ -1,10 +1,10 @@
 /*
  * control.h - questions to a peer's control port: dial when one is asked, ask when the connection is up.
  *
- * Life:    control_init -> control_ask*, control_forget* -> control_close
+ * Life:    peer_init -> peer_ask*, peer_forget* -> peer_close
  * Threads: the loop's.
  * Memory:  questions are embedded in whoever asks and stay there until answered or forgotten.
- * Errors:  `answered` is called once for each question, never inside control_ask().
+ * Errors:  `answered` is called once for each question, never inside peer_ask().
  */
 #ifndef TRANSFER_CONTROL_H
 #define TRANSFER_CONTROL_H
@@ -18,8 +18,8 @@ struct net_conn;
 struct control;
 
 /** `{ 0 }` and then: kind, message, until_ns, answered, user. */
-struct control_ask {
-    struct control_ask *next;
+struct peer_ask {
+    struct peer_ask *next;
     struct control *control; /* NULL: not asked */
     enum wire_kind kind;
     union {
@@ -40,17 +40,17 @@ struct control {
     os_loop *loop;
     const char *address;      /* borrowed: "host:port" */
     struct net_conn *conn;    /* NULL: not dialled */
-    struct control_ask *asks; /* unsent and unanswered */
+    struct peer_ask *asks; /* unsent and unanswered */
     uint32_t failures;        /* dials that failed, since one went well */
     bool up;
     struct os_timer timer; /* deadlines of the unsent, and leaving an idle connection */
 };
 
-void control_init(struct control *control, struct net *ours, os_loop *loop, const char *address);
-void control_ask(struct control *control, struct control_ask *ask);
+void peer_init(struct control *control, struct net *ours, os_loop *loop, const char *address);
+void peer_ask(struct control *control, struct peer_ask *ask);
 /** Nobody waits for it any more; `answered` is not called. Not asked: nothing happens. */
-void control_forget(struct control_ask *ask);
+void peer_forget(struct peer_ask *ask);
 /** Hang up; unanswered questions end with MC_E_CANCELLED. */
-void control_close(struct control *control);
+void peer_close(struct control *control);
 
 #endif /* TRANSFER_CONTROL_H */

@@ -79,7 +79,7 @@ static void send_one(struct batch_notice *notice)
         answered(notice, status, NULL);
         return;
     }
-    notice->ask = (struct control_ask){
+    notice->ask = (struct peer_ask){
         .kind = WIRE_NOTIFY,
         .message.notify = { .name = wire_text(notice->name),
                             .message = { notice->message, (uint32_t)notice->size } },
@@ -87,7 +87,7 @@ static void send_one(struct batch_notice *notice)
         .answered = on_answer,
         .user = notice,
     };
-    control_ask(&segment->control, &notice->ask);
+    peer_ask(&segment->control, &notice->ask);
 }
 
 /* batch->unfinished counts one for this run; each notice is counted before the first is sent. */
@@ -123,7 +123,7 @@ void notices_stop(struct mc_batch *batch)
         if (!notice->sent || notice->answered)
             continue;
         const bool last = !next;
-        control_forget(&notice->ask);
+        peer_forget(&notice->ask);
         answered(notice, batch_stopped(batch), NULL);
         if (last)
             return;

@@ -117,7 +117,7 @@ static void ask_wanted(struct segment *segment)
     pthread_mutex_unlock(&segment->lock);
     if (wants) {
         segment_ref(segment);
-        control_ask(&segment->control, &segment->ask);
+        peer_ask(&segment->control, &segment->ask);
     }
     for (;;) {
         struct map *map;
@@ -128,7 +128,7 @@ static void ask_wanted(struct segment *segment)
         }
         if (map) {
             map->asked = true;
-            map->ask = (struct control_ask){
+            map->ask = (struct peer_ask){
                 .kind = WIRE_WINDOW_MAP_ASK,
                 .message.map = { .generation = map->generation },
                 .until_ns = UINT64_MAX,
@@ -141,7 +141,7 @@ static void ask_wanted(struct segment *segment)
         if (!map)
             return;
         segment_ref(segment);
-        control_ask(&segment->control, &map->ask);
+        peer_ask(&segment->control, &map->ask);
     }
 }
 
@@ -172,7 +172,7 @@ static bool bury(struct segment *segment)
 {
     mc_transfer *engine = segment->engine;
 
-    control_close(&segment->control);
+    peer_close(&segment->control);
     pthread_mutex_lock(&segment->lock);
     for (uint32_t i = 0; i < engine->carrier_count; i++) {
         struct path *path = segment->paths[i];
@@ -211,7 +211,7 @@ static void run(void *user)
         return;
     }
     if (atomic_load(&segment->closed))
-        control_close(&segment->control); /* its questions end; they hold refs */
+        peer_close(&segment->control); /* its questions end; they hold refs */
     else
         ask_wanted(segment);
     pthread_mutex_lock(&segment->lock);
@@ -309,7 +309,7 @@ static struct segment *segment_new(mc_transfer *engine, const char *name, bool o
     segment->refs = segment->opens = 1;
     segment->post = (struct os_post){ .run = run, .user = segment };
     pthread_mutex_init(&segment->lock, NULL);
-    control_init(&segment->control, engine->net, engine->loop, segment->name);
+    peer_init(&segment->control, engine->net, engine->loop, segment->name);
     return segment;
 }
 

@@ -71,7 +71,7 @@ struct map {
     uint32_t users;             /* entries that read it */
     bool useless;               /* its window was refused: not to be used again */
     bool asked;                 /* the loop has a question out */
-    struct control_ask ask;     /* the loop's */
+    struct peer_ask ask;     /* the loop's */
 };
 
 /** A thread that sleeps until something happens here. Under segment->lock. */
@@ -122,7 +122,7 @@ struct segment {
     uint32_t driven_seen, driven_served;
     struct segment *dead_next; /* of those to be freed */
     struct control control;
-    struct control_ask ask;
+    struct peer_ask ask;
 };
 
 /* ---- segment.c */
