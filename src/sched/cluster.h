@@ -16,7 +16,7 @@
 
 #include "sched/cost.h"
 
-enum { CLUSTER_NONE = UINT32_MAX };
+#define CLUSTER_NONE UINT32_MAX
 
 /** What a set of requests adds up to. */
 struct work {
