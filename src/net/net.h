@@ -71,22 +71,41 @@ struct net_events {
     /** A question (frame->id != 0) or a statement; never an answer: those go to who asked. The body is
      * not decoded yet. ping, and what net answers itself, do not come. */
     void (*message)(void *user, net_conn *conn, const struct wire_frame *frame);
-    /** It is gone, all that was asked has been told; `text` says why. An accepted connection is freed
-     * after this; a dialled one is dialled again unless it was hung up. Also when dialling fails (with
-     * up never called), each time. */
+    /** It is gone, all that was asked has been told; `text` says why and names the peer. An accepted
+     * connection is freed after this; a dialled one is dialled again unless it was hung up. Also when
+     * dialling or greeting fails (with up never called), each time; but an accepted connection that was
+     * never up is only counted: nobody has heard of it. */
     void (*down)(void *user, net_conn *conn, mc_status status, const char *text);
 };
 
-/** Returns MC_OK, MC_E_ARG, MC_E_RANGE (secret_size) or MC_E_NOMEM. */
+/** Returns MC_OK, MC_E_ARG (a text that may not be), MC_E_RANGE (secret_size; a text is longer than
+ * MC_NAME_MAX) or MC_E_NOMEM. */
 mc_status net_open(const struct net_options *options, net **net_p, struct mc_error *error);
 
-/** Ends every connection (down is not called) and listener. NULL is allowed. */
-void net_close(net *net);
+/** Ends every connection (down is not called; what was asked ends with MC_E_CANCELLED) and listener, at
+ * once: see net_flushing(). Not from its own callbacks. NULL is allowed. */
+void net_close(net *n);
 
-uint64_t net_incarnation(const net *net);
+/** How many connections that were hung up with `flush` still send. */
+uint32_t net_flushing(const net *n);
+
+/** Since it was opened. */
+struct net_counts {
+    uint64_t accepted;  /* connections taken and greeted */
+    uint64_t refused;   /* closed at once: connections_max, or no memory */
+    uint64_t ungreeted; /* taken, but the greeting failed: no peer of ours, no secret, too slow */
+};
+
+struct net_counts net_counts(const net *n);
+
+/** Go by another name, and another segment (NULL: none), from the next connection on: for who is named
+ * after the port it was given. Returns MC_OK, MC_E_ARG (not texts that a hello may have) or MC_E_NOMEM. */
+mc_status net_name_set(net *n, const char *name, const char *segment);
+
+uint64_t net_incarnation(const net *n);
 
 /** The SHA-256 that stands for this machine in hellos (boot id, network namespace left out). */
-const struct mc_identity *net_host(const net *net);
+const struct mc_identity *net_host(const net *n);
 
 /**
  * Accept connections at "host:port" ("[v6]:port", port 0: any). May be called more than once.
@@ -95,22 +114,25 @@ const struct mc_identity *net_host(const net *net);
  * user       given to events; net_conn_user_set() gives a connection its own.
  * address_p  [capacity >= 80]: "host:port" with the real port.
  *
- * Returns MC_OK, MC_E_ARG (not an address), MC_E_DENIED (wide and insecure), MC_E_EXISTS (taken), MC_E_IO or
- * MC_E_NOMEM.
+ * Returns MC_OK, MC_E_ARG (not an address), MC_E_DENIED (wide and insecure, or a port that needs rights),
+ * MC_E_EXISTS (taken), MC_E_FULL (descriptors), MC_E_IO or MC_E_NOMEM.
  */
-mc_status net_listen(net *net, const char *address, bool insecure, const struct net_events *events,
+mc_status net_listen(net *n, const char *address, bool insecure, const struct net_events *events,
                      void *user, char *address_p, size_t capacity, struct mc_error *error);
 
 /**
- * Keep a connection to "host:port": dialled now, and again 10 ms, 20 ms ... 1 s after each loss.
+ * Keep a connection to "host:port": dialled in the next turn, and again 10 ms, 20 ms ... 1 s after each
+ * loss; 10 ms again once it was up for 1 s. A name is asked of the resolver here, once (os_address_parse).
  *
- * Returns MC_OK (up or down will say more), MC_E_ARG or MC_E_NOMEM.
+ * Returns MC_OK (up or down will say more), MC_E_ARG (not an address, or a name that is not known) or
+ * MC_E_NOMEM.
  */
-mc_status net_dial(net *net, const char *address, const struct net_events *events, void *user,
+mc_status net_dial(net *n, const char *address, const struct net_events *events, void *user,
                    net_conn **conn_p, struct mc_error *error);
 
-/** End a connection for good, after what is queued was sent if `flush`, and free it; what was asked ends with
- * MC_E_CANCELLED, down is not called. NULL is allowed. */
+/** End a connection for good, after what is queued was sent if `flush` (within greet_ns), and free it; what
+ * was asked ends with MC_E_CANCELLED before this returns, down is not called. May be called in every
+ * callback, what that was given stays until it returns. NULL is allowed. */
 void net_hang_up(net_conn *conn, bool flush);
 
 void net_conn_user_set(net_conn *conn, void *user);
@@ -143,7 +165,7 @@ void net_ask_forget(net_conn *conn, uint64_t id);
 /** State something that is not answered. Returns as net_ask. */
 mc_status net_send(net_conn *conn, enum wire_kind kind, const void *message);
 
-/** Answer the question `id`. Returns as net_ask. */
+/** Answer the question `id`; 0 was a statement: nothing is sent. Returns as net_ask. */
 mc_status net_answer(net_conn *conn, uint64_t id, enum wire_kind kind, const void *message);
 
 /** Answer with an outcome; `text` may be NULL. Returns as net_ask. */
@@ -151,7 +173,7 @@ mc_status net_answer_outcome(net_conn *conn, uint64_t id, mc_status status, cons
 
 /**
  * The status that an answer carries: MC_OK with `message` decoded if the frame is of `kind`; the outcome's
- * status and text if it is an OUTCOME and `kind` is another; MC_E_FORMAT for anything else. For
+ * status and text if it is an OUTCOME and `kind` is another (MC_E_FORMAT if that is MC_OK); MC_E_FORMAT for anything else. For
  * `kind` WIRE_OUTCOME: the outcome's own status.
  */
 mc_status net_take(const struct wire_frame *frame, enum wire_kind kind, void *message,

@@ -73,7 +73,7 @@ uint64_t os_loop_now(const os_loop *loop);
  */
 mc_status os_loop_turn(os_loop *loop, uint64_t until_ns);
 
-/** Turn until os_loop_stop(), which may be called by callbacks. */
+/** Turn until os_loop_stop(), which may be called by callbacks (or before: then not at all). */
 void os_loop_run(os_loop *loop);
 void os_loop_stop(os_loop *loop);
 
@@ -83,13 +83,15 @@ mc_status os_loop_watch(os_loop *loop, struct os_watch *watch, uint32_t events);
 /** Before its descriptor is closed. Not known: nothing happens. */
 void os_loop_unwatch(os_loop *loop, struct os_watch *watch);
 
-/** Set, or set anew. MC_OK or MC_E_NOMEM. */
+/** Set, or set anew. A time that is past is due in the next turn, behind what was due before. Timers of
+ * one time fire in the order in which they were set. MC_OK or MC_E_NOMEM (only if it was not set). */
 mc_status os_loop_timer(os_loop *loop, struct os_timer *timer, uint64_t at_ns);
 
 /** Not set: nothing happens. */
 void os_loop_timer_stop(os_loop *loop, struct os_timer *timer);
 
-/** From any thread: call post->run in the loop's thread, soon, in the order of posting. */
+/** From any thread: call post->run in the loop's thread, soon, in the order of posting. Threads that post
+ * end before the loop is closed; what was posted and did not run then never does. */
 void os_loop_post(os_loop *loop, struct os_post *post);
 
 #endif /* OS_LOOP_H */
