@@ -25,7 +25,7 @@ struct bench_peer_options {
 };
 
 struct bench_peer {
-    int pid, control;            /* 0, -1: none */
+    int pid, control; /* 0, -1: none */
     char segment[MC_NAME_MAX + 1];
     struct mc_region region;
     uint64_t address; /* of the region, there */

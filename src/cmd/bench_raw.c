@@ -87,9 +87,9 @@ mc_status bench_raw_open(const struct bench_case *c, const struct bench_peer_opt
     mc_status status = MC_OK;
 
     *raw = (struct bench_raw){ .c = c,
-                               .way = c->transport == BENCH_TCP ? BENCH_RAW_SOCKETS :
-                                      c->attach                 ? BENCH_RAW_ATTACH :
-                                                                  BENCH_RAW_COPY,
+                               .way = c->transport == BENCH_TCP ? BENCH_RAW_SOCKETS
+                                      : c->attach               ? BENCH_RAW_ATTACH
+                                                                : BENCH_RAW_COPY,
                                .local = local,
                                .remote = remote,
                                .size = options->size,
@@ -135,9 +135,9 @@ static mc_status attach_block(struct bench_raw *raw, uint64_t offset)
         const struct iovec here = { raw->local + offset + done, length - done };
         const struct iovec there = { (void *)(uintptr_t)(raw->peer->address + offset + done),
                                      length - done };
-        const ssize_t moved = raw->c->op == BENCH_WRITE ?
-                                  process_vm_writev(raw->peer->pid, &here, 1, &there, 1, 0) :
-                                  process_vm_readv(raw->peer->pid, &here, 1, &there, 1, 0);
+        const ssize_t moved = raw->c->op == BENCH_WRITE
+                                  ? process_vm_writev(raw->peer->pid, &here, 1, &there, 1, 0)
+                                  : process_vm_readv(raw->peer->pid, &here, 1, &there, 1, 0);
         if (moved <= 0)
             return MC_E_IO;
         done += (uint64_t)moved;
@@ -182,8 +182,8 @@ static ssize_t send_part(const struct bench_raw *raw, int fd, struct part *p, in
 static ssize_t receive_part(const struct bench_raw *raw, int fd, struct part *p, int flags)
 {
     uint8_t answer;
-    uint8_t *to = p->header.op == BENCH_WRITE ? &answer :
-                                                raw->local + p->header.offset + p->received;
+    uint8_t *to =
+        p->header.op == BENCH_WRITE ? &answer : raw->local + p->header.offset + p->received;
     const ssize_t moved = recv(fd, to, to_receive(p) - p->received, flags);
 
     if (moved > 0)

@@ -59,11 +59,9 @@ mc_status bench_raw_serve_open(uint8_t *memory, uint64_t size, bool spin, const 
         free(server);
         return MC_E_IO;
     }
-    *server = (struct bench_raw_server){ .memory = memory,
-                                         .size = size,
-                                         .spin = spin,
-                                         .congestion = congestion,
-                                         .count = 1 };
+    *server = (struct bench_raw_server){
+        .memory = memory, .size = size, .spin = spin, .congestion = congestion, .count = 1
+    };
     server->fds[0] = (struct pollfd){ .fd = fd, .events = POLLIN };
     *server_p = server;
     *port_p = ntohs(address.sin_port);
@@ -93,8 +91,8 @@ static ssize_t receive_head(struct bench_raw_server *s, int fd, struct connectio
 
     if (got <= 0)
         return got;
-    const size_t missing = sizeof(c->header) - c->have, head = (size_t)got < missing ? (size_t)got :
-                                                                                       missing;
+    const size_t missing = sizeof(c->header) - c->have,
+                 head = (size_t)got < missing ? (size_t)got : missing;
     memcpy((uint8_t *)&c->header + c->have, bytes, head);
     c->have += head;
     if (c->have < sizeof(c->header))

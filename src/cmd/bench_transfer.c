@@ -91,17 +91,18 @@ static mc_status move(struct worker *w, uint64_t offset)
     if (!w->side->raw)
         return engine_move(w, offset);
     const mc_status status = bench_raw_move(w->side->raw, w->number, offset);
-    return status == MC_OK ? status :
-                             error_set(&w->error, status, "the raw side: %s", mc_status_text(status));
+    return status == MC_OK
+               ? status
+               : error_set(&w->error, status, "the raw side: %s", mc_status_text(status));
 }
 
 static mc_status worker_open(struct worker *w)
 {
     const struct bench_case *c = w->side->c;
     const struct ground *g = w->side->ground;
-    const struct mc_batch_options options = {
-        .capacity = c->batch, .checksum = c->checksum ? MC_CHECKSUM_CRC32C : MC_CHECKSUM_DEFAULT
-    };
+    const struct mc_batch_options options = { .capacity = c->batch,
+                                              .checksum = c->checksum ? MC_CHECKSUM_CRC32C
+                                                                      : MC_CHECKSUM_DEFAULT };
 
     if (w->side->raw)
         return MC_OK;
@@ -180,8 +181,7 @@ static void turn_sum(struct worker *workers, uint32_t count, struct turn *turn_p
     }
     *turn_p = (struct turn){ .bytes_per_s = bytes / seconds };
     if (workers[0].latencies) {
-        const uint64_t n =
-            workers[0].batches < LATENCIES_MAX ? workers[0].batches : LATENCIES_MAX;
+        const uint64_t n = workers[0].batches < LATENCIES_MAX ? workers[0].batches : LATENCIES_MAX;
         turn_p->latency_ns = median(workers[0].latencies, n);
     }
 }
@@ -201,8 +201,8 @@ static mc_status run_workers(struct worker *workers, uint32_t count, struct mc_e
         started++;
     if (started < count) {
         atomic_store(&waiting, 1); /* those that stand run their turn, which then does not count */
-        status = error_set(error, MC_E_NOMEM, "only %u of %u threads could be started", started,
-                           count);
+        status =
+            error_set(error, MC_E_NOMEM, "only %u of %u threads could be started", started, count);
     }
     worker_main(&workers[0]);
     for (uint32_t i = 1; i < started; i++)
@@ -223,11 +223,9 @@ static mc_status run_turn(const struct side *side, uint64_t time_ns, struct turn
     mc_status status = workers ? MC_OK : error_set(error, MC_E_NOMEM, "no memory for threads");
 
     for (uint32_t i = 0; i < count && status == MC_OK; i++) {
-        workers[i] = (struct worker){ .side = side,
-                                      .number = i,
-                                      .start = i * span,
-                                      .span = span,
-                                      .until_ns = time_ns };
+        workers[i] = (struct worker){
+            .side = side, .number = i, .start = i * span, .span = span, .until_ns = time_ns
+        };
         if (count == 1 && time_ns != 0)
             workers[i].latencies = malloc(LATENCIES_MAX * sizeof(double));
         status = worker_open(&workers[i]);
@@ -278,7 +276,8 @@ static mc_status verify(struct ground *g, const struct bench_case *c, struct mc_
         if (!here)
             status = bench_peer_check(&g->peer, at, moved, error);
         else if (!bench_pattern_is(here + at, at, moved, &wrong))
-            status = error_set(error, MC_E_CORRUPT, "byte %llu is wrong", (unsigned long long)wrong);
+            status =
+                error_set(error, MC_E_CORRUPT, "byte %llu is wrong", (unsigned long long)wrong);
     }
     return status;
 }
@@ -286,7 +285,7 @@ static mc_status verify(struct ground *g, const struct bench_case *c, struct mc_
 /* ------------------------------------------------------------------------------------ one case */
 
 struct outcome {
-    struct samples rate, latency;           /* of the engine */
+    struct samples rate, latency;         /* of the engine */
     struct samples raw_rate, raw_latency; /* of the raw side */
 };
 
@@ -387,10 +386,9 @@ static mc_status ground_open(struct ground *g, struct mc_error *error)
         return status;
     g->local = local;
     const bool self = g->peer_options.transport == BENCH_SELF;
-    struct mc_region_options region = { .address = local,
-                                        .size = g->half,
-                                        .flags = MC_REGION_PRIVATE,
-                                        .tag = "local" };
+    struct mc_region_options region = {
+        .address = local, .size = g->half, .flags = MC_REGION_PRIVATE, .tag = "local"
+    };
     status = mc_region_register(g->transfer, &region, 1, &g->local_region, error);
     if (status == MC_OK && self)
         status = mc_memory_alloc(g->transfer, g->half, NULL, &remote, error);
@@ -406,9 +404,9 @@ static mc_status ground_open(struct ground *g, struct mc_error *error)
     }
     if (status == MC_OK)
         status = mc_transfer_info(g->transfer, &info);
-    return status == MC_OK ?
-               mc_segment_open(g->transfer, self ? info.name : g->peer.segment, &g->segment, error) :
-               status;
+    return status == MC_OK ? mc_segment_open(g->transfer, self ? info.name : g->peer.segment,
+                                             &g->segment, error)
+                           : status;
 }
 
 static void ground_close(struct ground *g)
@@ -516,10 +514,9 @@ static int run(const struct bench_transfer_request *r, int argc, char **argv)
     for (uint32_t i = 0; i < r->sweep.transport_count && status == MC_OK; i++)
         status = run_transport(r, (enum bench_transport)r->sweep.transports[i], &bench, &error);
     if (status != MC_OK)
-        command_complain("bench", "%s",
-                         error.text[0] ? error.text : mc_status_text(status));
-    const bool written = status == MC_OK &&
-                         (!r->options.json || bench_write(&bench, r->options.json));
+        command_complain("bench", "%s", error.text[0] ? error.text : mc_status_text(status));
+    const bool written =
+        status == MC_OK && (!r->options.json || bench_write(&bench, r->options.json));
     bench_fini(&bench);
     return written ? CMD_OK : CMD_FAILED;
 }
@@ -559,5 +556,5 @@ static int bench_main(int argc, char **argv)
     return CMD_USAGE;
 }
 
-const struct command command_bench = { "bench", "Measure what the Transfer Engine moves.", bench_main,
-                                       bench_transfer_options_help };
+const struct command command_bench = { "bench", "Measure what the Transfer Engine moves.",
+                                       bench_main, bench_transfer_options_help };

@@ -68,13 +68,13 @@ static mc_status read_list(const char *flag, const char *text, const char *const
         const size_t size = strcspn(text, ",");
         if (count == SWEEP_MAX)
             return error_set(error, MC_E_RANGE, "--%s: more than %d elements", flag, SWEEP_MAX);
-        if (words ? !read_word(text, size, words, &values[count]) :
-                    !read_number(text, size, max, &values[count]))
+        if (words ? !read_word(text, size, words, &values[count])
+                  : !read_number(text, size, max, &values[count]))
             return error_set(error, MC_E_ARG, "--%s: \"%.*s\" is not one of %s", flag,
                              size > 40 ? 40 : (int)size, text,
-                             words == transport_names ? "self, shm, tcp" :
-                             words                    ? "write, read" :
-                                                        "the numbers it takes (like 16 or 64K)");
+                             words == transport_names ? "self, shm, tcp"
+                             : words                  ? "write, read"
+                                                      : "the numbers it takes (like 16 or 64K)");
         count++;
         if (text[size] == '\0')
             break;
@@ -119,8 +119,8 @@ static mc_status check(const struct bench_transfer_request *r, struct mc_error *
         return error_set(error, MC_E_ARG, "\"%.80s\": only flags are expected here",
                          r->operands.items[0]);
     /* Threads have their own bytes, in whole pages; each a batch of blocks side by side. */
-    const uint64_t own = r->options.working_set / 2 / largest(s->threads, s->thread_count) / 4096 *
-                         4096;
+    const uint64_t own =
+        r->options.working_set / 2 / largest(s->threads, s->thread_count) / 4096 * 4096;
     const uint64_t block = largest(s->blocks, s->block_count);
     const uint64_t batch = largest(s->batches, s->batch_count);
     if (own / block < batch)
@@ -171,18 +171,18 @@ void bench_transfer_options_help(struct buf *out)
                  "bytes that moved. Lists span a sweep: one row for each combination.\n"
                  "\n");
     setting_help(rows, ROWS, out);
-    buf_add_text(out,
-                 "\n"
-                 "With --against raw both sides use the same buffers and processors, in turns; the\n"
-                 "ratio is the median of the turns' ratios. A batch counts when it is complete: raw\n"
-                 "sockets answer each batch with a byte for each stream.\n"
-                 "\n"
-                 "Exit codes: 0 done; 1 failed, or a byte was wrong; 2 wrong usage.\n"
-                 "\n"
-                 "Examples:\n"
-                 "  mooncake bench transfer --against raw\n"
-                 "  mooncake bench transfer -t shm,tcp --op write,read -b 4K,64K,1M --json t.json\n"
-                 "  mooncake bench transfer -t tcp -b 64 -n 1 --against raw\n");
+    buf_add_text(
+        out, "\n"
+             "With --against raw both sides use the same buffers and processors, in turns; the\n"
+             "ratio is the median of the turns' ratios. A batch counts when it is complete: raw\n"
+             "sockets answer each batch with a byte for each stream.\n"
+             "\n"
+             "Exit codes: 0 done; 1 failed, or a byte was wrong; 2 wrong usage.\n"
+             "\n"
+             "Examples:\n"
+             "  mooncake bench transfer --against raw\n"
+             "  mooncake bench transfer -t shm,tcp --op write,read -b 4K,64K,1M --json t.json\n"
+             "  mooncake bench transfer -t tcp -b 64 -n 1 --against raw\n");
 }
 
 /* -------------------------------------------------------------------------------------- names */

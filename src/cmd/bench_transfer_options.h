@@ -42,7 +42,8 @@
     X(spin, "spin", 0, BOOL, "false", 0, 0, NULL, NULL, "Measuring",                                \
       "Raw sockets are asked again and again instead of slept on, at both ends.")                   \
     X(pin, "pin", 0, BOOL, "true", 0, 0, NULL, NULL, "Measuring",                                   \
-      "One thread: this process on the first processor, its peer on the next.")                     \
+      "One thread: this process stays on the first processor, its peer on the next; --no-pin: both "    \
+      "where the system puts them.")                                                                \
     X(json, "json", 0, TEXT, NULL, 0, 0, NULL, "FILE", "Output", "Write the figures here, too.")    \
     X(commit, "commit", 0, TEXT, NULL, 0, 0, NULL, "NAME", "Output",                                \
       "Of the tree that was built, for --json.")                                                    \

@@ -29,8 +29,7 @@ static void scene_open(struct scene *scene, bool spin)
     scene->peer = (struct bench_peer){ .control = -1, .size = SIZE };
     scene->peer.memory_fd = memfd_create("mooncake", MFD_CLOEXEC);
     assert_int_equal(ftruncate(scene->peer.memory_fd, SIZE), 0);
-    scene->remote =
-        mmap(NULL, SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, scene->peer.memory_fd, 0);
+    scene->remote = mmap(NULL, SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, scene->peer.memory_fd, 0);
     assert_ptr_not_equal(scene->remote, MAP_FAILED);
     scene->peer.address = (uint64_t)(uintptr_t)scene->remote;
     assert_int_equal(pipe(scene->stop), 0);
@@ -72,11 +71,12 @@ static void check(struct scene *scene, struct bench_case c, bool spin)
 
     bench_pattern(from, 0, SIZE);
     memset(to, 0, SIZE);
-    assert_int_equal(
-        bench_raw_open(&c, &options, &scene->peer, scene->local, NULL, &raw, &error), MC_OK);
+    assert_int_equal(bench_raw_open(&c, &options, &scene->peer, scene->local, NULL, &raw, &error),
+                     MC_OK);
     for (uint64_t thread = 0; thread < c.threads; thread++)
         for (int again = 0; again < 3; again++)
-            assert_int_equal(bench_raw_move(&raw, (uint32_t)thread, offset + thread * bytes), MC_OK);
+            assert_int_equal(bench_raw_move(&raw, (uint32_t)thread, offset + thread * bytes),
+                             MC_OK);
     bench_raw_close(&raw);
     assert_true(bench_pattern_is(to + offset, offset, bytes * c.threads, &wrong));
     assert_int_equal(to[offset - 1], 0);

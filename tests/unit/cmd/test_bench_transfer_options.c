@@ -53,7 +53,8 @@ static void test_wrong_usage_says_what_to_do(void **state)
         { "--transport udp", "--transport: \"udp\" is not one of self, shm, tcp", MC_E_ARG },
         { "--transport shm,", "--transport: \"\" is not one of self, shm, tcp", MC_E_ARG },
         { "--op copy", "--op: \"copy\" is not one of write, read", MC_E_ARG },
-        { "-b 1Q", "--block: \"1Q\" is not one of the numbers it takes (like 16 or 64K)", MC_E_ARG },
+        { "-b 1Q", "--block: \"1Q\" is not one of the numbers it takes (like 16 or 64K)",
+          MC_E_ARG },
         { "-b 0", "--block: \"0\" is not one of the numbers it takes (like 16 or 64K)", MC_E_ARG },
         { "-b 1KK", "--block: \"1KK\" is not one of the numbers it takes (like 16 or 64K)",
           MC_E_ARG },
@@ -96,8 +97,9 @@ static void test_a_case_is_named_as_the_plan_calls_it(void **state)
     assert_string_equal(name, "tcp read 64 x1 crc32c 4 threads");
     bench_case_name(&(struct bench_case){ BENCH_SHM, BENCH_READ, 65536, 2, 1, true, false }, name);
     assert_string_equal(name, "shm read 64K x2 attach");
-    bench_case_name(&(struct bench_case){ BENCH_SELF, BENCH_READ, UINT64_C(4) << 30, 1, 1, false, false },
-                    name);
+    bench_case_name(
+        &(struct bench_case){ BENCH_SELF, BENCH_READ, UINT64_C(4) << 30, 1, 1, false, false },
+        name);
     assert_string_equal(name, "self read 4G x1");
 }
 
