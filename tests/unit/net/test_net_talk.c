@@ -248,24 +248,24 @@ static void test_pings_are_answered_and_not_passed_on(void **state)
 static void test_who_pings_and_never_reads_fills_no_memory(void **state)
 {
     (void)state;
-    enum { PINGS = 20000, ROUNDS = 100 };
+    enum { PINGS = 5000, ROUNDS = 1000 };
+    static uint8_t burst[PINGS * 64];
     struct pair pair;
     struct raw raw;
     struct net_options server = server_options(NULL);
     uint8_t bytes[100 + 4096];
     const struct wire_ping ping = { .mark = 42 };
     const struct wire_stop stop = { .request = 1 };
-    const int small = 4096;
     mc_status status = MC_OK;
     int rounds = 0;
 
     server.out_max = 1000;
     open_raw(&pair, &raw, &server);
-    assert_int_equal(setsockopt(raw.fd, SOL_SOCKET, SO_RCVBUF, &small, sizeof(small)), 0);
     const size_t size = raw_frame(bytes, WIRE_PING, 5, 0, &ping);
+    for (size_t i = 0; i < PINGS; i++)
+        memcpy(burst + i * size, bytes, size);
     for (; status == MC_OK && rounds < ROUNDS; rounds++) {
-        for (int i = 0; i < PINGS; i++)
-            raw_send(&raw, bytes, size);
+        raw_send(&raw, burst, PINGS * size);
         settle(pair.loop);
         status = net_send(pair.server.conn, WIRE_STOP, &stop);
     }
@@ -319,6 +319,23 @@ static void test_who_does_not_greet_is_let_go(void **state)
     os_loop_close(pair.loop);
 }
 
+static void test_who_says_why_it_ends_the_connection_is_quoted(void **state)
+{
+    (void)state;
+    static const mc_status said[] = { MC_E_DENIED, MC_E_BUSY, MC_OK },
+                           heard[] = { MC_E_DENIED, MC_E_PEER, MC_E_PEER };
+    for (int i = 0; i < 3; i++) {
+        struct pair pair;
+        struct raw raw;
+        const struct wire_outcome outcome = { .status = said[i], .text = wire_text("not today") };
+        open_raw(&pair, &raw, NULL);
+        raw_say(&raw, WIRE_OUTCOME, 0, 0, &outcome);
+        assert_ended(&pair, heard[i], said[i] == MC_OK ? "ended" : "not today");
+        assert_int_equal(pair.server.messages, 0);
+        close_raw(&pair, &raw);
+    }
+}
+
 static void test_greeting_and_first_messages_may_come_in_one_piece(void **state)
 {
     (void)state;
@@ -360,6 +377,7 @@ int main(void)
         cmocka_unit_test(test_who_pings_and_never_reads_fills_no_memory),
         cmocka_unit_test(test_messages_of_a_later_release_come_to_the_user),
         cmocka_unit_test(test_who_does_not_greet_is_let_go),
+        cmocka_unit_test(test_who_says_why_it_ends_the_connection_is_quoted),
         cmocka_unit_test(test_greeting_and_first_messages_may_come_in_one_piece),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
