@@ -180,6 +180,17 @@ uint32_t house_add(struct house *h, const struct worker_options *options)
     return h->count - 1;
 }
 
+void house_lose_last(struct house *h)
+{
+    struct guest *g = &h->guests[h->count - 1];
+
+    worker_close(g->worker);
+    g->worker = NULL;
+    house_until(h, !g->conn);
+    h->count--;
+    *g = (struct guest){ 0 };
+}
+
 struct house *house_pair(uint32_t chunk_tokens, bool pool)
 {
     struct house *h = house_open();
@@ -286,7 +297,7 @@ static void on_reserved(void *user, mc_status status, const struct wire_frame *f
     c->grant = answer;
     c->reservation = answer.reservation;
     copy_text(c->segment, sizeof(c->segment), &answer.segment);
-    if (c->house->guests[c->prefill].conn && !c->told)
+    if (c->house->guests[c->prefill].conn && !c->alone)
         ask_prefill(c);
 }
 
@@ -324,6 +335,7 @@ void house_cancel(struct client *c)
     const struct wire_request_cancel m = { .request = c->request, .reason = 1 };
     const uint32_t at[] = { c->prefill, c->decode };
 
+    c->alone = true;
     c->told = c->prefill == c->decode; /* one answer is enough */
     for (uint32_t i = 0; i < (c->prefill == c->decode ? 1u : 2u); i++)
         assert_int_equal(net_ask(c->house->guests[at[i]].conn, WIRE_REQUEST_CANCEL, &m,

@@ -25,6 +25,7 @@ struct client {
     uint32_t pull_tokens, cache;
     uint64_t lease_ns;
 
+    bool alone; /* the reservation is not followed by a prefill */
     bool reserved, taken, cancel_answered, ended, told;
     mc_status reserve_status, take_status, end_status; /* MC_PENDING: not answered */
     mc_status status;                                  /* of a failed answer */
@@ -65,6 +66,9 @@ struct house *house_open(void);
 
 /** Open a worker, wait until it is registered. Returns its index. */
 uint32_t house_add(struct house *house, const struct worker_options *options);
+
+/** The worker that came last is closed, and the gateway knows. */
+void house_lose_last(struct house *house);
 
 /** Prefill at 0, decode at 1. */
 struct house *house_pair(uint32_t chunk_tokens, bool pool);
