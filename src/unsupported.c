@@ -42,52 +42,6 @@
 /* mooncake/transfer.h */
 UNSUPPORTED(mc_resolution_done, mc_resolution *resolution, mc_status status, const void *descriptor,
             size_t size, const struct mc_error *error)
-UNSUPPORTED_TEXT(mc_transfer_open, const struct mc_transfer_options *options,
-                 mc_transfer **transfer_p, struct mc_error *error)
-UNSUPPORTED(mc_transfer_info, const mc_transfer *transfer, struct mc_transfer_info *info_p)
-UNSUPPORTED(mc_transfer_fd, mc_transfer *transfer, int *fd_p)
-UNSUPPORTED(mc_transfer_progress, mc_transfer *transfer, uint64_t *next_ns_p)
-NOTHING_TO_CLOSE(mc_transfer_close, mc_transfer *transfer)
-UNSUPPORTED_TEXT(mc_memory_alloc, mc_transfer *transfer, size_t size, const char *location,
-                 void **memory_p, struct mc_error *error)
-NOTHING_TO_CLOSE(mc_memory_free, mc_transfer *transfer, void *memory)
-UNSUPPORTED_TEXT(mc_region_register, mc_transfer *transfer, const struct mc_region_options *options,
-                 size_t count, struct mc_region *regions_p, struct mc_error *error)
-UNSUPPORTED_TEXT(mc_region_unregister, mc_transfer *transfer, const struct mc_region *regions,
-                 size_t count, uint64_t deadline_ns, struct mc_error *error)
-UNSUPPORTED_TEXT(mc_window_grant, mc_transfer *transfer, const struct mc_window_options *options,
-                 struct mc_window *window_p, struct mc_error *error)
-UNSUPPORTED(mc_window_renew, mc_transfer *transfer, const struct mc_window *window,
-            uint64_t lease_ns)
-UNSUPPORTED_TEXT(mc_window_revoke, mc_transfer *transfer, const struct mc_window *window,
-                 uint64_t deadline_ns, struct mc_error *error)
-UNSUPPORTED_TEXT(mc_segment_open, mc_transfer *transfer, const char *name, uint32_t *segment_p,
-                 struct mc_error *error)
-UNSUPPORTED_TEXT(mc_segment_info, mc_transfer *transfer, uint32_t segment, bool refresh,
-                 uint64_t deadline_ns, struct mc_segment_info *info_p, struct mc_error *error)
-UNSUPPORTED(mc_segment_region, mc_transfer *transfer, uint32_t segment, uint32_t index,
-            struct mc_segment_region *region_p)
-UNSUPPORTED(mc_segment_find, mc_transfer *transfer, uint32_t segment, uint64_t address,
-            uint64_t size, struct mc_region *region_p, uint64_t *offset_p)
-NOTHING_TO_CLOSE(mc_segment_close, mc_transfer *transfer, uint32_t segment)
-UNSUPPORTED(mc_batch_open, mc_transfer *transfer, const struct mc_batch_options *options,
-            mc_batch **batch_p)
-UNSUPPORTED(mc_batch_add, mc_batch *batch, const struct mc_xfer *xfers, size_t count)
-UNSUPPORTED(mc_batch_submit, mc_batch *batch)
-UNSUPPORTED(mc_batch_poll, mc_batch *batch)
-UNSUPPORTED(mc_batch_wait, mc_batch *batch, uint64_t deadline_ns)
-UNSUPPORTED(mc_batch_fd, mc_batch *batch, int *fd_p)
-UNSUPPORTED(mc_batch_cancel, mc_batch *batch)
-UNSUPPORTED(mc_batch_result, const mc_batch *batch, uint64_t index, struct mc_xfer_result *result_p)
-UNSUPPORTED_TEXT(mc_batch_error, const mc_batch *batch, struct mc_error *error)
-UNSUPPORTED(mc_batch_reset, mc_batch *batch, uint64_t deadline_ns)
-NOTHING_TO_CLOSE(mc_batch_close, mc_batch *batch)
-UNSUPPORTED(mc_batch_notify, mc_batch *batch, uint32_t segment, const char *name,
-            const void *message, size_t size)
-UNSUPPORTED(mc_notice_take, mc_transfer *transfer, uint64_t deadline_ns, struct mc_notice *notice_p,
-            void *message_p, size_t capacity)
-UNSUPPORTED(mc_transfer_stats, const mc_transfer *transfer, uint32_t index,
-            struct mc_transfer_stats *stats_p)
 
 /* mooncake/p2p.h */
 UNSUPPORTED_TEXT(mc_p2p_open, const struct mc_p2p_options *options, mc_p2p **p2p_p,

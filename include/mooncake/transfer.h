@@ -1,8 +1,8 @@
 /*
  * mooncake/transfer.h - one-sided reads and writes of another process's memory, in batches.
  *
- * In this release: every function returns MC_E_UNSUPPORTED, writes no output (an error text says
- * so), and closers do nothing. The declarations are final: later releases put code behind them.
+ * In this release: no resolver can be given (MC_E_UNSUPPORTED), peers are asked at "host:port". The
+ * declarations are final: later releases put code behind it.
  *
  * Life:    mc_transfer_open -> mc_region_register -> mc_segment_open -> mc_batch_open ->
  *          (mc_batch_add* -> mc_batch_submit -> mc_batch_wait)* -> mc_batch_close -> ... ->

@@ -91,6 +91,28 @@ static void free_text(const net *n, const void *text)
     alloc_free(n->options.alloc, (void *)(uintptr_t)text);
 }
 
+mc_status net_name_set(net *n, const char *name, const char *segment)
+{
+    const struct mc_alloc *alloc = n->options.alloc;
+    bool failed = false;
+    const char *names[2] = { copy_text(name, alloc, &failed), copy_text(segment, alloc, &failed) };
+    struct wire_self self = n->self;
+
+    self.name = names[0];
+    self.segment = names[1];
+    const mc_status status = failed ? MC_E_NOMEM : check_self(&self, alloc, NULL);
+    const char *const unused[2] = { status == MC_OK ? n->options.name : names[0],
+                                    status == MC_OK ? n->options.segment : names[1] };
+    if (status == MC_OK) {
+        n->self = self;
+        n->options.name = names[0];
+        n->options.segment = names[1];
+    }
+    free_text(n, unused[0]);
+    free_text(n, unused[1]);
+    return status;
+}
+
 mc_status net_open(const struct net_options *options, net **net_p, struct mc_error *error)
 {
     assert(options->alloc && options->loop && options->role != 0);

@@ -99,6 +99,10 @@ struct net_counts {
 
 struct net_counts net_counts(const net *n);
 
+/** Go by another name, and another segment (NULL: none), from the next connection on: for who is named
+ * after the port it was given. Returns MC_OK, MC_E_ARG (not texts that a hello may have) or MC_E_NOMEM. */
+mc_status net_name_set(net *n, const char *name, const char *segment);
+
 uint64_t net_incarnation(const net *n);
 
 /** The SHA-256 that stands for this machine in hellos (boot id, network namespace left out). */

@@ -105,7 +105,7 @@ struct transport_region {
     uint64_t generation; /* the key is good for this one only */
     uint32_t id;
     uint32_t permissions; /* enum mc_permissions */
-    int fd;               /* memfd of engine-allocated memory, or -1 */
+    int fd;               /* memfd of engine-allocated memory, or -1; borrowed until quiet */
     uint32_t reserved;
     uint64_t fd_offset;
     const char *location; /* "cpu:0" */

@@ -33,7 +33,7 @@ static void test_an_error_may_be_null(void **state)
 
     for (size_t i = 0; i < unsupported_count; i++)
         assert_int_equal(unsupported_calls[i].call(poison, NULL), MC_E_UNSUPPORTED);
-    assert_true(unsupported_count > 60);
+    assert_true(unsupported_count > 0);
 }
 
 int main(void)
