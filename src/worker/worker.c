@@ -26,7 +26,7 @@ enum {
 #define HAND_OFF_DEFAULT_NS UINT64_C(3000000000)
 #define PUT_TIMEOUT_NS UINT64_C(10000000000)
 #define QUIET_NS UINT64_C(5000000000)
-#define SILENCE_NS UINT64_C(1000000000)
+#define SILENCE_NS UINT64_C(2000000000)
 
 void worker_log(const struct worker *w, enum mc_log_level level, const char *format, ...)
 {
