@@ -1,152 +1,12 @@
-/* sched.c - the scheduler's life and its events; what is decided is in place.c. */
+/* sched.c - the scheduler's events; what is decided is in place.c. */
 #include <mooncake/sched.h>
 
 #include <math.h>
-#include <string.h>
 
-#include "base/alloc.h"
-#include "base/error.h"
-#include "sched/policy.h"
 #include "sched/state.h"
 
-static const uint64_t INSTANCES_DEFAULT = 1024, INSTANCES_LIMIT = 1 << 16;
-static const uint64_t REQUESTS_DEFAULT = 65536, REQUESTS_LIMIT = 1 << 24;
-static const uint64_t BLOCKS_DEFAULT = 1 << 20, BLOCKS_LIMIT = 1 << 28;
-static const uint64_t BLOCK_TOKENS_DEFAULT = 16, BLOCK_TOKENS_LIMIT = 1 << 16;
 static const uint64_t TOKENS_LIMIT = (uint64_t)1 << 40; /* of a prompt: sums of many do not wrap */
 static const double MEAN_STEP = 0.05;
-
-/* ------------------------------------------------------------------------------------------- life */
-
-static bool all_zero(const uint64_t *numbers, size_t count)
-{
-    for (size_t i = 0; i < count; i++)
-        if (numbers[i] != 0)
-            return false;
-    return true;
-}
-
-static mc_status limit(uint64_t *value, uint64_t fallback, uint64_t most, const char *name,
-                       struct mc_error *error)
-{
-    if (*value == 0)
-        *value = fallback;
-    if (*value > most)
-        return error_set(error, MC_E_RANGE, "scheduler: %s is %llu, at most %llu", name,
-                         (unsigned long long)*value, (unsigned long long)most);
-    return MC_OK;
-}
-
-/* Fill in the defaults, and refuse what is not there. */
-static mc_status check_options(struct mc_sched_options *o, struct mc_error *error)
-{
-    mc_status status;
-
-    if (!o->alloc)
-        return error_set(error, MC_E_ARG, "scheduler: options.alloc is required");
-    if (o->flags != 0 || !all_zero(o->reserved, sizeof(o->reserved) / sizeof(o->reserved[0])))
-        return error_set(error, MC_E_UNSUPPORTED,
-                         "scheduler: an option that this release (%s) does not know", mc_version());
-    if (o->admission != MC_ADMIT_DEFAULT && o->admission != MC_ADMIT_ALL)
-        return error_set(error, MC_E_UNSUPPORTED,
-                         "scheduler: admission: only MC_ADMIT_ALL is in this release (%s)",
-                         mc_version());
-    if (o->admission_parameters && o->admission_parameters[0] != '\0')
-        return error_set(error, MC_E_ARG, "scheduler: admission_parameters %.100s: it has none",
-                         o->admission_parameters);
-    if (o->predictor)
-        return error_set(error, MC_E_UNSUPPORTED,
-                         "scheduler: length predictors are not in this release (%s)", mc_version());
-    if ((status = limit(&o->instances_max, INSTANCES_DEFAULT, INSTANCES_LIMIT, "instances_max",
-                        error)) != MC_OK ||
-        (status = limit(&o->requests_max, REQUESTS_DEFAULT, REQUESTS_LIMIT, "requests_max",
-                        error)) != MC_OK ||
-        (status = limit(&o->blocks_max, BLOCKS_DEFAULT, BLOCKS_LIMIT, "blocks_max", error)) !=
-            MC_OK)
-        return status;
-    return limit(&o->block_tokens, BLOCK_TOKENS_DEFAULT, BLOCK_TOKENS_LIMIT, "block_tokens", error);
-}
-
-static mc_status take_memory(mc_sched *sched, const struct mc_sched_options *o)
-{
-    const uint32_t instances = (uint32_t)o->instances_max;
-    const struct kv_index_options index = { .alloc = o->alloc,
-                                            .blocks_max = (uint32_t)o->blocks_max,
-                                            .holders_max = instances,
-                                            .seed = o->seed };
-    const mc_status status =
-        cluster_init(&sched->cluster, o->alloc, instances, (uint32_t)o->requests_max);
-
-    if (status != MC_OK)
-        return status;
-    sched->pooled = alloc_zeroed(o->alloc, instances, sizeof(*sched->pooled));
-    sched->matched = alloc_zeroed(o->alloc, instances, sizeof(*sched->matched));
-    sched->held = alloc_zeroed(o->alloc, instances, sizeof(*sched->held));
-    sched->rows = alloc_zeroed(o->alloc, instances, sizeof(*sched->rows));
-    sched->row_cells = alloc_zeroed(o->alloc, instances, sizeof(*sched->row_cells));
-    sched->holders = alloc_zeroed(o->alloc, instances, sizeof(*sched->holders));
-    sched->policy_state = alloc_zeroed(o->alloc, 1, sched->policy->state_bytes);
-    if (!sched->pooled || !sched->matched || !sched->held || !sched->rows || !sched->row_cells ||
-        !sched->holders || !sched->policy_state)
-        return MC_E_NOMEM;
-    return kv_index_open(&index, &sched->index);
-}
-
-mc_status mc_sched_open(const struct mc_sched_options *options, mc_sched **sched_p,
-                        struct mc_error *error)
-{
-    struct mc_sched_options o = options ? *options : (struct mc_sched_options){ 0 };
-    mc_status status = check_options(&o, error);
-
-    if (status != MC_OK)
-        return status;
-    const struct mc_policy *policy = policy_find(o.policy, o.policies, o.policy_count, error);
-    if (!policy)
-        return MC_E_NOT_FOUND;
-
-    mc_sched *sched = alloc_zeroed(o.alloc, 1, sizeof(*sched));
-    if (!sched)
-        return error_set(error, MC_E_NOMEM, "scheduler: out of memory");
-    *sched = (mc_sched){ .alloc = o.alloc,
-                         .policy = policy,
-                         .slo = o.slo,
-                         .seed = o.seed,
-                         .block_tokens = o.block_tokens,
-                         .aborted = CLUSTER_NONE,
-                         .aborted_last = CLUSTER_NONE };
-    status = take_memory(sched, &o);
-    if (status != MC_OK)
-        error_set(error, status, "scheduler: out of memory for %llu blocks and %llu requests",
-                  (unsigned long long)o.blocks_max, (unsigned long long)o.requests_max);
-    else if (policy->init)
-        status = policy->init(sched->policy_state, o.policy_parameters, error);
-    else if (o.policy_parameters && o.policy_parameters[0] != '\0')
-        status = error_set(error, MC_E_ARG, "policy %.100s: it has no parameters", policy->name);
-    if (status != MC_OK) {
-        mc_sched_close(sched);
-        return status;
-    }
-    *sched_p = sched;
-    return MC_OK;
-}
-
-void mc_sched_close(mc_sched *sched)
-{
-    if (!sched)
-        return;
-    const struct mc_alloc *alloc = sched->alloc;
-
-    kv_index_close(sched->index);
-    alloc_free(alloc, sched->policy_state);
-    alloc_free(alloc, sched->holders);
-    alloc_free(alloc, sched->row_cells);
-    alloc_free(alloc, sched->rows);
-    alloc_free(alloc, sched->held);
-    alloc_free(alloc, sched->matched);
-    alloc_free(alloc, sched->pooled);
-    cluster_fini(&sched->cluster);
-    alloc_free(alloc, sched);
-}
 
 /* -------------------------------------------------------------------------------------- instances */
 
@@ -154,7 +14,7 @@ static mc_status on_instance(mc_sched *sched, const struct mc_sched_instance *in
 {
     uint32_t cell;
 
-    if (!all_zero(info->reserved, 4))
+    if (!sched_all_zero(info->reserved, 4))
         return MC_E_UNSUPPORTED;
     for (size_t i = 0; i < sizeof(info->cost.reserved) / sizeof(info->cost.reserved[0]); i++)
         if (info->cost.reserved[i] != 0)
@@ -214,7 +74,7 @@ static mc_status on_load(mc_sched *sched, const struct mc_sched_load *load)
 
     if (cell == CLUSTER_NONE)
         return MC_E_NOT_FOUND;
-    if (!all_zero(load->reserved, 3))
+    if (!sched_all_zero(load->reserved, 3))
         return MC_E_UNSUPPORTED;
     cluster_load(&sched->cluster, cell, sched->now_ns, load);
     return MC_OK;
@@ -256,7 +116,7 @@ static mc_status on_reset(mc_sched *sched, uint64_t id)
 
 static mc_status on_request(mc_sched *sched, const struct mc_sched_request *request)
 {
-    if (request->flags != 0 || !all_zero(request->reserved, 3))
+    if (request->flags != 0 || !sched_all_zero(request->reserved, 3))
         return MC_E_UNSUPPORTED;
     if (request->id == 0 || request->tokens == 0 || request->tokens > TOKENS_LIMIT ||
         request->key_count > request->tokens / sched->block_tokens ||
@@ -309,7 +169,7 @@ static mc_status on_progress(mc_sched *sched, uint32_t kind, const struct mc_sch
 {
     const uint32_t cell = cluster_request(&sched->cluster, p->request);
 
-    if (!all_zero(p->reserved, 2))
+    if (!sched_all_zero(p->reserved, 2))
         return MC_E_UNSUPPORTED;
     if (p->tokens > TOKENS_LIMIT || p->reused > TOKENS_LIMIT)
         return MC_E_ARG;
@@ -336,7 +196,7 @@ static mc_status on_decode_step(mc_sched *sched, const struct mc_sched_progress 
 {
     const uint32_t cell = cluster_find(&sched->cluster, p->id);
 
-    if (!all_zero(p->reserved, 2))
+    if (!sched_all_zero(p->reserved, 2))
         return MC_E_UNSUPPORTED;
     if (cell == CLUSTER_NONE)
         return MC_E_NOT_FOUND;

@@ -30,6 +30,15 @@ struct mc_sched {
 /** Decide on a request: fills sched->decision, and takes a placement into the cluster. There is room. */
 void sched_decide(mc_sched *sched, const struct mc_sched_request *request);
 
+/** Reserved fields are: what a later release means by them is not known here. */
+static inline bool sched_all_zero(const uint64_t *numbers, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        if (numbers[i] != 0)
+            return false;
+    return true;
+}
+
 /** How bytes come from one instance to another. */
 enum cost_link sched_link(const struct instance *from, const struct instance *to);
 
