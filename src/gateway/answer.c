@@ -15,7 +15,7 @@ enum { LIST_TOKENS, LIST_LOGPROBS, LIST_TOPS, LIST_OFFSETS, LISTS };
 static const char *const list_names[LISTS] = { "tokens", "token_logprobs", "top_logprobs",
                                                "text_offset" };
 
-static mc_status open_text(struct answer *a)
+static mc_status open_text(struct api_answer *a)
 {
     const mc_status status =
         mc_text_stream_open(a->o.model, a->o.keep_special, &a->text_stream, NULL);
@@ -23,15 +23,15 @@ static mc_status open_text(struct answer *a)
     return status == MC_E_UNSUPPORTED ? MC_OK : status;
 }
 
-mc_status answer_init(struct answer *a, const struct answer_options *o)
+mc_status api_answer_init(struct api_answer *a, const struct api_answer_options *o)
 {
-    *a = (struct answer){ .o = *o, .text = BUF_INIT(o->alloc), .ids = BUF_INIT(o->alloc) };
+    *a = (struct api_answer){ .o = *o, .text = BUF_INIT(o->alloc), .ids = BUF_INIT(o->alloc) };
     for (int i = 0; i < LISTS; i++)
         a->logprobs[i] = BUF_INIT(o->alloc);
     return open_text(a);
 }
 
-void answer_fini(struct answer *a)
+void api_answer_fini(struct api_answer *a)
 {
     if (!a->o.alloc)
         return;
@@ -40,10 +40,10 @@ void answer_fini(struct answer *a)
     buf_fini(&a->ids);
     for (int i = 0; i < LISTS; i++)
         buf_fini(&a->logprobs[i]);
-    *a = (struct answer){ 0 };
+    *a = (struct api_answer){ 0 };
 }
 
-static void empty(struct answer *a)
+static void empty(struct api_answer *a)
 {
     buf_truncate(&a->text, 0);
     buf_truncate(&a->ids, 0);
@@ -52,7 +52,7 @@ static void empty(struct answer *a)
     a->pending = 0;
 }
 
-mc_status answer_restart(struct answer *a)
+mc_status api_answer_restart(struct api_answer *a)
 {
     empty(a);
     a->characters = 0;
@@ -79,7 +79,8 @@ static bool is_utf8(const char *text, size_t size)
     return length > 0;
 }
 
-static void token_bytes(const struct answer *a, uint32_t token, const char **text_p, size_t *size_p)
+static void token_bytes(const struct api_answer *a, uint32_t token, const char **text_p,
+                        size_t *size_p)
 {
     if (mc_token_bytes(a->o.model, token, text_p, size_p) == MC_OK)
         return;
@@ -88,7 +89,7 @@ static void token_bytes(const struct answer *a, uint32_t token, const char **tex
 }
 
 /* A token that is no whole text is spelt as OpenAI does, so that two of them differ. */
-static void add_token(const struct answer *a, uint32_t token, struct buf *out)
+static void add_token(const struct api_answer *a, uint32_t token, struct buf *out)
 {
     const char *text;
     size_t size;
@@ -108,7 +109,8 @@ static void add_token(const struct answer *a, uint32_t token, struct buf *out)
     buf_add_byte(out, '"');
 }
 
-static void add_chat_entry(const struct answer *a, uint32_t token, float logprob, struct buf *out)
+static void add_chat_entry(const struct api_answer *a, uint32_t token, float logprob,
+                           struct buf *out)
 {
     const char *text;
     size_t size;
@@ -124,7 +126,7 @@ static void add_chat_entry(const struct answer *a, uint32_t token, float logprob
     buf_add_byte(out, ']');
 }
 
-static void add_chat_logprobs(struct answer *a, const struct wire_sample *sample)
+static void add_chat_logprobs(struct api_answer *a, const struct wire_sample *sample)
 {
     struct buf *out = &a->logprobs[0];
     struct wire_list tops = sample->top;
@@ -141,7 +143,7 @@ static void add_chat_logprobs(struct answer *a, const struct wire_sample *sample
     buf_add_text(out, "]}");
 }
 
-static void add_text_logprobs(struct answer *a, const struct wire_sample *sample)
+static void add_text_logprobs(struct api_answer *a, const struct wire_sample *sample)
 {
     struct wire_list tops = sample->top;
     struct wire_token_logprob top;
@@ -162,14 +164,14 @@ static void add_text_logprobs(struct answer *a, const struct wire_sample *sample
     buf_addf(&a->logprobs[LIST_OFFSETS], "%" PRIu64, a->characters);
 }
 
-static void show(struct answer *a, const char *text, size_t size)
+static void show(struct api_answer *a, const char *text, size_t size)
 {
     buf_add(&a->text, text, size);
     for (size_t i = 0; i < size; i++)
         a->characters += ((unsigned char)text[i] & 0xc0) != 0x80; /* each has one such byte */
 }
 
-static mc_status check(const struct answer *a)
+static mc_status check(const struct api_answer *a)
 {
     bool failed = a->text.failed || a->ids.failed;
 
@@ -178,7 +180,7 @@ static mc_status check(const struct answer *a)
     return failed ? MC_E_NOMEM : MC_OK;
 }
 
-mc_status answer_add(struct answer *a, const struct wire_sample *sample, bool ends)
+mc_status api_answer_add(struct api_answer *a, const struct wire_sample *sample, bool ends)
 {
     const char *text = "";
     size_t size = 0;
@@ -199,7 +201,7 @@ mc_status answer_add(struct answer *a, const struct wire_sample *sample, bool en
     return check(a);
 }
 
-mc_status answer_finish(struct answer *a)
+mc_status api_answer_finish(struct api_answer *a)
 {
     const char *text = "";
     size_t size = 0;
@@ -213,14 +215,14 @@ mc_status answer_finish(struct answer *a)
     return check(a);
 }
 
-bool answer_has_news(const struct answer *a)
+bool api_answer_has_news(const struct api_answer *a)
 {
     return a->text.size > 0 || (a->pending > 0 && (a->o.with_logprobs || a->o.with_ids));
 }
 
 /* ---------------------------------------------------------------------------------------- JSON */
 
-static void write_logprobs(const struct answer *a, struct buf *out)
+static void write_logprobs(const struct api_answer *a, struct buf *out)
 {
     if (!a->o.with_logprobs) {
         buf_add_text(out, "null");
@@ -240,7 +242,7 @@ static void write_logprobs(const struct answer *a, struct buf *out)
 }
 
 /* Behind the text of a choice, to its end. */
-static void write_rest(const struct answer *a, const char *finish, struct buf *out)
+static void write_rest(const struct api_answer *a, const char *finish, struct buf *out)
 {
     buf_add_text(out, ",\"logprobs\":");
     write_logprobs(a, out);
@@ -257,19 +259,20 @@ static void write_rest(const struct answer *a, const char *finish, struct buf *o
     buf_add_byte(out, '}');
 }
 
-static void write_text(const struct answer *a, struct buf *out)
+static void write_text(const struct api_answer *a, struct buf *out)
 {
     buf_add_json(out, a->text.data ? a->text.data : "", a->text.size);
 }
 
-static void write_head(const struct answer *a, const char *object, struct buf *out)
+static void write_head(const struct api_answer *a, const char *object, struct buf *out)
 {
     buf_addf(out, "{\"id\":\"%s\",\"object\":\"%s\",\"created\":%" PRIu64 ",\"model\":", a->o.id,
              object, a->o.created_s);
     buf_add_json(out, a->o.model_name, strlen(a->o.model_name));
 }
 
-static void write_usage(const struct answer *a, const struct answer_usage *usage, struct buf *out)
+static void write_usage(const struct api_answer *a, const struct api_answer_usage *usage,
+                        struct buf *out)
 {
     buf_addf(out,
              "{\"prompt_tokens\":%" PRIu64 ",\"completion_tokens\":%u,\"total_tokens\":%" PRIu64
@@ -278,8 +281,8 @@ static void write_usage(const struct answer *a, const struct answer_usage *usage
              usage->cached_tokens);
 }
 
-void answer_write_whole(const struct answer *a, const char *finish,
-                        const struct answer_usage *usage, struct buf *out)
+void api_answer_write_whole(const struct api_answer *a, const char *finish,
+                            const struct api_answer_usage *usage, struct buf *out)
 {
     const bool chat = a->o.kind == API_CHAT;
 
@@ -294,13 +297,13 @@ void answer_write_whole(const struct answer *a, const char *finish,
     buf_add_text(out, "}\n");
 }
 
-static const char *chunk_object(const struct answer *a)
+static const char *chunk_object(const struct api_answer *a)
 {
     return a->o.kind == API_CHAT ? "chat.completion.chunk" : "text_completion";
 }
 
 /* A chat's first event says who speaks, before any text. */
-static void write_role(const struct answer *a, struct buf *out)
+static void write_role(const struct api_answer *a, struct buf *out)
 {
     buf_add_text(out, "data: ");
     write_head(a, chunk_object(a), out);
@@ -309,7 +312,7 @@ static void write_role(const struct answer *a, struct buf *out)
     buf_add_text(out, a->o.with_usage ? ",\"usage\":null}\n\n" : "}\n\n");
 }
 
-static void write_delta(const struct answer *a, struct buf *out)
+static void write_delta(const struct api_answer *a, struct buf *out)
 {
     if (a->o.kind == API_COMPLETION) {
         buf_add_text(out, "\"text\":");
@@ -324,7 +327,7 @@ static void write_delta(const struct answer *a, struct buf *out)
     buf_add_byte(out, '}');
 }
 
-void answer_write_chunk(struct answer *a, const char *finish, struct buf *out)
+void api_answer_write_chunk(struct api_answer *a, const char *finish, struct buf *out)
 {
     if (!a->begun && a->o.kind == API_CHAT)
         write_role(a, out);
@@ -338,7 +341,8 @@ void answer_write_chunk(struct answer *a, const char *finish, struct buf *out)
     empty(a);
 }
 
-void answer_write_done(const struct answer *a, const struct answer_usage *usage, struct buf *out)
+void api_answer_write_done(const struct api_answer *a, const struct api_answer_usage *usage,
+                           struct buf *out)
 {
     if (a->o.with_usage) {
         buf_add_text(out, "data: ");
@@ -359,7 +363,7 @@ static void add_name(struct buf *out, const char *field, const char *text)
         buf_add_text(out, "null");
 }
 
-void answer_write_error(const struct api_error *error, bool in_stream, struct buf *out)
+void api_answer_write_error(const struct api_error *error, bool in_stream, struct buf *out)
 {
     buf_add_text(out, in_stream ? "data: {\"error\":{\"message\":" : "{\"error\":{\"message\":");
     buf_add_json(out, error->text, strlen(error->text));

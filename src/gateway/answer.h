@@ -5,10 +5,10 @@
  * collects them to its end; a stream empties them into a chunk whenever there is something to show. So a
  * streamed answer and a whole one are made by the same lines.
  *
- * Life:    answer_init -> answer_add*, answer_finish -> answer_write_* -> answer_fini
+ * Life:    api_answer_init -> api_answer_add*, api_answer_finish -> answer_write_* -> api_answer_fini
  * Threads: one.
  * Memory:  from the allocator; bounded by the answer's length (and its logprobs).
- * Errors:  answer_add and answer_finish: MC_E_NOMEM, MC_E_RANGE (no such token). Writers: out->failed.
+ * Errors:  api_answer_add and api_answer_finish: MC_E_NOMEM, MC_E_RANGE (no such token). Writers: out->failed.
  *
  * Floats are written with 9 significant digits, so that they read back bit for bit; the same as
  * `mooncake run --json`.
@@ -19,8 +19,8 @@
 #include "gateway/api.h"
 #include "wire/msg.h"
 
-/** What all parts of an answer say. Texts are borrowed until answer_fini(). */
-struct answer_options {
+/** What all parts of an answer say. Texts are borrowed until api_answer_fini(). */
+struct api_answer_options {
     const struct mc_alloc *alloc;
     const mc_model *model;
     enum api_kind kind;
@@ -30,8 +30,8 @@ struct answer_options {
     bool with_usage; /* of a stream: a last chunk has it */
 };
 
-struct answer {
-    struct answer_options o;
+struct api_answer {
+    struct api_answer_options o;
     mc_text_stream
         *text_stream;       /* owned; NULL: the model has no tokenizer, the answer is ids alone */
     struct buf text;        /* can be shown */
@@ -44,41 +44,41 @@ struct answer {
     bool begun;             /* the first chunk is out */
 };
 
-struct answer_usage {
+struct api_answer_usage {
     uint64_t prompt_tokens, cached_tokens;
 };
 
 /** Returns MC_OK or MC_E_NOMEM. */
-mc_status answer_init(struct answer *answer, const struct answer_options *options);
+mc_status api_answer_init(struct api_answer *answer, const struct api_answer_options *options);
 
 /** Safe on `{ 0 }`. */
-void answer_fini(struct answer *answer);
+void api_answer_fini(struct api_answer *answer);
 
 /** One sample. ends: it is an end-of-text token, whose text is not shown. */
-mc_status answer_add(struct answer *answer, const struct wire_sample *sample, bool ends);
+mc_status api_answer_add(struct api_answer *answer, const struct wire_sample *sample, bool ends);
 
 /** No sample follows: what the text held back comes out. */
-mc_status answer_finish(struct answer *answer);
+mc_status api_answer_finish(struct api_answer *answer);
 
 /** Forget all samples: the answer starts anew. Only before the first chunk. */
-mc_status answer_restart(struct answer *answer);
+mc_status api_answer_restart(struct api_answer *answer);
 
 /** Whether a chunk would show something. */
-bool answer_has_news(const struct answer *answer);
+bool api_answer_has_news(const struct api_answer *answer);
 
 /** All of it as one object. finish: "stop", "length". */
-void answer_write_whole(const struct answer *answer, const char *finish,
-                        const struct answer_usage *usage, struct buf *out);
+void api_answer_write_whole(const struct api_answer *answer, const char *finish,
+                            const struct api_answer_usage *usage, struct buf *out);
 
 /** What came since the last chunk, as one event of a stream (the first chunk of a chat: role, then text).
  * finish: NULL while it goes on. */
-void answer_write_chunk(struct answer *answer, const char *finish, struct buf *out);
+void api_answer_write_chunk(struct api_answer *answer, const char *finish, struct buf *out);
 
 /** The end of a stream: usage if it was asked for, and [DONE]. */
-void answer_write_done(const struct answer *answer, const struct answer_usage *usage,
-                       struct buf *out);
+void api_answer_write_done(const struct api_answer *answer, const struct api_answer_usage *usage,
+                           struct buf *out);
 
 /** `{"error": ...}`; in_stream: as an event of a stream. */
-void answer_write_error(const struct api_error *error, bool in_stream, struct buf *out);
+void api_answer_write_error(const struct api_error *error, bool in_stream, struct buf *out);
 
 #endif /* GATEWAY_ANSWER_H */

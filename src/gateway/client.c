@@ -66,7 +66,7 @@ static void client_close(struct client *c)
         g->clients = c->next;
     g->client_count--;
     metric_set(&g->metrics, METRIC_active, 0, g->client_count);
-    answer_fini(&c->answer);
+    api_answer_fini(&c->answer);
     api_request_fini(&c->api);
     alloc_free(g->alloc, c->keys);
     buf_fini(&c->out);
@@ -122,22 +122,22 @@ static void carry_sched(struct client *c, const struct mc_sched_event *event)
 
 static void carry_reserve(struct client *c, uint64_t instance, struct wire_reserve *m)
 {
-    const struct worker *prefill = control_find(c->gateway, c->request.prefill);
+    const struct worker *prefill = gateway_control_find(c->gateway, c->request.prefill);
 
-    m->holder = prefill ? worker_incarnation(prefill) : 0;
-    const mc_status status = control_ask(c->gateway, instance, WIRE_RESERVE, m, c->attempt);
+    m->holder = prefill ? gateway_worker_incarnation(prefill) : 0;
+    const mc_status status = gateway_control_ask(c->gateway, instance, WIRE_RESERVE, m, c->attempt);
     if (status != MC_OK)
         later(c, REQUEST_NOT_RESERVED, instance, status);
 }
 
 static void carry_prefill(struct client *c, uint64_t instance, struct wire_prefill *m)
 {
-    const struct worker *decode = control_find(c->gateway, c->request.decode);
+    const struct worker *decode = gateway_control_find(c->gateway, c->request.decode);
 
     if (m->reservation && decode)
-        m->decode_address = wire_text(worker_address(decode));
-    m->holder = m->holder ? pool_node_of(c->gateway, m->holder) : 0;
-    const mc_status status = control_ask(c->gateway, instance, WIRE_PREFILL, m, c->attempt);
+        m->decode_address = wire_text(gateway_worker_address(decode));
+    m->holder = m->holder ? gateway_pool_node_of(c->gateway, m->holder) : 0;
+    const mc_status status = gateway_control_ask(c->gateway, instance, WIRE_PREFILL, m, c->attempt);
     if (status != MC_OK)
         later(c, REQUEST_NOT_TAKEN, instance, status);
 }
@@ -152,7 +152,7 @@ static void carry_tokens(struct client *c, const struct request_out_tokens *toke
     for (uint32_t i = 0; i < end && status == MC_OK && wire_sample_next(&samples, &sample); i++)
         if (i >= tokens->skip) {
             const bool ends = tokens->message->finish == 1 && i + 1 == total;
-            status = answer_add(&c->answer, &sample, ends);
+            status = api_answer_add(&c->answer, &sample, ends);
         }
     if (status != MC_OK)
         give_up(c, status);
@@ -160,7 +160,7 @@ static void carry_tokens(struct client *c, const struct request_out_tokens *toke
 
 static void carry_restart(struct client *c)
 {
-    const mc_status status = answer_restart(&c->answer);
+    const mc_status status = api_answer_restart(&c->answer);
 
     if (status != MC_OK)
         give_up(c, status);
@@ -179,7 +179,7 @@ static void carry(struct client *c, struct request_out *item)
         carry_prefill(c, item->instance, &item->prefill);
         break;
     case REQUEST_OUT_CANCEL:
-        control_cancel(c->gateway, item->instance, &item->cancel);
+        gateway_control_cancel(c->gateway, item->instance, &item->cancel);
         break;
     case REQUEST_OUT_TOKENS:
         carry_tokens(c, &item->tokens);
@@ -188,10 +188,10 @@ static void carry(struct client *c, struct request_out *item)
         carry_restart(c);
         break;
     case REQUEST_OUT_BEGIN:
-        client_begin(c);
+        gateway_client_begin(c);
         break;
     case REQUEST_OUT_END:
-        client_end(c, &item->end);
+        gateway_client_end(c, &item->end);
         break;
     }
 }
@@ -219,7 +219,7 @@ static void step(struct client *c, const struct request_event *event)
         client_close(c);
         return;
     }
-    const mc_status status = client_flush(c);
+    const mc_status status = gateway_client_flush(c);
     if (status != MC_OK)
         give_up(c, status);
     set_timer(c);
@@ -227,7 +227,7 @@ static void step(struct client *c, const struct request_event *event)
 
 /* ------------------------------------------------------------------------------------ four doors */
 
-void client_event(gateway *g, const struct request_event *event)
+void gateway_client_event(gateway *g, const struct request_event *event)
 {
     struct client *c = find(g, event->attempt);
 
@@ -238,7 +238,7 @@ void client_event(gateway *g, const struct request_event *event)
     gateway_pump(g);
 }
 
-void client_deliver(gateway *g, const struct pending *p)
+void gateway_client_deliver(gateway *g, const struct pending *p)
 {
     struct client *c = find(g, p->attempt);
     struct request_event event = { .kind = p->kind, .attempt = p->attempt, .from = p->from };
@@ -254,7 +254,7 @@ void client_deliver(gateway *g, const struct pending *p)
         metric_add(&g->metrics, METRIC_late, 0, 1);
 }
 
-void clients_lost(gateway *g, uint64_t instance)
+void gateway_clients_lost(gateway *g, uint64_t instance)
 {
     const struct request_event event = { .kind = REQUEST_LOST, .from = instance };
 
@@ -284,7 +284,7 @@ static void hung_up(void *user)
     gateway_pump(g);
 }
 
-void clients_close(gateway *g)
+void gateway_clients_close(gateway *g)
 {
     const struct request_event event = {
         .kind = REQUEST_GIVE_UP,
@@ -329,11 +329,11 @@ static bool read_bar(struct client *c, struct api_error *error)
 
     if (!barred)
         return true;
-    const struct worker *w = control_find_name(g, barred);
+    const struct worker *w = gateway_control_find_name(g, barred);
     if (!w)
         return api_fail(error, 400, "invalid_request_error", "no_such_worker", "X-Mooncake-Bar",
                         "X-Mooncake-Bar: no worker is called \"%.100s\"", barred);
-    c->options.sched.barred = worker_instance(w);
+    c->options.sched.barred = gateway_worker_instance(w);
     return true;
 }
 
@@ -388,7 +388,7 @@ static struct wire_sampling sampling_of(const struct api_request *q, uint32_t to
 static bool prepare(struct client *c, struct api_error *error)
 {
     gateway *g = c->gateway;
-    const uint32_t context_max = control_context_max(g);
+    const uint32_t context_max = gateway_control_context_max(g);
     const uint64_t now_ns = os_loop_now(g->loop);
 
     if (!check_context(c, context_max, error) || !read_bar(c, error) || !name_blocks(c, error))
@@ -412,7 +412,7 @@ static bool prepare(struct client *c, struct api_error *error)
 
 static bool open_answer(struct client *c, struct api_error *error)
 {
-    const struct answer_options options = {
+    const struct api_answer_options options = {
         .alloc = c->gateway->alloc,
         .model = c->gateway->model,
         .kind = c->api.kind,
@@ -425,7 +425,7 @@ static bool open_answer(struct client *c, struct api_error *error)
         .with_usage = c->api.include_usage,
     };
 
-    return answer_init(&c->answer, &options) == MC_OK || no_memory(error);
+    return api_answer_init(&c->answer, &options) == MC_OK || no_memory(error);
 }
 
 static bool check_door(gateway *g, struct api_error *error)
@@ -433,7 +433,7 @@ static bool check_door(gateway *g, struct api_error *error)
     if (g->draining)
         api_fail(error, 503, "service_unavailable_error", "draining", NULL,
                  "this gateway is shutting down: ask another one");
-    else if (!g->has_fingerprint || !control_can_serve(g))
+    else if (!g->has_fingerprint || !gateway_control_can_serve(g))
         api_fail(error, 503, "service_unavailable_error", "no_workers", NULL,
                  "no workers are there to prefill and to decode; they may be starting");
     else if (g->client_count >= g->options.requests_max)
@@ -459,7 +459,7 @@ static bool read_request(struct client *c, enum api_kind kind, struct api_error 
     return true;
 }
 
-void client_take(gateway *g, http_request *http, enum api_kind kind)
+void gateway_client_take(gateway *g, http_request *http, enum api_kind kind)
 {
     struct api_error error = { 0 };
     struct client *c = NULL;
@@ -488,5 +488,5 @@ refuse:
     if (c)
         client_close(c);
     metric_add(&g->metrics, METRIC_ended, GATEWAY_END_REFUSED, 1);
-    route_error(g, http, &error);
+    gateway_route_error(g, http, &error);
 }

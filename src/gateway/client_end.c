@@ -30,12 +30,12 @@ static void add_placement(struct client *c)
 
 static void copy_name(const gateway *g, uint64_t instance, char name[DEBUG_NAME])
 {
-    const struct worker *w = control_find(g, instance);
+    const struct worker *w = gateway_control_find(g, instance);
 
-    snprintf(name, DEBUG_NAME, "%.*s", DEBUG_NAME - 1, w ? worker_name(w) : "gone");
+    snprintf(name, DEBUG_NAME, "%.*s", DEBUG_NAME - 1, w ? gateway_worker_name(w) : "gone");
 }
 
-void client_begin(struct client *c)
+void gateway_client_begin(struct client *c)
 {
     const struct request *r = &c->request;
 
@@ -49,7 +49,7 @@ void client_begin(struct client *c)
     if (c->api.stream) {
         http_header_add(c->http, "Cache-Control", "no-store");
         http_stream_begin(c->http, EVENTS);
-        route_count(c->gateway, 200);
+        gateway_route_count(c->gateway, 200);
     }
 }
 
@@ -66,11 +66,11 @@ static mc_status send_out(struct client *c)
     return status;
 }
 
-mc_status client_flush(struct client *c)
+mc_status gateway_client_flush(struct client *c)
 {
-    if (!c->http || !c->begun || !c->api.stream || c->given_up || !answer_has_news(&c->answer))
+    if (!c->http || !c->begun || !c->api.stream || c->given_up || !api_answer_has_news(&c->answer))
         return MC_OK;
-    answer_write_chunk(&c->answer, NULL, &c->out);
+    api_answer_write_chunk(&c->answer, NULL, &c->out);
     const mc_status status = send_out(c);
     if (status == MC_E_FULL)
         metric_add(&c->gateway->metrics, METRIC_slow, 0, 1);
@@ -116,17 +116,17 @@ static const char *finish_name(uint32_t finish)
     return finish == 1 ? "stop" : "length";
 }
 
-static struct answer_usage usage_of(const struct client *c)
+static struct api_answer_usage usage_of(const struct client *c)
 {
-    return (struct answer_usage){ c->api.id_count, c->request.reused_tokens };
+    return (struct api_answer_usage){ c->api.id_count, c->request.reused_tokens };
 }
 
 static void end_stream(struct client *c, uint32_t finish)
 {
-    const struct answer_usage usage = usage_of(c);
+    const struct api_answer_usage usage = usage_of(c);
 
-    answer_write_chunk(&c->answer, finish_name(finish), &c->out);
-    answer_write_done(&c->answer, &usage, &c->out);
+    api_answer_write_chunk(&c->answer, finish_name(finish), &c->out);
+    api_answer_write_done(&c->answer, &usage, &c->out);
     if (send_out(c) == MC_OK)
         http_stream_end(c->http);
     else
@@ -135,15 +135,15 @@ static void end_stream(struct client *c, uint32_t finish)
 
 static void end_whole(struct client *c, uint32_t finish)
 {
-    const struct answer_usage usage = usage_of(c);
+    const struct api_answer_usage usage = usage_of(c);
 
-    answer_write_whole(&c->answer, finish_name(finish), &usage, &c->out);
+    api_answer_write_whole(&c->answer, finish_name(finish), &usage, &c->out);
     if (c->out.failed) {
         http_abort(c->http);
         return;
     }
     http_answer(c->http, 200, JSON, &c->out);
-    route_count(c->gateway, 200);
+    gateway_route_count(c->gateway, 200);
 }
 
 /* In the middle of a stream the error is an event, and no [DONE] follows. */
@@ -155,10 +155,10 @@ static void end_broken(struct client *c, const struct request_out_end *end)
     if (!c->begun || !c->api.stream) {
         if (!c->begun)
             http_header_add(c->http, "X-Request-Id", c->request_id);
-        route_error(c->gateway, c->http, &error);
+        gateway_route_error(c->gateway, c->http, &error);
         return;
     }
-    answer_write_error(&error, true, &c->out);
+    api_answer_write_error(&error, true, &c->out);
     if (send_out(c) == MC_OK)
         http_stream_end(c->http);
     else
@@ -201,30 +201,30 @@ static void write_down(const struct client *c, const struct request_out_end *end
     const struct request *r = &c->request;
     const struct request_times *t = &r->times;
 
-    log_line(&c->gateway->log, MC_LOG_INFO,
-             "event=request_end request=%s attempt=%" PRIu64
-             " how=%s status=%s reason=%u decision_reason=%u prefill=%s decode=%s prompt=%zu "
-             "output=%u reused=%" PRIu64 " pulled_bytes=%" PRIu64 " pushed_bytes=%" PRIu64
-             " tries=%u waits=%u placed_us=%" PRIu64 " reserved_us=%" PRIu64 " taken_us=%" PRIu64
-             " prefilled_us=%" PRIu64 " first_us=%" PRIu64 " end_us=%" PRIu64 " queue_us=%" PRIu64
-             " pull_us=%" PRIu64 " compute_us=%" PRIu64 " hand_off_us=%" PRIu64
-             " predicted_ttft_us=%" PRIu64,
-             c->request_id, r->attempt, gateway_ends.values[how], mc_status_name(end->status),
-             end->reason, r->decision.reason, c->prefill[0] ? c->prefill : "-",
-             c->decode[0] ? c->decode : "-", c->api.id_count, c->answer.samples, r->reused_tokens,
-             r->pulled_bytes, r->pushed_bytes, r->tries, r->waits, since(r, t->placed_ns),
-             since(r, t->reserved_ns), since(r, t->taken_ns), since(r, t->prefilled_ns),
-             since(r, t->first_ns), (os_now_ns() - c->arrived_ns) / 1000, r->queue_ns / 1000,
-             r->pull_ns / 1000, r->compute_ns / 1000, r->hand_off_ns / 1000,
-             r->decision.predicted.ttft_ns / 1000);
+    gateway_log(&c->gateway->log, MC_LOG_INFO,
+                "event=request_end request=%s attempt=%" PRIu64
+                " how=%s status=%s reason=%u decision_reason=%u prefill=%s decode=%s prompt=%zu "
+                "output=%u reused=%" PRIu64 " pulled_bytes=%" PRIu64 " pushed_bytes=%" PRIu64
+                " tries=%u waits=%u placed_us=%" PRIu64 " reserved_us=%" PRIu64 " taken_us=%" PRIu64
+                " prefilled_us=%" PRIu64 " first_us=%" PRIu64 " end_us=%" PRIu64
+                " queue_us=%" PRIu64 " pull_us=%" PRIu64 " compute_us=%" PRIu64
+                " hand_off_us=%" PRIu64 " predicted_ttft_us=%" PRIu64,
+                c->request_id, r->attempt, gateway_ends.values[how], mc_status_name(end->status),
+                end->reason, r->decision.reason, c->prefill[0] ? c->prefill : "-",
+                c->decode[0] ? c->decode : "-", c->api.id_count, c->answer.samples,
+                r->reused_tokens, r->pulled_bytes, r->pushed_bytes, r->tries, r->waits,
+                since(r, t->placed_ns), since(r, t->reserved_ns), since(r, t->taken_ns),
+                since(r, t->prefilled_ns), since(r, t->first_ns),
+                (os_now_ns() - c->arrived_ns) / 1000, r->queue_ns / 1000, r->pull_ns / 1000,
+                r->compute_ns / 1000, r->hand_off_ns / 1000, r->decision.predicted.ttft_ns / 1000);
 }
 
-void client_end(struct client *c, const struct request_out_end *end)
+void gateway_client_end(struct client *c, const struct request_out_end *end)
 {
     struct request_out_end last = *end;
 
     if (last.status == MC_OK) /* what the text held back is part of a whole answer */
-        last.status = answer_finish(&c->answer);
+        last.status = api_answer_finish(&c->answer);
     const enum gateway_end how = count_end(c, &last);
     if (c->http && last.status == MC_OK && c->api.stream)
         end_stream(c, last.finish);

@@ -15,7 +15,7 @@ struct client {
     struct request request;
     struct request_options options;
     struct api_request api;
-    struct answer answer;
+    struct api_answer answer;
     struct mc_key *keys; /* owned; options.sched borrows them */
     struct buf out;      /* a part in the making */
     struct os_timer timer;
@@ -28,12 +28,12 @@ struct client {
 };
 
 /** The client may see the answer: headers are known, a stream's first part goes out. */
-void client_begin(struct client *client);
+void gateway_client_begin(struct client *client);
 
 /** Send what a stream has. MC_OK, or why this client cannot be served on: MC_E_FULL (it does not read), MC_E_NOMEM. */
-mc_status client_flush(struct client *client);
+mc_status gateway_client_flush(struct client *client);
 
 /** The end: the rest of the answer, or an error; the log line; the counters. */
-void client_end(struct client *client, const struct request_out_end *end);
+void gateway_client_end(struct client *client, const struct request_out_end *end);
 
 #endif /* GATEWAY_CLIENT_END_H */

@@ -12,8 +12,8 @@ static const uint64_t ASK_NS =
     UINT64_C(5000000000); /* a worker answers within, or counts as refusing */
 
 struct worker {
-    struct control_user user; /* what its connection calls us with */
-    gateway *gateway;         /* borrowed */
+    struct gateway_control_user user; /* what its connection calls us with */
+    gateway *gateway;                 /* borrowed */
     net_conn *conn;
     struct worker *next;
     struct mc_sched_instance as_instance; /* id 0: not registered */
@@ -34,7 +34,7 @@ struct ask {
 
 /* --------------------------------------------------------------------------------------- finding */
 
-struct worker *control_find(const gateway *g, uint64_t instance)
+struct worker *gateway_control_find(const gateway *g, uint64_t instance)
 {
     for (struct worker *w = g->workers; w && instance; w = w->next)
         if (w->as_instance.id == instance)
@@ -42,7 +42,7 @@ struct worker *control_find(const gateway *g, uint64_t instance)
     return NULL;
 }
 
-const struct worker *control_find_name(const gateway *g, const char *name)
+const struct worker *gateway_control_find_name(const gateway *g, const char *name)
 {
     for (const struct worker *w = g->workers; w; w = w->next)
         if (w->as_instance.id && strcmp(w->name, name) == 0)
@@ -50,27 +50,27 @@ const struct worker *control_find_name(const gateway *g, const char *name)
     return NULL;
 }
 
-const char *worker_name(const struct worker *w)
+const char *gateway_worker_name(const struct worker *w)
 {
     return w->name;
 }
 
-uint64_t worker_instance(const struct worker *w)
+uint64_t gateway_worker_instance(const struct worker *w)
 {
     return w->as_instance.id;
 }
 
-uint64_t worker_incarnation(const struct worker *w)
+uint64_t gateway_worker_incarnation(const struct worker *w)
 {
     return w->incarnation;
 }
 
-const char *worker_address(const struct worker *w)
+const char *gateway_worker_address(const struct worker *w)
 {
     return w->address;
 }
 
-bool control_can_serve(const gateway *g)
+bool gateway_control_can_serve(const gateway *g)
 {
     uint32_t roles = 0;
 
@@ -80,7 +80,7 @@ bool control_can_serve(const gateway *g)
     return (roles & MC_ROLE_BOTH) == MC_ROLE_BOTH;
 }
 
-uint32_t control_context_max(const gateway *g)
+uint32_t gateway_control_context_max(const gateway *g)
 {
     uint64_t least = g->info.context_max;
 
@@ -122,9 +122,9 @@ static void forget(struct worker *w, const char *why)
     const uint64_t instance = w->as_instance.id;
 
     if (instance) {
-        log_line(&g->log, w->draining ? MC_LOG_INFO : MC_LOG_WARN,
-                 "event=worker_gone instance=%" PRIu64 " worker=%s draining=%d why=\"%s\"",
-                 instance, w->name, w->draining, why);
+        gateway_log(&g->log, w->draining ? MC_LOG_INFO : MC_LOG_WARN,
+                    "event=worker_gone instance=%" PRIu64 " worker=%s draining=%d why=\"%s\"",
+                    instance, w->name, w->draining, why);
         if (!w->draining)
             metric_add(&g->metrics, METRIC_lost, 0, 1);
     }
@@ -134,7 +134,7 @@ static void forget(struct worker *w, const char *why)
     metric_set(&g->metrics, METRIC_workers, 0, count_registered(g));
     gateway_schedule(g, &(struct mc_sched_event){ .kind = MC_EVENT_INSTANCE_GONE, .id = instance });
     gateway_pump(g);
-    clients_lost(g, instance);
+    gateway_clients_lost(g, instance);
     gateway_pump(g);
 }
 
@@ -163,19 +163,20 @@ static void lease(struct worker *w, uint64_t lease_ns)
     if (lease_ns > UINT64_MAX - now_ns)
         lease_ns = UINT64_MAX - now_ns;
     if (os_loop_timer(w->gateway->loop, &w->lease, now_ns + lease_ns) != MC_OK)
-        log_line(&w->gateway->log, MC_LOG_ERROR, "event=no_memory what=lease worker=%s", w->name);
+        gateway_log(&w->gateway->log, MC_LOG_ERROR, "event=no_memory what=lease worker=%s",
+                    w->name);
 }
 
 static void came_up(void *user, net_conn *conn, const struct net_peer *peer)
 {
-    gateway *g = ((struct control_user *)user)->gateway;
+    gateway *g = ((struct gateway_control_user *)user)->gateway;
     struct worker *w = alloc_zeroed(g->alloc, 1, sizeof(*w));
 
     if (!w) {
         net_hang_up(conn, false);
         return;
     }
-    w->user = (struct control_user){ g, w };
+    w->user = (struct gateway_control_user){ g, w };
     w->gateway = g;
     w->conn = conn;
     w->next = g->workers;
@@ -189,7 +190,7 @@ static void came_up(void *user, net_conn *conn, const struct net_peer *peer)
 
 static void went_down(void *user, net_conn *conn, mc_status status, const char *text)
 {
-    struct worker *w = ((struct control_user *)user)->worker;
+    struct worker *w = ((struct gateway_control_user *)user)->worker;
 
     (void)conn;
     (void)status;
@@ -300,8 +301,9 @@ static void refuse(struct worker *w, uint64_t id, const struct wire_worker_regis
     gateway *g = w->gateway;
 
     metric_add(&g->metrics, METRIC_rejected, 0, 1);
-    log_line(&g->log, MC_LOG_ERROR, "event=worker_refused worker=%.*s why=\"%s\"",
-             (int)(r->name.size < 100 ? r->name.size : 100), (const char *)r->name.data, why->text);
+    gateway_log(&g->log, MC_LOG_ERROR, "event=worker_refused worker=%.*s why=\"%s\"",
+                (int)(r->name.size < 100 ? r->name.size : 100), (const char *)r->name.data,
+                why->text);
     (void)net_answer_outcome(w->conn, id, why->status, why->text);
 }
 
@@ -325,12 +327,12 @@ static void take_register(struct worker *w, uint64_t id, const struct wire_worke
                                                    .report_ns = g->options.report_ns };
     metric_add(&g->metrics, METRIC_registered, 0, 1);
     metric_set(&g->metrics, METRIC_workers, 0, count_registered(g));
-    log_line(&g->log, MC_LOG_INFO,
-             "event=worker_registered instance=%" PRIu64
-             " worker=%s role=%u address=%s kv_tokens=%" PRIu64 " kernel=%.*s",
-             w->as_instance.id, w->name, r->role, w->address, r->kv_tokens_max,
-             (int)(r->kernel.size < 32 ? r->kernel.size : 32),
-             r->kernel.size ? (const char *)r->kernel.data : "");
+    gateway_log(&g->log, MC_LOG_INFO,
+                "event=worker_registered instance=%" PRIu64
+                " worker=%s role=%u address=%s kv_tokens=%" PRIu64 " kernel=%.*s",
+                w->as_instance.id, w->name, r->role, w->address, r->kv_tokens_max,
+                (int)(r->kernel.size < 32 ? r->kernel.size : 32),
+                r->kernel.size ? (const char *)r->kernel.data : "");
     lease(w, g->options.first_lease_ns);
     if (net_answer(w->conn, id, WIRE_WORKER_REGISTERED, &answer) != MC_OK) {
         drop(w, "its registration cannot be answered");
@@ -351,8 +353,8 @@ static void take_draining(struct worker *w, bool draining)
     if (!draining)
         event = (struct mc_sched_event){ .kind = MC_EVENT_INSTANCE, .instance = w->as_instance };
     gateway_schedule(w->gateway, &event);
-    log_line(&w->gateway->log, MC_LOG_INFO, "event=worker_%s instance=%" PRIu64 " worker=%s",
-             draining ? "draining" : "back", w->as_instance.id, w->name);
+    gateway_log(&w->gateway->log, MC_LOG_INFO, "event=worker_%s instance=%" PRIu64 " worker=%s",
+                draining ? "draining" : "back", w->as_instance.id, w->name);
 }
 
 static void take_load(struct worker *w, const struct wire_load_report *l)
@@ -406,7 +408,7 @@ static void take_progress(struct worker *w, const struct wire_prefill_progress *
         .kind = REQUEST_PROGRESS, .attempt = m->request, .from = w->as_instance.id, .progress = m
     };
 
-    client_event(w->gateway, &event);
+    gateway_client_event(w->gateway, &event);
 }
 
 static void take_prefilled(struct worker *w, const struct wire_prefill_end *m)
@@ -415,7 +417,7 @@ static void take_prefilled(struct worker *w, const struct wire_prefill_end *m)
         .kind = REQUEST_PREFILLED, .attempt = m->request, .from = w->as_instance.id, .prefilled = m
     };
 
-    client_event(w->gateway, &event);
+    gateway_client_event(w->gateway, &event);
 }
 
 static void take_tokens(struct worker *w, const struct wire_tokens *m)
@@ -424,7 +426,7 @@ static void take_tokens(struct worker *w, const struct wire_tokens *m)
         .kind = REQUEST_TOKENS, .attempt = m->request, .from = w->as_instance.id, .tokens = m
     };
 
-    client_event(w->gateway, &event);
+    gateway_client_event(w->gateway, &event);
 }
 
 /* What only a registered worker says. */
@@ -455,7 +457,7 @@ static bool is_ours(uint32_t kind)
 
 static void take_message(void *user, net_conn *conn, const struct wire_frame *frame)
 {
-    struct worker *w = ((struct control_user *)user)->worker;
+    struct worker *w = ((struct gateway_control_user *)user)->worker;
     struct mc_error why = { 0 };
     union any m;
 
@@ -473,7 +475,7 @@ static void take_message(void *user, net_conn *conn, const struct wire_frame *fr
     }
     if (frame->kind == WIRE_STATS) {
         if (frame->id)
-            control_answer_stats(w->gateway, conn, frame->id, &m.stats);
+            gateway_control_answer_stats(w->gateway, conn, frame->id, &m.stats);
     } else if (frame->kind != WIRE_WORKER_REGISTER)
         take_worker_message(w, frame, &m);
     else if (net_conn_peer(conn)->role == NET_WORKER)
@@ -539,13 +541,13 @@ static void answered(void *user, mc_status status, const struct wire_frame *fram
     event.reserved = &reserved;
     if (status != MC_OK)
         refused(&event, &why);
-    client_event(ask.gateway, &event);
+    gateway_client_event(ask.gateway, &event);
 }
 
-mc_status control_ask(gateway *g, uint64_t instance, enum wire_kind kind, const void *message,
-                      uint64_t attempt)
+mc_status gateway_control_ask(gateway *g, uint64_t instance, enum wire_kind kind,
+                              const void *message, uint64_t attempt)
 {
-    struct worker *w = control_find(g, instance);
+    struct worker *w = gateway_control_find(g, instance);
 
     if (!w)
         return MC_E_PEER;
@@ -567,9 +569,9 @@ static void nobody_waits(void *user, mc_status status, const struct wire_frame *
 }
 
 /* A worker that cannot even be told to stop is one to part from: it frees everything then. */
-void control_cancel(gateway *g, uint64_t instance, const struct wire_request_cancel *cancel)
+void gateway_control_cancel(gateway *g, uint64_t instance, const struct wire_request_cancel *cancel)
 {
-    struct worker *w = control_find(g, instance);
+    struct worker *w = gateway_control_find(g, instance);
 
     if (!w)
         return;
@@ -577,15 +579,15 @@ void control_cancel(gateway *g, uint64_t instance, const struct wire_request_can
                                      os_loop_now(g->loop) + ASK_NS, nobody_waits, NULL, NULL);
     if (status == MC_OK)
         return;
-    log_line(&g->log, MC_LOG_WARN,
-             "event=cancel_not_sent instance=%" PRIu64 " request=%" PRIu64 " why=\"%s\"", instance,
-             cancel->request, mc_status_text(status));
+    gateway_log(&g->log, MC_LOG_WARN,
+                "event=cancel_not_sent instance=%" PRIu64 " request=%" PRIu64 " why=\"%s\"",
+                instance, cancel->request, mc_status_text(status));
     lease(w, 0); /* lost in the loop's next turn: nothing is ended inside a request's step */
 }
 
 /* ----------------------------------------------------------------------------------- open, close */
 
-mc_status control_open(gateway *g, struct mc_error *error)
+mc_status gateway_control_open(gateway *g, struct mc_error *error)
 {
     static const struct net_events events = { came_up, take_message, went_down };
     const struct net_options options = {
@@ -602,13 +604,13 @@ mc_status control_open(gateway *g, struct mc_error *error)
     mc_status status = net_open(&options, &g->net, error);
     if (status != MC_OK)
         return status;
-    g->control_user = (struct control_user){ .gateway = g };
+    g->control_user = (struct gateway_control_user){ .gateway = g };
     status = net_listen(g->net, g->options.control_listen, g->options.insecure, &events,
                         &g->control_user, g->control_address, sizeof(g->control_address), error);
     return status == MC_OK ? MC_OK : error_prefix(error, status, "workers' address");
 }
 
-void control_close(gateway *g)
+void gateway_control_close(gateway *g)
 {
     while (g->workers) {
         struct worker *w = g->workers;

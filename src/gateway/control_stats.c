@@ -26,7 +26,8 @@ static void add(struct counters *c, const struct wire_stats *stats, const char *
     c->items[c->count++] = (struct wire_counter){ wire_text(text), value };
 }
 
-void control_answer_stats(gateway *g, net_conn *conn, uint64_t id, const struct wire_stats *stats)
+void gateway_control_answer_stats(gateway *g, net_conn *conn, uint64_t id,
+                                  const struct wire_stats *stats)
 {
     struct counters c = { .count = 0 };
 

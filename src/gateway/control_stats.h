@@ -5,6 +5,7 @@
 #include "gateway/state.h"
 
 /** Answer with every counter and gauge whose name begins as asked: "gateway_requests_ended.stop". */
-void control_answer_stats(gateway *g, net_conn *conn, uint64_t id, const struct wire_stats *stats);
+void gateway_control_answer_stats(gateway *g, net_conn *conn, uint64_t id,
+                                  const struct wire_stats *stats);
 
 #endif /* GATEWAY_CONTROL_STATS_H */

@@ -18,7 +18,7 @@ void gateway_later(gateway *g, const struct pending *pending)
 {
     if (g->pending_count == g->pending_max) { /* cannot be: each request waits for few things */
         metric_add(&g->metrics, METRIC_decisions_dropped, 0, 1);
-        log_line(&g->log, MC_LOG_ERROR, "event=decision_dropped pending=%u", g->pending_count);
+        gateway_log(&g->log, MC_LOG_ERROR, "event=decision_dropped pending=%u", g->pending_count);
         return;
     }
     g->pending[(g->pending_first + g->pending_count++) % g->pending_max] = *pending;
@@ -39,8 +39,8 @@ mc_status gateway_schedule(gateway *g, const struct mc_sched_event *event)
                 gateway_later(g, &pending);
         }
     if (status != MC_OK)
-        log_line(&g->log, MC_LOG_DEBUG, "event=sched_skipped kind=%u status=%s", event->kind,
-                 mc_status_name(status));
+        gateway_log(&g->log, MC_LOG_DEBUG, "event=sched_skipped kind=%u status=%s", event->kind,
+                    mc_status_name(status));
     return status;
 }
 
@@ -49,7 +49,7 @@ static void check_drain(gateway *g)
     if (!g->draining || !g->drained || g->client_count > 0 || http_active(g->http) > 0)
         return;
     if (os_loop_timer(g->loop, &g->drain_timer, os_loop_now(g->loop)) != MC_OK)
-        log_line(&g->log, MC_LOG_ERROR, "event=no_memory what=drain");
+        gateway_log(&g->log, MC_LOG_ERROR, "event=no_memory what=drain");
 }
 
 static void set_sched_timer(gateway *g)
@@ -59,7 +59,7 @@ static void set_sched_timer(gateway *g)
     if (mc_sched_due(g->sched, &due_ns) != MC_OK || due_ns == UINT64_MAX)
         os_loop_timer_stop(g->loop, &g->sched_timer);
     else if (os_loop_timer(g->loop, &g->sched_timer, due_ns) != MC_OK)
-        log_line(&g->log, MC_LOG_ERROR, "event=no_memory what=sched_timer");
+        gateway_log(&g->log, MC_LOG_ERROR, "event=no_memory what=sched_timer");
 }
 
 void gateway_pump(gateway *g)
@@ -68,7 +68,7 @@ void gateway_pump(gateway *g)
         const struct pending pending = g->pending[g->pending_first];
         g->pending_first = (g->pending_first + 1) % g->pending_max;
         g->pending_count--;
-        client_deliver(g, &pending);
+        gateway_client_deliver(g, &pending);
     }
     set_sched_timer(g);
     check_drain(g);
@@ -195,7 +195,7 @@ static mc_status open_http(gateway *g, struct mc_error *error)
         .stream_max = g->options.stream_max,
         .connections_max = g->options.connections_max,
         .idle_s = g->options.idle_s,
-        .handler = route_handler(g),
+        .handler = gateway_route_handler(g),
     };
 
     return http_open(&options, &g->http, error);
@@ -210,9 +210,9 @@ static mc_status open_parts(gateway *g, struct mc_error *error)
     if (status == MC_OK)
         status = open_sched(g, error);
     if (status == MC_OK)
-        status = control_open(g, error);
+        status = gateway_control_open(g, error);
     if (status == MC_OK)
-        status = pool_open(g, error);
+        status = gateway_pool_open(g, error);
     if (status == MC_OK)
         status = open_http(g, error);
     return status;
@@ -237,9 +237,9 @@ mc_status gateway_open(const struct gateway_options *o, gateway **gateway_p, str
         gateway_close(g);
         return status;
     }
-    log_line(&g->log, MC_LOG_INFO, "event=gateway_up http=%s control=%s model=%s policy=%s",
-             http_address(g->http), g->control_address, g->defaults.model,
-             o->policy ? o->policy : "default");
+    gateway_log(&g->log, MC_LOG_INFO, "event=gateway_up http=%s control=%s model=%s policy=%s",
+                http_address(g->http), g->control_address, g->defaults.model,
+                o->policy ? o->policy : "default");
     *gateway_p = g;
     return MC_OK;
 }
@@ -278,11 +278,11 @@ void gateway_close(gateway *g)
     const struct mc_alloc *alloc = g->alloc;
     g->draining = true;
     g->drained = NULL;
-    clients_close(g);
+    gateway_clients_close(g);
     http_close(g->http);
     if (g->net)
-        control_close(g);
-    pool_close(g);
+        gateway_control_close(g);
+    gateway_pool_close(g);
     if (g->loop) {
         os_loop_timer_stop(g->loop, &g->sched_timer);
         os_loop_timer_stop(g->loop, &g->drain_timer);

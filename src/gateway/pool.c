@@ -19,7 +19,7 @@ static struct pool_node *find_node(struct pool *p, uint64_t node)
     return NULL;
 }
 
-uint64_t pool_node_of(const gateway *g, uint64_t instance)
+uint64_t gateway_pool_node_of(const gateway *g, uint64_t instance)
 {
     for (uint32_t i = 0; i < g->pool.node_count; i++)
         if (g->pool.nodes[i].instance == instance)
@@ -162,7 +162,7 @@ static mc_status watch_events(gateway *g, struct mc_error *error)
     return status == MC_OK ? MC_OK : error_set(error, status, "cannot watch the pool's events");
 }
 
-mc_status pool_open(gateway *g, struct mc_error *error)
+mc_status gateway_pool_open(gateway *g, struct mc_error *error)
 {
     if (!g->options.master)
         return MC_OK;
@@ -175,7 +175,7 @@ mc_status pool_open(gateway *g, struct mc_error *error)
     return status;
 }
 
-void pool_close(gateway *g)
+void gateway_pool_close(gateway *g)
 {
     struct pool *p = &g->pool;
 

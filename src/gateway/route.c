@@ -10,12 +10,12 @@ static const char METRICS_TEXT[] = "text/plain; version=0.0.4; charset=utf-8";
 
 /* -------------------------------------------------------------------------------------- answers */
 
-void route_count(gateway *g, unsigned status)
+void gateway_route_count(gateway *g, unsigned status)
 {
     metric_add(&g->metrics, METRIC_answers, status < 400 ? 0 : status < 500 ? 1 : 2, 1);
 }
 
-void route_error(gateway *g, http_request *http, const struct api_error *error)
+void gateway_route_error(gateway *g, http_request *http, const struct api_error *error)
 {
     struct buf body = BUF_INIT(g->alloc);
 
@@ -25,8 +25,8 @@ void route_error(gateway *g, http_request *http, const struct api_error *error)
                  error->retry_ns / 1000000000 + (error->retry_ns % 1000000000 != 0));
         http_header_add(http, "Retry-After", seconds);
     }
-    answer_write_error(error, false, &body);
-    route_count(g, error->status);
+    api_answer_write_error(error, false, &body);
+    gateway_route_count(g, error->status);
     if (body.failed) {
         buf_fini(&body);
         http_abort(http);
@@ -42,7 +42,7 @@ static void answer(gateway *g, http_request *http, unsigned status, const char *
         http_abort(http);
         return;
     }
-    route_count(g, status);
+    gateway_route_count(g, status);
     http_answer(http, status, type, body);
 }
 
@@ -50,12 +50,12 @@ static void answer(gateway *g, http_request *http, unsigned status, const char *
 
 static void completions(gateway *g, http_request *http)
 {
-    client_take(g, http, API_COMPLETION);
+    gateway_client_take(g, http, API_COMPLETION);
 }
 
 static void chat(gateway *g, http_request *http)
 {
-    client_take(g, http, API_CHAT);
+    gateway_client_take(g, http, API_CHAT);
 }
 
 static void models(gateway *g, http_request *http)
@@ -67,14 +67,14 @@ static void models(gateway *g, http_request *http)
     buf_addf(&body,
              ",\"object\":\"model\",\"created\":%" PRIu64
              ",\"owned_by\":\"mooncake\",\"max_model_len\":%u}]}\n",
-             g->started_s, control_context_max(g));
+             g->started_s, gateway_control_context_max(g));
     answer(g, http, 200, JSON, &body);
 }
 
 /* 200 when a request would find workers; for supervisors and load balancers. */
 static void health(gateway *g, http_request *http)
 {
-    const bool ready = control_can_serve(g) && !g->draining;
+    const bool ready = gateway_control_can_serve(g) && !g->draining;
     struct buf body = BUF_INIT(g->alloc);
 
     buf_addf(&body, "{\"status\":\"%s\",\"workers\":%" PRIu64 "}\n",
@@ -125,14 +125,14 @@ static void take_request(void *user, http_request *http)
         http_header_add(http, "Allow", routes[i].method);
         api_fail(&error, 405, "invalid_request_error", "method_not_allowed", NULL, "%s takes %s",
                  routes[i].path, routes[i].method);
-        route_error(g, http, &error);
+        gateway_route_error(g, http, &error);
         return;
     }
     api_fail(&error, 404, "not_found_error", "not_found", NULL,
              "%.200s is not here; POST /v1/completions, POST /v1/chat/completions, GET /v1/models, "
              "GET /health and GET /metrics are",
              http_path(http));
-    route_error(g, http, &error);
+    gateway_route_error(g, http, &error);
 }
 
 static void refuse_body(void *user, http_request *http)
@@ -142,7 +142,7 @@ static void refuse_body(void *user, http_request *http)
 
     api_fail(&error, 413, "invalid_request_error", "body_too_large", NULL,
              "the body is larger than %" PRIu64 " bytes", g->options.body_max);
-    route_error(g, http, &error);
+    gateway_route_error(g, http, &error);
 }
 
 static void went_quiet(void *user)
@@ -150,7 +150,7 @@ static void went_quiet(void *user)
     gateway_pump(user); /* a drain may have waited for the last answer to be taken */
 }
 
-struct http_handler route_handler(gateway *g)
+struct http_handler gateway_route_handler(gateway *g)
 {
     return (struct http_handler){
         .request = take_request, .too_large = refuse_body, .quiet = went_quiet, .user = g

@@ -15,7 +15,7 @@
 #include "gateway/gateway.h"
 #include "gateway/gateway_metrics.h"
 #include "gateway/http.h"
-#include "gateway/log.h"
+#include "gateway/gateway_log.h"
 #include "net/net.h"
 #include "os/address.h"
 
@@ -23,7 +23,7 @@ struct client;
 struct worker;
 
 /** What the control side's connections call us with. */
-struct control_user {
+struct gateway_control_user {
     gateway *gateway;
     struct worker *worker; /* NULL: not up yet */
 };
@@ -84,7 +84,7 @@ struct gateway {
     struct worker *workers; /* connections of the control side, registered or not */
     uint32_t worker_count;
     struct ask *asks; /* unanswered */
-    struct control_user control_user;
+    struct gateway_control_user control_user;
 
     struct client *clients; /* every request under way */
     uint32_t client_count;
@@ -113,66 +113,67 @@ void gateway_pump(gateway *g);
 /* client.c -------------------------------------------------------------------------------------- */
 
 /** A completion or chat; answered now or later. */
-void client_take(gateway *g, http_request *http, enum api_kind kind);
+void gateway_client_take(gateway *g, http_request *http, enum api_kind kind);
 
 /** Give `pending` to whom it is for; nobody: counted. */
-void client_deliver(gateway *g, const struct pending *pending);
+void gateway_client_deliver(gateway *g, const struct pending *pending);
 
 /** Give an event of a worker to the attempt that it names; nobody: counted. */
-void client_event(gateway *g, const struct request_event *event);
+void gateway_client_event(gateway *g, const struct request_event *event);
 
 /** Instance `instance` is gone: tell every request. The scheduler knows already. */
-void clients_lost(gateway *g, uint64_t instance);
+void gateway_clients_lost(gateway *g, uint64_t instance);
 
 /** End all: shutting down. */
-void clients_close(gateway *g);
+void gateway_clients_close(gateway *g);
 
 /* control.c ------------------------------------------------------------------------------------- */
 
-mc_status control_open(gateway *g, struct mc_error *error);
-void control_close(gateway *g);
+mc_status gateway_control_open(gateway *g, struct mc_error *error);
+void gateway_control_close(gateway *g);
 
 /** NULL: not there (any more). */
-struct worker *control_find(const gateway *g, uint64_t instance);
-const struct worker *control_find_name(const gateway *g, const char *name);
+struct worker *gateway_control_find(const gateway *g, uint64_t instance);
+const struct worker *gateway_control_find_name(const gateway *g, const char *name);
 
-const char *worker_name(const struct worker *worker);
-uint64_t worker_instance(const struct worker *worker);
+const char *gateway_worker_name(const struct worker *worker);
+uint64_t gateway_worker_instance(const struct worker *worker);
 /** Incarnation of its engine, and where it listens. */
-uint64_t worker_incarnation(const struct worker *worker);
-const char *worker_address(const struct worker *worker);
+uint64_t gateway_worker_incarnation(const struct worker *worker);
+const char *gateway_worker_address(const struct worker *worker);
 
 /** Whether requests could be served: somebody prefills and somebody decodes. */
-bool control_can_serve(const gateway *g);
+bool gateway_control_can_serve(const gateway *g);
 
 /** The longest context that every worker takes; the model's if there is none. */
-uint32_t control_context_max(const gateway *g);
+uint32_t gateway_control_context_max(const gateway *g);
 
 /** Ask a worker for an attempt; what comes back is given to it as an event. `message` is the struct of
  * WIRE_RESERVE or WIRE_PREFILL. Returns as net_ask, MC_E_PEER if it is not there. */
-mc_status control_ask(gateway *g, uint64_t instance, enum wire_kind kind, const void *message,
-                      uint64_t attempt);
+mc_status gateway_control_ask(gateway *g, uint64_t instance, enum wire_kind kind,
+                              const void *message, uint64_t attempt);
 
 /** Nobody waits for the answer. */
-void control_cancel(gateway *g, uint64_t instance, const struct wire_request_cancel *cancel);
+void gateway_control_cancel(gateway *g, uint64_t instance,
+                            const struct wire_request_cancel *cancel);
 
 /* pool.c ---------------------------------------------------------------------------------------- */
 
-mc_status pool_open(gateway *g, struct mc_error *error);
-void pool_close(gateway *g);
+mc_status gateway_pool_open(gateway *g, struct mc_error *error);
+void gateway_pool_close(gateway *g);
 
 /** The node behind an instance of the scheduler; 0: none. */
-uint64_t pool_node_of(const gateway *g, uint64_t instance);
+uint64_t gateway_pool_node_of(const gateway *g, uint64_t instance);
 
 /* route.c --------------------------------------------------------------------------------------- */
 
 /** Requests by HTTP, to whom they are for. */
-struct http_handler route_handler(gateway *g);
+struct http_handler gateway_route_handler(gateway *g);
 
 /** Answer with OpenAI's error object, and count it. */
-void route_error(gateway *g, http_request *http, const struct api_error *error);
+void gateway_route_error(gateway *g, http_request *http, const struct api_error *error);
 
 /** Count an answer by its status. */
-void route_count(gateway *g, unsigned status);
+void gateway_route_count(gateway *g, unsigned status);
 
 #endif /* GATEWAY_STATE_H */

@@ -397,6 +397,66 @@ static void test_a_worker_lost_in_mid_stream_ends_it_with_an_error(void **state)
     assert_int_equal(figure("mooncake_gateway_requests_ended_total{how=\"failed\"} "), 1);
 }
 
+static void test_tokens_of_a_lost_worker_are_not_in_a_whole_answer(void **state)
+{
+    struct talk t;
+
+    (void)state;
+    start_worker(0, "P", MC_ROLE_PREFILL);
+    start_worker(1, "D", MC_ROLE_DECODE);
+    w[0].peer = &w[1];
+    w[1].slow = true;
+    talk_open(&t, loop, gateway_address(g));
+    talk_post(&t, COMPLETION, "", ASK ",\"return_token_ids\":true}");
+    WAIT(w[0].prefills == 1);
+    fake_push(&w[1], w[0].last.request, 3, 0);
+    for (int i = 0; i < 5; i++)
+        talk_turn(loop);
+    start_worker(2, "E", MC_ROLE_DECODE);
+    w[0].peer = &w[2];
+    fake_close(&w[1]);
+    talk_answer(&t);
+    assert_int_equal(talk_status(&t), 200);
+    assert_true(has(&t, "\"text\":\"The a\"") && has(&t, "\"completion_tokens\":5"));
+    assert_true(has(&t, "X-Mooncake-Decode: E\r\n"));
+    talk_close(&t);
+    assert_idle();
+}
+
+static void test_a_request_that_takes_too_long_is_ended_at_its_deadline(void **state)
+{
+    struct gateway_options o;
+    struct talk t;
+
+    setup_bare(state);
+    o = options();
+    o.request_ns = 20000000;
+    open_gateway(&o);
+    start_pair();
+    w[0].deaf_prefill = true;
+    talk_open(&t, loop, gateway_address(g));
+    talk_post(&t, COMPLETION, "", ASK "}");
+    talk_answer(&t);
+    assert_int_equal(talk_status(&t), 504);
+    assert_true(has(&t, "\"code\":\"deadline\""));
+    WAIT(w[0].cancels == 1 && w[1].cancels == 1);
+    talk_close(&t);
+    assert_idle();
+}
+
+static void test_what_a_worker_says_of_strangers_changes_nothing(void **state)
+{
+    const struct wire_tokens stray = { .request = 99, .index = 7, .finish = 2 };
+    const struct wire_load_report other = { .instance = 4711, .lease_ns = 1 };
+
+    (void)state;
+    start_worker(0, "W", MC_ROLE_BOTH);
+    assert_int_equal(net_send(w[0].conn, WIRE_TOKENS, &stray), MC_OK);
+    assert_int_equal(net_send(w[0].conn, WIRE_LOAD_REPORT, &other), MC_OK); /* another's: no word */
+    WAIT(figure("mooncake_gateway_late_messages_total ") == 1);
+    assert_int_equal(figure("mooncake_gateway_workers "), 1);
+}
+
 static void test_a_silent_worker_is_lost_when_its_lease_ends(void **state)
 {
     struct talk t;
@@ -787,6 +847,9 @@ int main(void)
         TEST(test_a_worker_lost_before_the_first_byte_costs_time_only),
         TEST(test_a_decode_worker_lost_in_prefill_frees_the_prefill_worker),
         TEST(test_a_worker_lost_in_mid_stream_ends_it_with_an_error),
+        TEST(test_tokens_of_a_lost_worker_are_not_in_a_whole_answer),
+        BARE(test_a_request_that_takes_too_long_is_ended_at_its_deadline),
+        TEST(test_what_a_worker_says_of_strangers_changes_nothing),
         TEST(test_a_silent_worker_is_lost_when_its_lease_ends),
         TEST(test_a_decode_worker_without_room_is_asked_again),
         TEST(test_a_hang_up_while_reserving_cancels_the_reservation),

@@ -199,6 +199,48 @@ static void test_a_held_request_is_answered_later(void **state)
     talk_close(&t);
 }
 
+static void test_requests_sent_at_once_are_answered_one_after_another(void **state)
+{
+    struct talk t;
+
+    (void)state;
+    seen.hold = true;
+    talk_open(&t, loop, http_address(server));
+    talk_say(&t, "GET /1 HTTP/1.1\r\nHost: x\r\n\r\nGET /2 HTTP/1.1\r\nHost: x\r\n\r\n");
+    wait_held();
+    for (int i = 0; i < 5; i++)
+        talk_turn(loop);
+    assert_int_equal(seen.requests, 1); /* the second waits, and is no hang-up */
+    assert_int_equal(seen.gone, 0);
+    reply(seen.held, 200, "one\n");
+    seen.held = NULL;
+    wait_held();
+    assert_string_equal(seen.path, "/2");
+    reply(seen.held, 200, "two\n");
+    talk_until(&t, "two\n");
+    assert_true(strstr(t.in.data, "one\n") < strstr(t.in.data, "two\n"));
+    talk_close(&t);
+}
+
+static void test_a_client_of_http_1_0_gets_a_stream_that_ends_with_the_connection(void **state)
+{
+    struct talk t;
+
+    (void)state;
+    seen.hold = true;
+    talk_open(&t, loop, http_address(server));
+    talk_say(&t, "GET /1 HTTP/1.0\r\n\r\n");
+    wait_held();
+    http_stream_begin(seen.held, "text/plain");
+    assert_int_equal(http_stream_add(seen.held, "part\n", 5), MC_OK);
+    talk_until(&t, "part\n");
+    http_stream_end(seen.held);
+    talk_until(&t, NULL);
+    assert_null(strstr(t.in.data, "chunked"));
+    assert_string_equal(strstr(t.in.data, "\r\n\r\n"), "\r\n\r\npart\n");
+    talk_close(&t);
+}
+
 static void test_broken_http_is_answered_by_itself(void **state)
 {
     struct talk t;
@@ -604,6 +646,8 @@ int main(void)
         TEST(test_a_request_is_seen_whole_and_answered_on_a_connection_that_stays),
         TEST(test_a_body_in_chunks_and_byte_by_byte_is_one_body),
         TEST(test_a_held_request_is_answered_later),
+        TEST(test_requests_sent_at_once_are_answered_one_after_another),
+        TEST(test_a_client_of_http_1_0_gets_a_stream_that_ends_with_the_connection),
         TEST(test_broken_http_is_answered_by_itself),
         TEST(test_a_body_too_long_is_refused_before_it_is_sent),
         TEST(test_a_body_of_the_limit_passes_and_one_more_in_chunks_does_not),

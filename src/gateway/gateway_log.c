@@ -1,10 +1,10 @@
-/* log.c - lines for a struct mc_log. */
-#include "gateway/log.h"
+/* gateway_log.c - lines for a struct mc_log. */
+#include "gateway/gateway_log.h"
 
 #include <stdarg.h>
 #include <stdio.h>
 
-void log_line(const struct mc_log *log, enum mc_log_level level, const char *format, ...)
+void gateway_log(const struct mc_log *log, enum mc_log_level level, const char *format, ...)
 {
     char line[1000];
     va_list args;
