@@ -1,6 +1,6 @@
 /* client_end.c - what a client sees of its request, and what is written down when it ends. */
 #define _POSIX_C_SOURCE 200809L
-#include "gateway/client_end.h"
+#include "gateway/client.h"
 
 #include <inttypes.h>
 #include <stdio.h>

@@ -1,6 +1,6 @@
-/* client_end.h - a request under way, and what its client sees: the answer's beginning, parts and end. */
-#ifndef GATEWAY_CLIENT_END_H
-#define GATEWAY_CLIENT_END_H
+/* client.h - a request under way; for client.c, client_new.c and client_end.c alone. */
+#ifndef GATEWAY_CLIENT_H
+#define GATEWAY_CLIENT_H
 
 #include "gateway/state.h"
 
@@ -27,13 +27,27 @@ struct client {
     bool begun, given_up;
 };
 
+/* client.c */
+
+/** Among the requests under way; NULL: no memory. */
+struct client *gateway_client_open(gateway *g, http_request *http);
+
+/** Not under way any more. */
+void gateway_client_close(struct client *client);
+
+/** Its options are set: from now on it lives by its state machine. It may be gone on return. */
+void gateway_client_start(struct client *client);
+
+/* client_end.c */
+
 /** The client may see the answer: headers are known, a stream's first part goes out. */
 void gateway_client_begin(struct client *client);
 
-/** Send what a stream has. MC_OK, or why this client cannot be served on: MC_E_FULL (it does not read), MC_E_NOMEM. */
+/** Send what a stream has. MC_OK, or why this client cannot be served on: MC_E_FULL (it does not read) or
+ * MC_E_NOMEM. */
 mc_status gateway_client_flush(struct client *client);
 
 /** The end: the rest of the answer, or an error; the log line; the counters. */
 void gateway_client_end(struct client *client, const struct request_out_end *end);
 
-#endif /* GATEWAY_CLIENT_END_H */
+#endif /* GATEWAY_CLIENT_H */
