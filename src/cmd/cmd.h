@@ -26,7 +26,8 @@ struct command {
     void (*help)(struct buf *out);
 };
 
-extern const struct command command_run, command_bench;
+extern const struct command command_serve, command_run, command_gateway, command_worker,
+    command_node, command_master, command_stats, command_bench;
 
 /** All of mooncake: argv[1] names the command. Returns an exit code. */
 int command_main(int argc, char **argv);

@@ -47,7 +47,7 @@ struct batch_notice {
     struct mc_batch *batch;
     struct segment *segment; /* a ref */
     bool sent, answered;     /* the loop's */
-    struct peer_ask ask;  /* the loop's */
+    struct peer_ask ask;     /* the loop's */
     char name[MC_NAME_MAX + 1];
     size_t size;
     uint8_t message[]; /* [size] */

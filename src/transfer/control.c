@@ -172,8 +172,8 @@ static void on_timer(void *user, uint64_t now_ns)
 
     if (control->asks && !control->conn) { /* asked while there was nothing to dial with */
         struct mc_error error = { 0 };
-        const mc_status status = net_dial(control->net, control->address, &peer_events, control,
-                                          &control->conn, &error);
+        const mc_status status =
+            net_dial(control->net, control->address, &peer_events, control, &control->conn, &error);
         if (status != MC_OK) {
             end_unsent(control, status, error.text);
             return;

@@ -38,10 +38,10 @@ struct peer_ask {
 struct control {
     struct net *net;
     os_loop *loop;
-    const char *address;      /* borrowed: "host:port" */
-    struct net_conn *conn;    /* NULL: not dialled */
+    const char *address;   /* borrowed: "host:port" */
+    struct net_conn *conn; /* NULL: not dialled */
     struct peer_ask *asks; /* unsent and unanswered */
-    uint32_t failures;        /* dials that failed, since one went well */
+    uint32_t failures;     /* dials that failed, since one went well */
     bool up;
     struct os_timer timer; /* deadlines of the unsent, and leaving an idle connection */
 };

@@ -71,7 +71,7 @@ struct map {
     uint32_t users;             /* entries that read it */
     bool useless;               /* its window was refused: not to be used again */
     bool asked;                 /* the loop has a question out */
-    struct peer_ask ask;     /* the loop's */
+    struct peer_ask ask;        /* the loop's */
 };
 
 /** A thread that sleeps until something happens here. Under segment->lock. */

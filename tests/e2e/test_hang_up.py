@@ -12,8 +12,8 @@ SHORT = "Tell me everything."
 def held(cluster):
     """What a request can hold, at all workers."""
     found = [cluster.stats(name) for name in ("prefill-1", "decode-1")]
-    return {what: sum(each[f"worker_{what}"] for each in found)
-            for what in ("pages_free", "reservations", "queued", "running")}
+    return {what: sum(each[what] for each in found)
+            for what in ("pages_free", "reservations", "queued", "prefilling", "decoding")}
 
 
 def begin(cluster, prompt, count):
@@ -42,7 +42,7 @@ def test_in_decode(cluster):
     before = held(cluster)
     sock = begin(cluster, SHORT, 2000)
     assert sock.recv(100)  # it answers
-    until(lambda: held(cluster)["running"] == 1, "it decodes")
+    until(lambda: held(cluster)["decoding"] == 1, "it decodes")
     hang_up(sock)
     until(lambda: held(cluster) == before, "everything is back")
 
