@@ -25,7 +25,7 @@
       "HTTP connections at a time.")                                                                \
     X(body, "body", 0, SIZE, "8M", 1024, 1073741824, NULL, "SIZE", "Limits",                        \
       "The longest body of a request.")                                                             \
-    X(patience, "patience", 0, DURATION, "10s", 1, 0, NULL, "TIME", "Limits",                       \
+    X(patience, "patience", 0, DURATION, "10s", 1, 1e15, NULL, "TIME", "Limits",                       \
       "How long a request may wait for room or for a worker that is away.")                         \
     X(tries, "tries", 0, U32, "3", 1, 100, NULL, "N", "Limits",                                     \
       "How often a request is placed whose workers are lost before it sent a byte.")                \

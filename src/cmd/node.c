@@ -11,7 +11,7 @@
     X(name, "name", 0, TEXT, "node", 0, 0, NULL, "NAME", "Node", "As in logs.")                     \
     X(master, "master", 0, TEXT, "127.0.0.1:8200", 0, 0, NULL, "HOST:PORT", "Node",                 \
       "The pool's master.")                                                                         \
-    X(memory, "memory", 0, SIZE, "1G", 1048576, 0, NULL, "SIZE", "Node",                            \
+    X(memory, "memory", 0, SIZE, "1G", 1048576, 1e15, NULL, "SIZE", "Node",                            \
       "How much to lend. It is taken, and touched, at the start.")                                  \
     X(listen, "listen", 0, TEXT, "127.0.0.1:0", 0, 0, NULL, "HOST:PORT", "Node",                    \
       "Where its Transfer Engine is reached.")                                                      \

@@ -15,7 +15,7 @@
     X(both, "both", 0, U32, "0", 0, 64, NULL, "N", "Cluster", "Workers that do both.")              \
     X(nodes, "nodes", 0, U32, "1", 0, 64, NULL, "N", "Cluster",                                     \
       "Processes that lend memory to the pool; 0: no pool.")                                        \
-    X(pool_memory, "pool-memory", 0, SIZE, "512M", 1048576, 0, NULL, "SIZE", "Cluster",             \
+    X(pool_memory, "pool-memory", 0, SIZE, "512M", 1048576, 1e15, NULL, "SIZE", "Cluster",             \
       "Memory that each node lends.")                                                               \
     X(kv_memory, "kv-memory", 0, SIZE, "256M", 0, 0, NULL, "SIZE", "Cluster",                       \
       "Working memory for the KVCache of each worker.")                                             \

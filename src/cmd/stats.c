@@ -15,7 +15,7 @@
       "Only counters whose names begin so.")                                                        \
     X(json, "json", 0, BOOL, "false", 0, 0, NULL, NULL, "Counters",                                 \
       "Print one line of JSON instead of one line each.")                                           \
-    X(timeout, "timeout", 0, DURATION, "5s", 1, 0, NULL, "TIME", "Counters",                        \
+    X(timeout, "timeout", 0, DURATION, "5s", 1, 1e15, NULL, "TIME", "Counters",                        \
       "How long to wait for the answer.")
 /* clang-format on */
 

@@ -70,7 +70,7 @@ class Process:
     def log(self):
         return "\n".join(self.lines)
 
-    def signal(self, number):
+    def send(self, number):
         self.popen.send_signal(number)
 
     def end(self, number=signal.SIGTERM):
@@ -132,9 +132,9 @@ class Answer:
 class Client:
     """Completions over HTTP, with the standard library alone."""
 
-    def __init__(self, address, timeout=120):
+    def __init__(self, address, timeout=120, model="tiny-random"):
         self.host, _, port = address.rpartition(":")
-        self.port, self.timeout = int(port), timeout
+        self.port, self.timeout, self.model = int(port), timeout, model
 
     def connect(self):
         return http.client.HTTPConnection(self.host, self.port, timeout=self.timeout)
@@ -158,7 +158,7 @@ class Client:
     def complete(self, prompt, headers=None, **fields):
         """One completion, streamed if fields say so."""
         begin = time.monotonic()
-        body = {"prompt": prompt, "logprobs": 5, "temperature": 0, "return_token_ids": True, **fields}
+        body = {"model": self.model, "prompt": prompt, "logprobs": 5, "temperature": 0, "return_token_ids": True, **fields}
         connection, response = self.post(body, headers=headers)
         try:
             names = {name.lower(): value for name, value in response.getheaders()}

@@ -133,7 +133,7 @@ def test_the_supervisor_is_lost_under_load(number, expected):
     load = Load(served.client, expected)
     try:
         until(lambda: load.right >= 4, "load runs")
-        served.process.signal(number)
+        served.process.send(number)
         if number == signal.SIGKILL:
             until(lambda: not any(alive(pid) for pid in pids), "no process is left behind", WHOLE_S)
         else:
@@ -143,7 +143,7 @@ def test_the_supervisor_is_lost_under_load(number, expected):
     finally:
         load.end()
         if number == signal.SIGSTOP:
-            served.process.signal(signal.SIGCONT)
+            served.process.send(signal.SIGCONT)
             assert served.end() == 0
         else:
             served.process.kill()

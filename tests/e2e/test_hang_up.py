@@ -19,7 +19,7 @@ def held(cluster):
 def begin(cluster, prompt, count):
     """Send a request and read nothing: the socket, to be closed."""
     connection = cluster.client.connect()
-    body = ('{"prompt": "%s", "max_tokens": %d, "ignore_eos": true, "stream": true}' %
+    body = ('{"model": "tiny-random", "prompt": "%s", "max_tokens": %d, "ignore_eos": true, "stream": true}' %
             (prompt, count)).encode()
     connection.request("POST", "/v1/completions", body, {"Content-Type": "application/json"})
     return connection.sock

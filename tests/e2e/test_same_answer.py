@@ -142,7 +142,7 @@ def test_the_holder_is_killed_during_the_pull():
         with concurrent.futures.ThreadPoolExecutor(1) as pool:
             asked = pool.submit(ask, cluster, headers={"X-Mooncake-Bar": "prefill-1"})
             until(lambda: cluster.stats("prefill-2").get("prefilling", 0) > 0, "it pulls")
-            cluster.roles["node-1"].signal(signal.SIGKILL)
+            cluster.roles["node-1"].send(signal.SIGKILL)
             answer = asked.result()
         hold(answer)
         assert answer.header("prefill") == "prefill-2"
