@@ -19,7 +19,7 @@
 #include "base/error.h"
 #include "base/prng.h"
 #include "base/setting.h"
-#include "bench.h"
+#include "cmd/figures.h"
 #include "cmd/timing.h"
 #include "infer/kernels.h"
 #include "infer/limits.h"

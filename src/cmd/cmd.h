@@ -26,7 +26,7 @@ struct command {
     void (*help)(struct buf *out);
 };
 
-extern const struct command command_run;
+extern const struct command command_run, command_bench;
 
 /** All of mooncake: argv[1] names the command. Returns an exit code. */
 int command_main(int argc, char **argv);

@@ -10,7 +10,7 @@
 #include "base/setting.h"
 #include "os/sysalloc.h"
 
-static const struct command *const commands[] = { &command_run };
+static const struct command *const commands[] = { &command_run, &command_bench };
 enum { COMMANDS = sizeof(commands) / sizeof(commands[0]) };
 
 void command_complain(const char *name, const char *format, ...)

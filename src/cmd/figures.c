@@ -1,5 +1,5 @@
-/* bench.c - medians and the JSON of a bench. */
-#include "bench.h"
+/* figures.c - medians and the JSON of a bench. */
+#include "cmd/figures.h"
 
 #include <assert.h>
 #include <stdio.h>

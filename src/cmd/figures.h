@@ -1,11 +1,11 @@
 /*
- * bench.h - what every bench shares: samples, medians, one JSON shape, a table for people.
+ * figures.h - what every bench shares: samples, medians, one JSON shape, a table for people.
  *
  * Life:    bench_init -> bench_row* -> bench_write -> bench_fini
  * Threads: one. Errors: a bench is a program: what goes wrong is said on standard error.
  */
-#ifndef BENCH_H
-#define BENCH_H
+#ifndef CMD_FIGURES_H
+#define CMD_FIGURES_H
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -46,4 +46,4 @@ bool bench_write(const struct bench *bench, const char *path);
 
 void bench_fini(struct bench *bench);
 
-#endif /* BENCH_H */
+#endif /* CMD_FIGURES_H */
