@@ -1,0 +1,43 @@
+/* main.c - `conform VARIANT TOPIC`: one topic of the conformance suite over one way for bytes to travel. */
+#include "world.h"
+
+#include <stdio.h>
+
+static const struct variant variants[] = {
+    { .name = "self", .transports = "self", .own = true, .allocated = true },
+    { .name = "shm", .transports = "shm", .allocated = true },
+    { .name = "attach", .transports = "shm" },
+    { .name = "tcp", .transports = "tcp" },
+    { .name = "hook-self",
+      .transports = "hook:self",
+      .own = true,
+      .allocated = true,
+      .hook = true },
+    { .name = "hook-shm", .transports = "hook:shm", .allocated = true, .hook = true },
+    { .name = "hook-attach", .transports = "hook:shm", .hook = true },
+    { .name = "hook-tcp", .transports = "hook:tcp", .hook = true },
+};
+
+static const struct {
+    const char *name;
+    int (*run)(void);
+} topics[] = {
+    { "moves", topic_moves },     { "many", topic_many },         { "large", topic_large },
+    { "threads", topic_threads }, { "refusals", topic_refusals }, { "revokes", topic_revokes },
+    { "cancels", topic_cancels }, { "peers", topic_peers },       { "faults", topic_faults },
+};
+
+int main(int count, char **arguments)
+{
+    for (size_t v = 0; count == 3 && v < sizeof(variants) / sizeof(variants[0]); v++) {
+        if (strcmp(variants[v].name, arguments[1]) != 0)
+            continue;
+        variant = &variants[v];
+        for (size_t t = 0; t < sizeof(topics) / sizeof(topics[0]); t++) {
+            if (strcmp(topics[t].name, arguments[2]) == 0)
+                return topics[t].run();
+        }
+    }
+    fprintf(stderr, "usage: conform VARIANT TOPIC\n");
+    return 2;
+}
