@@ -4,10 +4,10 @@
 #include <stdio.h>
 
 static const struct variant variants[] = {
-    { .name = "self", .transports = "self", .own = true, .allocated = true },
+    { .name = "self", .transports = "self", .own = true, .allocated = true, .summed = true },
     { .name = "shm", .transports = "shm", .allocated = true },
     { .name = "attach", .transports = "shm" },
-    { .name = "tcp", .transports = "tcp" },
+    { .name = "tcp", .transports = "tcp", .summed = true },
     { .name = "hook-self",
       .transports = "hook:self",
       .own = true,
@@ -15,7 +15,7 @@ static const struct variant variants[] = {
       .hook = true },
     { .name = "hook-shm", .transports = "hook:shm", .allocated = true, .hook = true },
     { .name = "hook-attach", .transports = "hook:shm", .hook = true },
-    { .name = "hook-tcp", .transports = "hook:tcp", .hook = true },
+    { .name = "hook-tcp", .transports = "hook:tcp", .summed = true, .hook = true },
 };
 
 static const struct {

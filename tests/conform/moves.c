@@ -78,7 +78,12 @@ static void test_every_size_arrives_with_checksums(void **state)
     struct world *w = *state;
 
     world_open(w, &(struct world_options){ 0 });
-    every_size(w, 5, 64, MC_CHECKSUM_CRC32C);
+    if (variant->summed) {
+        every_size(w, 5, 64, MC_CHECKSUM_CRC32C);
+    } else {
+        const struct mc_xfer xfer = xfer_of(w, MC_WRITE, 0, 0, 1000);
+        assert_int_equal(move(w, &xfer, MC_CHECKSUM_CRC32C), MC_E_UNSUPPORTED);
+    }
     world_close(w);
 }
 
@@ -159,7 +164,7 @@ static void test_a_window_of_scattered_pieces_is_one_range(void **state)
     }
     fill(w->local, 0, SPACE, 1);
     xfer.op = MC_READ;
-    assert_int_equal(move(w, &xfer, MC_CHECKSUM_CRC32C), MC_OK);
+    assert_int_equal(move(w, &xfer, MC_CHECKSUM_NONE), MC_OK);
     for (uint64_t i = 1234; i < 1234 + xfer.length; i++)
         assert_int_equal(w->local[i], pattern(3, offsets[i / PIECE] + i % PIECE));
     tell_revoke(w, &window);

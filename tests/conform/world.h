@@ -34,6 +34,7 @@ struct variant {
     const char *transports; /* of both engines */
     bool own;               /* the peer is the engine itself */
     bool allocated;         /* memory from mc_memory_alloc(), else any */
+    bool summed;            /* its transport makes checksums, else it says MC_E_UNSUPPORTED */
     bool hook;
 };
 

@@ -97,13 +97,15 @@ static void set(_Atomic uint64_t *word, uint64_t value)
     atomic_store_explicit(word, value, memory_order_relaxed);
 }
 
-static void publish(struct shm *shm, uint32_t at, const struct mc_window *window, uint32_t region)
+static void publish(struct shm *shm, uint32_t at, const struct transport_window *told,
+                    uint32_t region)
 {
     struct shm_window_slot *slot = &shm->page->windows[at];
+    const struct mc_window *window = &told->window;
 
     set(&slot->tag, shm_tag(window->key));
     set(&slot->size, window->size);
-    set(&slot->piece_bytes, window->piece_bytes);
+    set(&slot->piece_bytes, told->piece_bytes); /* side by side, the granted pieces are one */
     atomic_store_explicit(&slot->region, region, memory_order_relaxed);
     atomic_store_explicit(&slot->permissions, window->permissions, memory_order_relaxed);
     atomic_store_explicit(&slot->generation, window->generation, memory_order_release);
@@ -129,7 +131,7 @@ mc_status shm_window_open(void *transport, void *region, const struct transport_
                                  .region = r->slot,
                                  .open = true };
         bucket_add(shm, slot);
-        publish(shm, slot, &window->window, r->slot);
+        publish(shm, slot, window, r->slot);
     }
     pthread_mutex_unlock(&shm->lock);
     if (status != MC_OK)
