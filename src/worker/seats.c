@@ -181,7 +181,7 @@ static void remove_seat(struct seat *seat)
     w->recent[w->recent_next++ % WORKER_RECENT_MAX] =
         (struct recent){ seat->id, seat->machine.status };
     if (seat->cancel_ask && seat->answer.gateway)
-        control_answer(seat->answer.gateway->conn, seat->cancel_ask, MC_OK, NULL);
+        worker_answer(seat->answer.gateway->conn, seat->cancel_ask, MC_OK, NULL);
     free_seat(seat);
     worker_look_soon(w);
 }
@@ -337,8 +337,8 @@ void seat_hand_off(struct worker *w, net_conn *conn, uint64_t ask, const struct 
     struct mc_error error = { 0 };
 
     if (!seat) {
-        control_answer(conn, ask, recent_status(w, m->reservation),
-                       "there is no such reservation (any more)");
+        worker_answer(conn, ask, recent_status(w, m->reservation),
+                      "there is no such reservation (any more)");
         return;
     }
     const mc_status status = accept(seat, m, &error);
@@ -357,7 +357,7 @@ void seat_renew(struct worker *w, net_conn *conn, uint64_t ask,
 
     if (!seat) {
         const mc_status status = recent_status(w, m->reservation);
-        control_answer(conn, ask, status == MC_OK ? MC_OK : MC_E_STALE, NULL);
+        worker_answer(conn, ask, status == MC_OK ? MC_OK : MC_E_STALE, NULL);
         return;
     }
     seat->renew_conn = conn;
@@ -510,11 +510,11 @@ static void carry_out(struct seat *seat, const struct decode_out *out)
         pool_stop_puts(&w->pool, seat);
         break;
     case DECODE_OUT_ANSWER_RENEW:
-        control_answer(seat->renew_conn, seat->renew_ask, out->status, NULL);
+        worker_answer(seat->renew_conn, seat->renew_ask, out->status, NULL);
         break;
     case DECODE_OUT_ANSWER_HAND_OFF:
-        control_answer(seat->hand_off_conn, seat->hand_off_ask, out->status,
-                       out->status == MC_OK ? NULL : mc_status_text(out->status));
+        worker_answer(seat->hand_off_conn, seat->hand_off_ask, out->status,
+                      out->status == MC_OK ? NULL : mc_status_text(out->status));
         break;
     case DECODE_OUT_TELL:
         tell(seat, out->status);

@@ -220,7 +220,7 @@ static void remove_task(struct task *task)
     last->index = task->index;
     w->tasks[task->index] = last;
     if (task->cancel_ask && task->answer.gateway)
-        control_answer(task->answer.gateway->conn, task->cancel_ask, MC_OK, NULL);
+        worker_answer(task->answer.gateway->conn, task->cancel_ask, MC_OK, NULL);
     free_task(task);
     worker_look_soon(w);
 }
