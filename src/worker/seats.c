@@ -299,6 +299,7 @@ static mc_status open_request(struct seat *seat, const struct wire_hand_off *m,
         return error_set(error, MC_E_NOMEM, "out of memory for a request");
     for (uint32_t i = 0; i < seat->window_pages; i++)
         seat->checksums[i] = wire_u32_at(&m->checksums, i);
+    seat->cache = m->cache;
     return MC_OK;
 }
 
@@ -323,6 +324,14 @@ static mc_status accept(struct seat *seat, const struct wire_hand_off *m, struct
     return status;
 }
 
+/* Only the worker that the pages were reserved for speaks of them. */
+static bool is_holder(const struct seat *seat, const net_conn *conn)
+{
+    const struct net_peer *peer = net_conn_peer(conn);
+
+    return seat->holder == 0 || (peer && peer->incarnation == seat->holder);
+}
+
 static mc_status recent_status(const struct worker *w, uint64_t reservation)
 {
     for (uint32_t i = 0; i < WORKER_RECENT_MAX; i++)
@@ -339,6 +348,10 @@ void seat_hand_off(struct worker *w, net_conn *conn, uint64_t ask, const struct 
     if (!seat) {
         worker_answer(conn, ask, recent_status(w, m->reservation),
                       "there is no such reservation (any more)");
+        return;
+    }
+    if (!is_holder(seat, conn)) {
+        worker_answer(conn, ask, MC_E_DENIED, "the reservation is for another worker");
         return;
     }
     const mc_status status = accept(seat, m, &error);
@@ -358,6 +371,10 @@ void seat_renew(struct worker *w, net_conn *conn, uint64_t ask,
     if (!seat) {
         const mc_status status = recent_status(w, m->reservation);
         worker_answer(conn, ask, status == MC_OK ? MC_OK : MC_E_STALE, NULL);
+        return;
+    }
+    if (!is_holder(seat, conn)) {
+        worker_answer(conn, ask, MC_E_DENIED, "the reservation is for another worker");
         return;
     }
     seat->renew_conn = conn;
@@ -401,7 +418,9 @@ static void join(struct seat *seat)
     const enum request_finish finish = r->finish;
     const bool heard = answer_token(&seat->answer, &seat->first, finish, 0);
     if (finish == REQUEST_RUNNING) {
-        seat->job.first_block = w->store ? seat->prompt_tokens / KV_PAGE_TOKENS : UINT32_MAX;
+        seat->job.first_block = w->store && !(seat->cache & CACHE_UNWRITTEN)
+                                    ? seat->prompt_tokens / KV_PAGE_TOKENS
+                                    : UINT32_MAX;
         seat->job.block_pages = seat->block_pages;
         runner_add(w->runner, &seat->job);
     } else {

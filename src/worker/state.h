@@ -71,6 +71,9 @@ struct blocks {
     uint32_t named, capacity;
 };
 
+/** Bits of prefill.cache and hand_off.cache. */
+enum cache_bits { CACHE_UNREAD = 1, CACHE_UNWRITTEN = 2 };
+
 /** A request that is prefilled here. */
 struct task {
     struct worker *worker;
@@ -89,7 +92,7 @@ struct task {
     uint32_t token_count;
     struct sampling sampling;
     struct blocks blocks;
-    bool writes_pool;
+    uint32_t cache; /* enum cache_bits */
     uint64_t pull_ns;
     void **pages; /* owned; [page_count] once it started: the prompt's */
     uint32_t page_count;
@@ -139,6 +142,7 @@ struct seat {
     struct job job;
     struct mc_sample first;
     struct blocks blocks;
+    uint32_t cache;     /* enum cache_bits */
     void **block_pages; /* owned */
 };
 

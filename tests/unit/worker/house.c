@@ -171,7 +171,8 @@ uint32_t house_add(struct house *h, const struct worker_options *options)
     struct guest *g = &h->guests[h->count++];
     struct mc_error error = { 0 };
 
-    o.alloc = os_alloc();
+    if (!o.alloc)
+        o.alloc = os_alloc();
     o.loop = h->loop;
     o.gateways = gateways;
     o.gateway_count = 1;
