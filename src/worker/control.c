@@ -5,7 +5,7 @@
 #include "base/error.h"
 #include "worker/state.h"
 
-void control_answer(net_conn *conn, uint64_t id, mc_status status, const char *text)
+void worker_answer(net_conn *conn, uint64_t id, mc_status status, const char *text)
 {
     /* What cannot be sent (the queue of one who does not read is full) is not heard: whoever asked has a
      * deadline, and asking again is safe. */
@@ -20,14 +20,14 @@ bool worker_is_empty(const struct worker *w)
     return w->task_count == 0 && w->seat_count == 0;
 }
 
-void control_drained(struct worker *w)
+void worker_drained(struct worker *w)
 {
     void (*drained)(void *user) = w->drained;
 
     if (!w->draining || !worker_is_empty(w))
         return;
     for (uint32_t i = 0; i < w->drain_ask_count; i++)
-        control_answer(w->drain_asks[i].conn, w->drain_asks[i].id, MC_OK, NULL);
+        worker_answer(w->drain_asks[i].conn, w->drain_asks[i].id, MC_OK, NULL);
     w->drain_ask_count = 0;
     w->drained = NULL;
     if (drained)
@@ -41,14 +41,14 @@ static void on_drain(struct worker *w, net_conn *conn, uint64_t id,
     worker_log(w, MC_LOG_INFO, "event=%s", message->back ? "takes_work_again" : "draining");
     if (message->back) {
         for (uint32_t i = 0; i < w->drain_ask_count; i++)
-            control_answer(w->drain_asks[i].conn, w->drain_asks[i].id, MC_E_CANCELLED,
-                           "the worker was told to take work again");
+            worker_answer(w->drain_asks[i].conn, w->drain_asks[i].id, MC_E_CANCELLED,
+                          "the worker was told to take work again");
         w->drain_ask_count = 0;
-        control_answer(conn, id, MC_OK, NULL);
+        worker_answer(conn, id, MC_OK, NULL);
         return;
     }
     if (id && w->drain_ask_count == WORKER_ASKS_MAX) {
-        control_answer(conn, id, MC_E_FULL, "too many wait for this worker to be empty");
+        worker_answer(conn, id, MC_E_FULL, "too many wait for this worker to be empty");
         return;
     }
     if (id)
@@ -56,7 +56,7 @@ static void on_drain(struct worker *w, net_conn *conn, uint64_t id,
     worker_look_soon(w);
 }
 
-void control_forget(struct worker *w, const net_conn *conn)
+void worker_forget(struct worker *w, const net_conn *conn)
 {
     uint32_t kept = 0;
 
@@ -79,7 +79,7 @@ static void refuse(struct gateway_link *gateway, uint64_t id, mc_status status,
                    const struct mc_error *error)
 {
     worker_count(gateway->worker, METRIC_refused, 1);
-    control_answer(gateway->conn, id, status, error->text);
+    worker_answer(gateway->conn, id, status, error->text);
 }
 
 static void on_prefill(struct gateway_link *gateway, uint64_t id,
@@ -90,7 +90,7 @@ static void on_prefill(struct gateway_link *gateway, uint64_t id,
 
     note(gateway, message->request);
     if (task_find(w, gateway, message->request)) { /* asked again */
-        control_answer(gateway->conn, id, MC_OK, NULL);
+        worker_answer(gateway->conn, id, MC_OK, NULL);
         return;
     }
     const mc_status status = task_open(w, gateway, message, &error);
@@ -99,7 +99,7 @@ static void on_prefill(struct gateway_link *gateway, uint64_t id,
         return;
     }
     worker_count(w, METRIC_prefills, 1);
-    control_answer(gateway->conn, id, MC_OK, NULL);
+    worker_answer(gateway->conn, id, MC_OK, NULL);
     worker_look_soon(w);
 }
 
@@ -155,7 +155,7 @@ static void on_cancel(struct gateway_link *gateway, uint64_t id,
     struct seat *seat = seat_find(w, gateway, message->request);
 
     if (!task && !seat) {
-        control_answer(gateway->conn, id, MC_OK, NULL); /* it holds nothing */
+        worker_answer(gateway->conn, id, MC_OK, NULL); /* it holds nothing */
         return;
     }
     worker_count(w, METRIC_cancelled, 1);
@@ -193,7 +193,7 @@ static bool decode(net_conn *conn, const struct wire_frame *frame, void *message
         wire_decode(frame->kind, frame->body, frame->body_size, message, &error);
 
     if (status != MC_OK)
-        control_answer(conn, frame->id, status, error.text);
+        worker_answer(conn, frame->id, status, error.text);
     return status == MC_OK;
 }
 
@@ -202,7 +202,7 @@ static void unsupported(net_conn *conn, const struct wire_frame *frame)
     char text[80];
 
     snprintf(text, sizeof(text), "a worker does not take messages of kind %u here", frame->kind);
-    control_answer(conn, frame->id, MC_E_UNSUPPORTED, text);
+    worker_answer(conn, frame->id, MC_E_UNSUPPORTED, text);
 }
 
 union message {
@@ -214,7 +214,7 @@ union message {
     struct wire_reservation_renew renew;
 };
 
-void control_from_gateway(struct gateway_link *gateway, const struct wire_frame *frame)
+void worker_from_gateway(struct gateway_link *gateway, const struct wire_frame *frame)
 {
     union message m;
 
@@ -271,7 +271,7 @@ static void on_down(void *user, net_conn *conn, mc_status status, const char *te
 {
     (void)status;
     (void)text;
-    control_forget(user, conn);
+    worker_forget(user, conn);
 }
 
-const struct net_events control_events = { on_up, on_message, on_down };
+const struct net_events worker_events = { on_up, on_message, on_down };

@@ -152,7 +152,7 @@ static void on_up(void *user, net_conn *conn, const struct net_peer *peer)
 static void on_message(void *user, net_conn *conn, const struct wire_frame *frame)
 {
     (void)conn;
-    control_from_gateway(user, frame);
+    worker_from_gateway(user, frame);
 }
 
 /* Nobody wants what it asked for: it has forgotten us too. */
@@ -179,7 +179,7 @@ static void on_down(void *user, net_conn *conn, mc_status status, const char *te
     struct gateway_link *gateway = user;
     struct worker *w = gateway->worker;
 
-    control_forget(w, conn);
+    worker_forget(w, conn);
     os_loop_timer_stop(w->loop, &gateway->timer);
     if (gateway->registered)
         worker_log(w, MC_LOG_WARN, "event=gateway_lost instance=%llu status=%s text=\"%s\"",

@@ -29,7 +29,7 @@ static void on_message(void *user, net_conn *conn, const struct wire_frame *fram
 {
     (void)user;
     if (frame->id)
-        control_answer(conn, frame->id, MC_E_UNSUPPORTED, "nothing is asked over this connection");
+        worker_answer(conn, frame->id, MC_E_UNSUPPORTED, "nothing is asked over this connection");
 }
 
 /* What was asked has been told already; the rest waits for it to be up again, each as long as it may. */

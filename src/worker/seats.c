@@ -181,7 +181,7 @@ static void remove_seat(struct seat *seat)
     w->recent[w->recent_next++ % WORKER_RECENT_MAX] =
         (struct recent){ seat->id, seat->machine.status };
     if (seat->cancel_ask && seat->answer.gateway)
-        control_answer(seat->answer.gateway->conn, seat->cancel_ask, MC_OK, NULL);
+        worker_answer(seat->answer.gateway->conn, seat->cancel_ask, MC_OK, NULL);
     free_seat(seat);
     worker_look_soon(w);
 }
@@ -299,6 +299,7 @@ static mc_status open_request(struct seat *seat, const struct wire_hand_off *m,
         return error_set(error, MC_E_NOMEM, "out of memory for a request");
     for (uint32_t i = 0; i < seat->window_pages; i++)
         seat->checksums[i] = wire_u32_at(&m->checksums, i);
+    seat->cache = m->cache;
     return MC_OK;
 }
 
@@ -323,6 +324,14 @@ static mc_status accept(struct seat *seat, const struct wire_hand_off *m, struct
     return status;
 }
 
+/* Only the worker that the pages were reserved for speaks of them. */
+static bool is_holder(const struct seat *seat, const net_conn *conn)
+{
+    const struct net_peer *peer = net_conn_peer(conn);
+
+    return seat->holder == 0 || (peer && peer->incarnation == seat->holder);
+}
+
 static mc_status recent_status(const struct worker *w, uint64_t reservation)
 {
     for (uint32_t i = 0; i < WORKER_RECENT_MAX; i++)
@@ -337,8 +346,12 @@ void seat_hand_off(struct worker *w, net_conn *conn, uint64_t ask, const struct 
     struct mc_error error = { 0 };
 
     if (!seat) {
-        control_answer(conn, ask, recent_status(w, m->reservation),
-                       "there is no such reservation (any more)");
+        worker_answer(conn, ask, recent_status(w, m->reservation),
+                      "there is no such reservation (any more)");
+        return;
+    }
+    if (!is_holder(seat, conn)) {
+        worker_answer(conn, ask, MC_E_DENIED, "the reservation is for another worker");
         return;
     }
     const mc_status status = accept(seat, m, &error);
@@ -357,7 +370,11 @@ void seat_renew(struct worker *w, net_conn *conn, uint64_t ask,
 
     if (!seat) {
         const mc_status status = recent_status(w, m->reservation);
-        control_answer(conn, ask, status == MC_OK ? MC_OK : MC_E_STALE, NULL);
+        worker_answer(conn, ask, status == MC_OK ? MC_OK : MC_E_STALE, NULL);
+        return;
+    }
+    if (!is_holder(seat, conn)) {
+        worker_answer(conn, ask, MC_E_DENIED, "the reservation is for another worker");
         return;
     }
     seat->renew_conn = conn;
@@ -401,7 +418,9 @@ static void join(struct seat *seat)
     const enum request_finish finish = r->finish;
     const bool heard = answer_token(&seat->answer, &seat->first, finish, 0);
     if (finish == REQUEST_RUNNING) {
-        seat->job.first_block = w->store ? seat->prompt_tokens / KV_PAGE_TOKENS : UINT32_MAX;
+        seat->job.first_block = w->store && !(seat->cache & CACHE_UNWRITTEN)
+                                    ? seat->prompt_tokens / KV_PAGE_TOKENS
+                                    : UINT32_MAX;
         seat->job.block_pages = seat->block_pages;
         runner_add(w->runner, &seat->job);
     } else {
@@ -510,11 +529,11 @@ static void carry_out(struct seat *seat, const struct decode_out *out)
         pool_stop_puts(&w->pool, seat);
         break;
     case DECODE_OUT_ANSWER_RENEW:
-        control_answer(seat->renew_conn, seat->renew_ask, out->status, NULL);
+        worker_answer(seat->renew_conn, seat->renew_ask, out->status, NULL);
         break;
     case DECODE_OUT_ANSWER_HAND_OFF:
-        control_answer(seat->hand_off_conn, seat->hand_off_ask, out->status,
-                       out->status == MC_OK ? NULL : mc_status_text(out->status));
+        worker_answer(seat->hand_off_conn, seat->hand_off_ask, out->status,
+                      out->status == MC_OK ? NULL : mc_status_text(out->status));
         break;
     case DECODE_OUT_TELL:
         tell(seat, out->status);

@@ -71,6 +71,9 @@ struct blocks {
     uint32_t named, capacity;
 };
 
+/** Bits of prefill.cache and hand_off.cache. */
+enum cache_bits { CACHE_UNREAD = 1, CACHE_UNWRITTEN = 2 };
+
 /** A request that is prefilled here. */
 struct task {
     struct worker *worker;
@@ -89,7 +92,7 @@ struct task {
     uint32_t token_count;
     struct sampling sampling;
     struct blocks blocks;
-    bool writes_pool;
+    uint32_t cache; /* enum cache_bits */
     uint64_t pull_ns;
     void **pages; /* owned; [page_count] once it started: the prompt's */
     uint32_t page_count;
@@ -139,6 +142,7 @@ struct seat {
     struct job job;
     struct mc_sample first;
     struct blocks blocks;
+    uint32_t cache;     /* enum cache_bits */
     void **block_pages; /* owned */
 };
 
@@ -219,15 +223,15 @@ void peer_drop(struct peer *peer); /* NULL is allowed */
 void peers_close(struct worker *w);
 
 /* control.c */
-extern const struct net_events control_events; /* of accepted connections */
+extern const struct net_events worker_events; /* of accepted connections */
 /** What a gateway asks over the connection that was dialled to it. */
-void control_from_gateway(struct gateway_link *gateway, const struct wire_frame *frame);
+void worker_from_gateway(struct gateway_link *gateway, const struct wire_frame *frame);
 /** Answer, if anybody listens. */
-void control_answer(net_conn *conn, uint64_t id, mc_status status, const char *text);
+void worker_answer(net_conn *conn, uint64_t id, mc_status status, const char *text);
 /** Everything that waited for the worker to be empty is told. */
-void control_drained(struct worker *w);
+void worker_drained(struct worker *w);
 /** A connection is gone: nobody can be answered on it. */
-void control_forget(struct worker *w, const net_conn *conn);
+void worker_forget(struct worker *w, const net_conn *conn);
 bool worker_is_empty(const struct worker *w);
 
 /* tasks.c */

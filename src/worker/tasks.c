@@ -148,7 +148,7 @@ static uint32_t pull_tokens(const struct task *task, const struct wire_prefill *
     const uint64_t most = (task->token_count - 1) / KV_PAGE_TOKENS;
     uint64_t blocks = m->pull_tokens / KV_PAGE_TOKENS;
 
-    if (!task->worker->store || (m->cache & 1))
+    if (!task->worker->store || (m->cache & CACHE_UNREAD))
         return 0;
     blocks = blocks < most ? blocks : most;
     return (uint32_t)(blocks < 4096 ? blocks : 4096) * KV_PAGE_TOKENS; /* one request's items */
@@ -177,7 +177,7 @@ mc_status task_open(struct worker *w, struct gateway_link *gateway, const struct
         .timer = { .due = on_timer, .user = task },
         .answer = { .worker = w, .gateway = gateway, .request = m->request },
         .place = { m->priority, m->order, ++w->arrivals },
-        .writes_pool = w->store && !(m->cache & 2),
+        .cache = m->cache,
         .pull_ns = m->pull_ns ? m->pull_ns : PULL_DEFAULT_NS,
     };
     task->job = (struct job){ .tell = on_news, .owner = task };
@@ -220,7 +220,7 @@ static void remove_task(struct task *task)
     last->index = task->index;
     w->tasks[task->index] = last;
     if (task->cancel_ask && task->answer.gateway)
-        control_answer(task->answer.gateway->conn, task->cancel_ask, MC_OK, NULL);
+        worker_answer(task->answer.gateway->conn, task->cancel_ask, MC_OK, NULL);
     free_task(task);
     worker_look_soon(w);
 }
@@ -298,7 +298,8 @@ static void compute(struct task *task, uint32_t tokens)
         task->job.layers = true;
     } else
         task->page_count = 0;
-    task->job.first_block = task->writes_pool ? tokens / KV_PAGE_TOKENS : UINT32_MAX;
+    task->job.first_block =
+        w->store && !(task->cache & CACHE_UNWRITTEN) ? tokens / KV_PAGE_TOKENS : UINT32_MAX;
     task->job.block_pages = task->block_pages;
     worker_count(w, METRIC_prompt_tokens, task->token_count - tokens);
     runner_add(w->runner, &task->job);
@@ -432,6 +433,7 @@ static void hand_off(struct task *task)
         .checksums = { task->checksums, task->page_count },
         .salt = task->salt,
         .tenant = task->tenant,
+        .cache = task->cache,
     };
     const uint64_t deadline = task->machine.give_up_ns;
 

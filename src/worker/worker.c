@@ -55,7 +55,7 @@ static void look(void *user, uint64_t now_ns)
         return;
     runner_wake(w->runner);
     tasks_start(w);
-    control_drained(w);
+    worker_drained(w);
 }
 
 void worker_look_soon(struct worker *w)
@@ -294,7 +294,7 @@ static mc_status open_net(struct worker *w, const struct worker_options *o, stru
 
     mc_status status = net_open(&options, &w->net, error);
     if (status == MC_OK)
-        status = net_listen(w->net, o->listen, o->insecure, &control_events, w, w->address,
+        status = net_listen(w->net, o->listen, o->insecure, &worker_events, w, w->address,
                             sizeof(w->address), error);
     return status;
 }
@@ -360,7 +360,7 @@ void worker_drain(worker *w, void (*done)(void *user), void *user)
     w->drained = done;
     w->drained_user = user;
     worker_log(w, MC_LOG_INFO, "event=draining");
-    control_drained(w);
+    worker_drained(w);
 }
 
 /* ------------------------------------------------------------------------------------------- close */

@@ -2,8 +2,10 @@
  * fake_moves.h - a Transfer Engine and a pool in one process's memory, for tests of the worker.
  *
  * They keep the promises that the worker relies on (windows checked when bytes move, a batch pending until
- * quiet, a revoke that waits for pins, verified gets) and do on demand what the real ones do rarely. Posts may come
- * from any thread; what is under way moves when fake_move() says so, or at once.
+ * quiet, a revoke that waits for pins, verified gets) and do on demand what the real ones do rarely. All
+ * of it in the test's thread: what is under way moves when fake_move_...() says so.
+ *
+ * fake_transfer.c and fake_pool.c are each other's equals: a test may link one of them and the real other.
  */
 #ifndef FAKE_MOVES_H
 #define FAKE_MOVES_H
@@ -28,14 +30,16 @@ struct fake_moves {
 
 extern struct fake_moves fake_moves;
 
-/** Forget everything: objects, figures, settings. No engine or store may be open. */
+/** Forget all objects, figures, settings. No store may be open. */
 void fake_moves_reset(void);
 
-/** Bytes that are granted by windows now, and engines and stores that are open. */
+/** Windows that are granted; engines and batches, stores and requests that are open. */
 uint32_t fake_windows(void);
-uint32_t fake_open(void);
+uint32_t fake_engines(void);
+uint32_t fake_stores(void);
 
 /** What became possible happens: called by tests between turns of the loop. */
-void fake_move(void);
+void fake_move_batches(void);
+void fake_move_requests(void);
 
 #endif /* FAKE_MOVES_H */

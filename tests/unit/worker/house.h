@@ -70,6 +70,9 @@ uint32_t house_add(struct house *house, const struct worker_options *options);
 /** The worker that came last is closed, and the gateway knows. */
 void house_lose_last(struct house *house);
 
+/** What house_pair()'s workers may move by; NULL: anything. */
+extern const char *house_transports;
+
 /** Prefill at 0, decode at 1. */
 struct house *house_pair(uint32_t chunk_tokens, bool pool);
 

@@ -331,6 +331,85 @@ static void test_what_cannot_be_served_is_refused(void **state)
     house_close(h);
 }
 
+static mc_status stranger_status;
+
+static void on_stranger_answered(void *user, mc_status status, const struct wire_frame *frame)
+{
+    struct wire_outcome outcome;
+    struct mc_error error = { 0 };
+
+    (void)user;
+    stranger_status = status == MC_OK ? net_take(frame, WIRE_OUTCOME, &outcome, &error) : status;
+}
+
+static void on_stranger_up(void *user, net_conn *conn, const struct net_peer *peer)
+{
+    (void)user;
+    (void)conn;
+    (void)peer;
+}
+
+static void on_stranger_message(void *user, net_conn *conn, const struct wire_frame *frame)
+{
+    (void)user;
+    (void)conn;
+    fail_msg("message of kind %u", frame->kind);
+}
+
+static void on_stranger_down(void *user, net_conn *conn, mc_status status, const char *text)
+{
+    (void)user;
+    (void)conn;
+    (void)status;
+    (void)text;
+}
+
+static void test_only_the_holder_hands_off_and_renews(void **state)
+{
+    (void)state;
+    static const struct net_events events = { on_stranger_up, on_stranger_message,
+                                              on_stranger_down };
+    struct house *h = house_pair(16, false);
+    struct client *c = house_client(h, 1, 20, 10);
+    const uint32_t checksums[2] = { 0 };
+    net_conn *conn;
+
+    fake_moves.hold_pushes = true;
+    house_ask(c);
+    house_until(h, c->taken);
+    assert_int_equal(net_dial(h->gateway, h->guests[1].address, &events, NULL, &conn, NULL), MC_OK);
+    house_until(h, net_conn_is_up(conn));
+    const struct wire_hand_off forged = { .request = c->request,
+                                          .reservation = c->reservation,
+                                          .position = 20,
+                                          .tokens = { c->prompt, 20 },
+                                          .fingerprint = h->guests[1].fingerprint,
+                                          .checksums = { checksums, 2 } };
+    const struct wire_reservation_renew renewal = { .reservation = c->reservation, .tokens = 99 };
+    const struct wire_hand_off unknown = { .request = c->request, .reservation = 999 };
+    stranger_status = MC_PENDING;
+    assert_int_equal(net_ask(conn, WIRE_HAND_OFF, &forged, 0, on_stranger_answered, NULL, NULL),
+                     MC_OK);
+    house_until(h, stranger_status != MC_PENDING);
+    assert_int_equal(stranger_status, MC_E_DENIED);
+    stranger_status = MC_PENDING;
+    assert_int_equal(
+        net_ask(conn, WIRE_RESERVATION_RENEW, &renewal, 0, on_stranger_answered, NULL, NULL),
+        MC_OK);
+    house_until(h, stranger_status != MC_PENDING);
+    assert_int_equal(stranger_status, MC_E_DENIED);
+    stranger_status = MC_PENDING;
+    assert_int_equal(net_ask(conn, WIRE_HAND_OFF, &unknown, 0, on_stranger_answered, NULL, NULL),
+                     MC_OK);
+    house_until(h, stranger_status != MC_PENDING);
+    assert_int_equal(stranger_status, MC_E_STALE);
+    fake_moves.hold_pushes = false;
+    house_until(h, client_done(c));
+    assert_right(c);
+    net_hang_up(conn, false);
+    house_close(h);
+}
+
 static void test_close_in_the_middle_of_everything_leaves_nothing(void **state)
 {
     (void)state;
@@ -361,6 +440,7 @@ int main(void)
         cmocka_unit_test(test_a_draining_worker_finishes_and_takes_no_more),
         cmocka_unit_test(test_what_is_asked_again_is_answered_again),
         cmocka_unit_test(test_what_cannot_be_served_is_refused),
+        cmocka_unit_test(test_only_the_holder_hands_off_and_renews),
         cmocka_unit_test(test_close_in_the_middle_of_everything_leaves_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -85,6 +85,15 @@ static void test_a_prefix_from_the_pool_is_used_and_changes_nothing(void **state
     house_until(h, client_done(shy));
     assert_int_equal(shy->end.reused_tokens, 0);
 
+    const uint64_t stored = house_counter(h, 0, "puts_stored") + house_counter(h, 1, "puts_stored");
+    struct client *private = house_client(h, 2, 100, 30);
+    private->cache = 2;
+    house_ask(private);
+    house_until(h, client_done(private));
+    house_until(h, house_is_empty(h));
+    assert_int_equal(house_counter(h, 0, "puts_stored") + house_counter(h, 1, "puts_stored"),
+                     stored);
+
     fake_moves.lose_pulls = true; /* the second block is gone: one page of the prefix is left */
     struct client *torn = house_client(h, 1, 100, 5);
     torn->pull_tokens = 100;
