@@ -8,8 +8,6 @@
 #include "base/error.h"
 #include "gateway/control_stats.h"
 
-static const uint64_t LATE_NS = 20000000;
-
 /* ----------------------------------------------------------------------------------- coming, going */
 
 static void free_worker(struct worker *w)
@@ -59,24 +57,21 @@ void gateway_worker_drop(struct worker *w, const char *why)
     forget(w, why);
 }
 
-/* If this loop was held up, the report that is missed may lie in the socket: it is read before the worker is
- * given up. */
+/* If this loop was held up, reports that lie in the socket were read before: its timers come last in a turn
+ * and count from the turn's start. */
 static void lease_over(void *user, uint64_t now_ns)
 {
     struct worker *w = user;
 
-    if (!w->late && os_loop_timer(w->gateway->loop, &w->lease, now_ns + LATE_NS) == MC_OK)
-        w->late = true;
-    else
-        gateway_worker_drop(w, w->as_instance.id ? "no load report within its lease"
-                                                 : "did not register");
+    (void)now_ns;
+    gateway_worker_drop(w,
+                        w->as_instance.id ? "no load report within its lease" : "did not register");
 }
 
 void gateway_worker_lease(struct worker *w, uint64_t lease_ns)
 {
     const uint64_t now_ns = os_loop_now(w->gateway->loop);
 
-    w->late = false;
     if (lease_ns > UINT64_MAX - now_ns)
         lease_ns = UINT64_MAX - now_ns;
     if (os_loop_timer(w->gateway->loop, &w->lease, now_ns + lease_ns) != MC_OK)
