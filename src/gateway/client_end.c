@@ -79,11 +79,26 @@ mc_status gateway_client_flush(struct client *c)
 
 /* ---------------------------------------------------------------------------------------- ends */
 
+static const char *reason_text(uint32_t reason)
+{
+    switch (reason) {
+#define REASON(name, number, text) \
+    case number: \
+        return text;
+        MC_REASON_MAP(REASON)
+#undef REASON
+    default:
+        return "refused";
+    }
+}
+
 /* What went wrong, as OpenAI's clients know it. */
 static void explain(const struct request_out_end *end, struct api_error *error)
 {
-    const int size = (int)(end->text.size < 300 ? end->text.size : 300);
-    const char *text = end->text.size ? end->text.data : "";
+    const struct wire_slice said =
+        end->text.size || !end->reason ? end->text : wire_text(reason_text(end->reason));
+    const int size = (int)(said.size < 300 ? said.size : 300);
+    const char *text = said.size ? said.data : "";
     const char *words = mc_status_text(end->status);
 
     if (end->reason == MC_REASON_TOO_LONG)

@@ -57,6 +57,8 @@ void gateway_worker_drop(struct worker *w, const char *why)
     forget(w, why);
 }
 
+/* If this loop was held up, reports that lie in the socket were read before: its timers come last in a turn
+ * and count from the turn's start. */
 static void lease_over(void *user, uint64_t now_ns)
 {
     struct worker *w = user;

@@ -15,6 +15,7 @@ struct worker {
     char address[MC_NAME_MAX + 1];
     uint64_t incarnation, context_max;
     bool draining;
+    bool late;             /* its lease is over, and what lies in the socket is looked at */
     struct os_timer lease; /* nothing was heard for so long: lost */
 };
 

@@ -478,6 +478,22 @@ static void test_a_silent_worker_is_lost_when_its_lease_ends(void **state)
     assert_idle();
 }
 
+static void test_a_report_that_waited_while_the_gateway_was_busy_counts(void **state)
+{
+    (void)state;
+    start_worker(0, "A", MC_ROLE_BOTH);
+    fake_report(&w[0], 5000000, false);
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(os_loop_turn(loop, 1), MC_OK);
+    fake_report(&w[0], UINT64_C(60000000000), false);
+    for (const uint64_t until_ns = os_now_ns() + 6000000; os_now_ns() < until_ns;)
+        ; /* busy: the lease ends meanwhile */
+    for (const uint64_t until_ns = os_now_ns() + 30000000; os_now_ns() < until_ns;)
+        talk_turn(loop);
+    assert_int_equal(figure("mooncake_gateway_workers "), 1);
+    assert_int_equal(figure("mooncake_gateway_workers_lost_total "), 0);
+}
+
 static void test_a_decode_worker_without_room_is_asked_again(void **state)
 {
     struct talk t;
@@ -851,6 +867,7 @@ int main(void)
         BARE(test_a_request_that_takes_too_long_is_ended_at_its_deadline),
         TEST(test_what_a_worker_says_of_strangers_changes_nothing),
         TEST(test_a_silent_worker_is_lost_when_its_lease_ends),
+        TEST(test_a_report_that_waited_while_the_gateway_was_busy_counts),
         TEST(test_a_decode_worker_without_room_is_asked_again),
         TEST(test_a_hang_up_while_reserving_cancels_the_reservation),
         TEST(test_a_hang_up_in_prefill_cancels_at_both_sides),
