@@ -208,13 +208,9 @@ static void read_model(struct reader *r, const struct api_defaults *defaults)
 {
     const json_t *value = get(r, "model");
 
-    if (r->failed)
+    if (r->failed || !value) /* one model is served: who names none means that one */
         return;
-    if (!value) {
-        r->failed = true;
-        api_fail(r->error, 400, INVALID, "missing", "model", "model: missing; \"%.200s\" is served",
-                 defaults->model);
-    } else if (!json_is_string(value))
+    if (!json_is_string(value))
         expect(r, "model", "a string", value);
     else if (strcmp(json_string_value(value), defaults->model) != 0) {
         r->failed = true;

@@ -30,7 +30,6 @@ static const struct mistake {
     { API_COMPLETION, "{} {}", 400, "", "invalid_json" },
     { API_COMPLETION, "{\"model\":\"m\",\"model\":\"m\"}", 400, "", "invalid_json" },
     { API_COMPLETION, "{\"model\":\"m\",\"prompt\":\"\xff\"}", 400, "", "invalid_json" },
-    { API_COMPLETION, "{\"prompt\":\"x\"}", 400, "model", "missing" },
     { API_COMPLETION, "{\"model\":1,\"prompt\":\"x\"}", 400, "model", "invalid_type" },
     { API_COMPLETION, "{\"model\":\"other\",\"prompt\":\"x\"}", 404, "model", "model_not_found" },
     { API_COMPLETION, "{\"model\":\"m\"}", 400, "prompt", "missing" },
@@ -189,7 +188,7 @@ static void test_a_completion_s_defaults_are_openai_s_and_the_model_s(void **sta
     struct api_error e = { 0 };
 
     (void)state;
-    assert_true(parse(API_COMPLETION, "{\"model\":\"m\",\"prompt\":\"h\\u00e9\\u0000\"}", &q, &e));
+    assert_true(parse(API_COMPLETION, "{\"prompt\":\"h\\u00e9\\u0000\"}", &q, &e));
     assert_int_equal(q.text_size, 4);
     assert_memory_equal(q.text, "h\xc3\xa9", 4);
     assert_int_equal(q.max_tokens, 16);
