@@ -1,12 +1,11 @@
 # The short way in; the build itself is CMake's (CMakePresets.json). Output goes to build/ only.
 #
-#   make run      build and answer a prompt        make tsan     tests under ThreadSanitizer
+#   make run      build and serve a model here     make tsan     tests under ThreadSanitizer
 #   make test     all tests, ASan + UBSan          make fuzz     fuzzers, FUZZ_SECONDS each
 #   make build    build/release/mooncake           make bench    benchmarks (bench/README.md)
 #   make deps     install what is missing          make install  PREFIX=/usr/local DESTDIR=
 
 MODEL ?= models/tiny-random
-PROMPT ?= The KVCache of a prompt
 ARGS ?=
 JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 FUZZ_SECONDS ?= 60
@@ -29,7 +28,7 @@ build: deps-build
 	@$(call build,release)
 
 run: build
-	build/release/mooncake run $(MODEL) -p "$(PROMPT)" $(ARGS)
+	exec build/release/mooncake serve $(MODEL) $(ARGS)
 
 # ctest's closing lines, then pytest's; nothing after them.
 test: deps
