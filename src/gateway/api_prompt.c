@@ -137,7 +137,7 @@ static bool read_message(struct api_request *q, const json_t *message, size_t in
                          struct api_error *error)
 {
     const json_t *role = json_object_get(message, "role");
-    const char *content;
+    const char *content = NULL;
 
     if (!json_is_object(message))
         return fail_message(error, "invalid_type", index, "expected an object");

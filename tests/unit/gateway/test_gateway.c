@@ -670,13 +670,13 @@ static void test_too_many_requests_are_told_to_slow_down(void **state)
 
 static void count_done(void *user)
 {
-    ++*(int *)user;
+    ++*(volatile int *)user;
 }
 
 static void test_a_drain_finishes_what_runs_and_takes_no_more(void **state)
 {
     struct talk t, u;
-    int done = 0;
+    volatile int done = 0;
 
     (void)state;
     start_worker(0, "W", MC_ROLE_BOTH);
@@ -687,7 +687,7 @@ static void test_a_drain_finishes_what_runs_and_takes_no_more(void **state)
     talk_again(&u);
     talk_post(&t, COMPLETION, "", ASK "}");
     WAIT(w[0].prefills == 1);
-    gateway_drain(g, count_done, &done);
+    gateway_drain(g, count_done, (void *)(uintptr_t)&done);
     talk_post(&u, COMPLETION, "", ASK "}");
     talk_answer(&u);
     assert_int_equal(talk_status(&u), 503);
@@ -703,10 +703,10 @@ static void test_a_drain_finishes_what_runs_and_takes_no_more(void **state)
 
 static void test_an_idle_gateway_is_drained_at_once(void **state)
 {
-    int done = 0;
+    volatile int done = 0;
 
     (void)state;
-    gateway_drain(g, count_done, &done);
+    gateway_drain(g, count_done, (void *)(uintptr_t)&done);
     assert_int_equal(done, 0); /* from the loop */
     WAIT(done == 1);
 }

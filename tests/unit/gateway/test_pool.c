@@ -103,13 +103,14 @@ static void say(uint32_t kind, uint64_t node, const struct mc_key *key)
     const uint64_t one = 1;
 
     assert_true(event_count < sizeof(events) / sizeof(events[0]));
-    events[event_count++] = (struct mc_store_event){ .kind = kind,
-                                                     .medium = MC_MEDIUM_DRAM,
-                                                     .sequence = event_count,
-                                                     .epoch = 1,
-                                                     .node = node,
-                                                     .length = 100,
-                                                     .key = key ? *key : (struct mc_key){ { 0 } } };
+    events[event_count] = (struct mc_store_event){ .kind = kind,
+                                                   .medium = MC_MEDIUM_DRAM,
+                                                   .sequence = event_count + 1,
+                                                   .epoch = 1,
+                                                   .node = node,
+                                                   .length = 100,
+                                                   .key = key ? *key : (struct mc_key){ { 0 } } };
+    event_count++;
     assert_int_equal(write(events_fd, &one, sizeof(one)), sizeof(one));
 }
 
