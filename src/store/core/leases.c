@@ -104,7 +104,9 @@ static mc_status renew(store_master *m, uint64_t id, uint64_t lease_ns)
     if (i == 0)
         return MC_E_STALE;
     struct lease *lease = &m->leases[i];
-    lease->until = m->now + lease_ns;
+    /* Never shorter: the holder may not have heard of a renewal, and counts on what it knows. */
+    if (lease->until < m->now + lease_ns)
+        lease->until = m->now + lease_ns;
     due_set(&m->due, due_lease(m, i), lease->until);
     for (uint32_t item = lease->first; item != 0; item = m->lease_items[item].next) {
         struct object *o = covered(m, &m->lease_items[item]);

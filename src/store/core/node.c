@@ -287,6 +287,8 @@ static void beat_answer(store_node *node, const struct store_node_event *event)
 
 static void down(store_node *node)
 {
+    if (node->state == LINK_QUIET || node->state == LINK_TELLING)
+        node->id = 0; /* not all was told, or its answer lost: to be told from the start */
     node->state = LINK_AWAY;
     node->waits = node->waits_beat = 0;
     due_stop(&node->due, due_beat(node));
