@@ -244,6 +244,8 @@ bool world_chance(struct world *w, uint32_t of_1000);
 struct event *world_after(struct world *w, uint64_t delay_ns, struct actor *actor, event_run *run);
 /** One event; false: nothing is left before `until`. */
 bool world_turn(struct world *w, uint64_t until);
+/** A process that gets no time for a while, and then goes on as if nothing had been. */
+void world_stop(struct world *w, struct actor *actor, uint64_t time_ns);
 bool actor_runs(const struct actor *actor);
 void actor_init(struct world *w, struct actor *actor, enum actor_kind kind, uint32_t index);
 void actor_free_all(struct actor *actor);
@@ -297,6 +299,9 @@ const struct store_client_out *client_out(struct world *w, struct sim_client *cl
 
 /* ---- world_check.c */
 void check_opened(struct world *w, struct sim_node *node, const struct wire_place *place);
+/** The node found an object under `offset`: is it one? */
+void check_whole(struct world *w, const struct sim_node *node, uint64_t offset,
+                 const struct mc_object_header *header);
 void check_held(struct world *w, struct sim_node *node, const struct wire_node_held *message);
 /** The master's answer to w->commit: the same as before, if it was asked before. */
 void check_committed(struct world *w, const struct wire_outcomes *outcomes);

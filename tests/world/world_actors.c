@@ -146,7 +146,11 @@ static mc_status node_inspect(void *user, uint32_t lent, uint64_t offset, uint64
     struct node_user *u = user;
 
     (void)lent;
-    return object_inspect(u->node->memory + offset, size, generation, header_p);
+    const mc_status status =
+        object_inspect(u->node->memory + offset, size, generation, header_p);
+    if (status == MC_OK)
+        check_whole(u->w, u->node, offset, header_p);
+    return status;
 }
 
 static void node_step(struct world *w, struct sim_node *node, const struct store_node_event *event)

@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "store/core/master_state.h"
+#include "store/core/object.h"
 #include "world.h"
 
 /* -------------------------------------------------------------------------------------- places */
@@ -13,7 +14,8 @@ static bool node_has(const struct sim_node *node, uint64_t generation)
     store_node_figures(node->core, &figures);
     for (uint32_t i = 0; i < figures.places; i++)
         if (store_node_place_at(node->core, i).generation == generation)
-            return true;
+            /* What it dropped by itself the master need not know: the node will refuse. */
+            return !store_node_place_at(node->core, i).resting;
     return false;
 }
 
@@ -22,10 +24,11 @@ static bool lease_holds(const struct world *w, const struct sim_lease *l)
     return l->used && w->now < l->lease.until_ns && l->master_life == w->master.life;
 }
 
+/** Also not what was leased by a master before this one: readers know nothing of its end. */
 static void check_unleased(struct world *w, uint64_t generation)
 {
     for (const struct sim_lease *l = w->leases; l < w->leases + LEASES_MAX; l++)
-        for (uint32_t i = 0; lease_holds(w, l) && i < l->replica_count; i++)
+        for (uint32_t i = 0; l->used && w->now < l->lease.until_ns && i < l->replica_count; i++)
             if (l->replicas[i].generation == generation)
                 world_fail(w, "a leased place of key %u is given away", l->key);
 }
@@ -90,29 +93,41 @@ void check_write(struct world *w, struct sim_node *node, uint64_t offset, uint64
                (unsigned)size);
 }
 
+void check_whole(struct world *w, const struct sim_node *node, uint64_t offset,
+                 const struct mc_object_header *header)
+{
+    uint8_t right[LENGTH_MAX + 8];
+    const struct mc_key key = object_key(&header->identity);
+    const uint32_t k = ops_key_of(&key);
+
+    w->counts.held++;
+    if (k == KEYS || header->length != w->lengths[k]) {
+        world_fail(w, "%s takes for whole what nobody put", actor_name(&node->actor));
+        return;
+    }
+    ops_content(w, k, right);
+    if (memcmp(node->memory + offset + sizeof(*header), right, header->length) != 0)
+        world_fail(w, "%s takes for whole an object that is not", actor_name(&node->actor));
+}
+
 void check_held(struct world *w, struct sim_node *node, const struct wire_node_held *message)
 {
     struct wire_list list = message->objects;
     struct wire_held held;
-    uint8_t right[LENGTH_MAX + 8];
 
-    while (wire_held_next(&list, &held)) {
-        struct mc_key key;
-        memcpy(&key, &held.identity, sizeof(key));
-        const uint32_t k = ops_key_of(&key);
-        w->counts.held++;
-        if (k == KEYS || held.length != w->lengths[k]) {
-            world_fail(w, "%s tells of an object that nobody put", actor_name(&node->actor));
-            return;
-        }
-        ops_content(w, k, right);
-        if (memcmp(node->memory + held.offset + 64, right, held.length) != 0)
-            world_fail(w, "%s tells of an object that is not whole", actor_name(&node->actor));
-        for (const struct sim_window *s = node->windows; s < node->windows + node->window_count;
-             s++)
-            if (s->open && s->offset == held.offset)
+    while (wire_held_next(&list, &held))
+        for (uint32_t i = 0; i < node->window_count; i++)
+            if (node->windows[i].open && node->windows[i].offset == held.offset)
                 world_fail(w, "%s tells of a place that may be written", actor_name(&node->actor));
-    }
+}
+
+/** The end of the token's lease: so long the answer stays the same. */
+static uint64_t token_until(const store_master *m, const struct mc_key *token)
+{
+    for (uint32_t i = 1; i <= m->o.tokens_max; i++)
+        if (memcmp(m->tokens[i].id, token, sizeof(*token)) == 0)
+            return m->tokens[i].until;
+    return 0;
 }
 
 void check_committed(struct world *w, const struct wire_outcomes *outcomes)
@@ -134,8 +149,7 @@ void check_committed(struct world *w, const struct wire_outcomes *outcomes)
             continue;
         w->committed[w->committed_count++ % 256].token = end.token;
         w->committed[(w->committed_count - 1) % 256].master_life = w->master.life;
-        /* The token was renewed at most; begun, it had its whole lease. */
-        w->committed[(w->committed_count - 1) % 256].until = w->now + 50 * MS;
+        w->committed[(w->committed_count - 1) % 256].until = token_until(w->master_core, &end.token);
     }
 }
 

@@ -150,6 +150,20 @@ static uint64_t fragment_delay(struct world *w)
     return (1 + world_below(w, 20)) * 50000;
 }
 
+/** All that is left, or up to a part's end, or anything. */
+static uint64_t fragment(struct world *w, const struct move *move)
+{
+    const uint64_t left = move->size - move->done;
+    const uint32_t how = world_below(w, 3);
+    uint64_t end = 0;
+
+    for (size_t p = 0; how == 0 && p < move->part_count && end <= move->done; p++)
+        end += move->parts[p].size;
+    if (how == 0)
+        return end - move->done;
+    return how == 1 ? left : 1 + world_below(w, (uint32_t)left);
+}
+
 static void fragment_copy(struct world *w, struct event *e)
 {
     struct move *move = move_of(w, e);
@@ -166,6 +180,9 @@ static void fragment_copy(struct world *w, struct event *e)
     if (window)
         window->pins--;
     copy(w, move, node, move->fragment);
+    if (move->op == MC_READ && move->done == move->parts[0].size && w->troubles[TROUBLE_STOP] &&
+        !w->calm && world_chance(w, 40)) /* with the header read: the worst of moments */
+        world_stop(w, move->actor, (200 + world_below(w, 700)) * MS);
     later(w, move, fragment_delay(w), fragment_pin);
 }
 
@@ -186,10 +203,7 @@ static void fragment_pin(struct world *w, struct event *e)
     } else if (move->key != 0 && (!window || !window->open || w->now >= window->until)) {
         move_end(w, move, MC_E_STALE);
     } else {
-        const uint64_t left = move->size - move->done;
-        move->fragment = 1 + world_below(w, (uint32_t)left);
-        if (left < 200 && world_chance(w, 500))
-            move->fragment = left;
+        move->fragment = fragment(w, move);
         move->pinned = true;
         if (window)
             window->pins++;

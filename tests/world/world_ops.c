@@ -46,8 +46,7 @@ static void lease_keep(struct world *w, struct sim_client *client, uint32_t key,
                        const struct mc_lookup *lookup)
 {
     for (struct sim_lease *l = w->leases; l < w->leases + LEASES_MAX; l++) {
-        if (l->used && w->now < l->lease.until_ns && l->master_life == w->master.life &&
-            w->clients[l->client].actor.life == l->life)
+        if (l->used && w->now < l->lease.until_ns)
             continue;
         *l = (struct sim_lease){
             .used = true,

@@ -34,11 +34,7 @@ static void crash(struct world *w, struct actor *actor)
 
 static void stop(struct world *w, struct actor *actor)
 {
-    const uint64_t until = w->now + (10 + world_below(w, 500)) * MS;
-
-    world_trace(w, "%s is stopped", actor_name(actor));
-    w->counts.stops++;
-    actor->stopped_until = until > actor->stopped_until ? until : actor->stopped_until;
+    world_stop(w, actor, (10 + world_below(w, 500)) * MS);
 }
 
 static void flip(struct world *w)

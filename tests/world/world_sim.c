@@ -47,6 +47,15 @@ bool actor_runs(const struct actor *actor)
     return actor->life & 1;
 }
 
+void world_stop(struct world *w, struct actor *actor, uint64_t time_ns)
+{
+    const uint64_t until = w->now + time_ns;
+
+    world_trace(w, "%s is stopped until %.3f ms", actor_name(actor), (double)until / 1e6);
+    w->counts.stops++;
+    actor->stopped_until = until > actor->stopped_until ? until : actor->stopped_until;
+}
+
 const char *actor_name(const struct actor *actor)
 {
     static const char *const names[3][4] = { { "master", "", "", "" },

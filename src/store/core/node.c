@@ -100,13 +100,26 @@ static bool give_up(store_node *node, uint32_t i)
     return true;
 }
 
+void node_rest(store_node *node, uint32_t i)
+{
+    struct held_place *p = &node->places[i];
+
+    if (!p->closing)
+        node->total.quarantined_bytes += p->size;
+    p->closing = true;
+    p->keep_until = node->now + node->readers_ns;
+    due_set(&node->due, i, p->keep_until);
+}
+
 /** The lease of its window is over: nobody may use it any more, and it costs room. */
 static void place_due(store_node *node, uint32_t i)
 {
     if (node->places[i].closing && node->state == LINK_TELLING)
         due_set(&node->due, i, node->now + QUIET_RETRY_NS); /* the list keeps its order meanwhile */
-    else if (node->places[i].closing)
-        (void)give_up(node, i);
+    else if (node->places[i].closing && node->now < node->places[i].keep_until)
+        due_set(&node->due, i, node->places[i].keep_until);
+    else if (node->places[i].closing && give_up(node, i))
+        node->total.dropped++;
     else
         (void)node_quiet(node, i);
 }
@@ -357,7 +370,9 @@ struct store_node_place store_node_place_at(const store_node *node, uint32_t ind
 {
     const struct held_place *p = &node->places[node->list[index]];
 
-    return (struct store_node_place){ p->lent, p->offset, p->size, p->generation, p->closing };
+    return (struct store_node_place){
+        p->lent, p->offset, p->size, p->generation, p->closing, p->keep_until != 0
+    };
 }
 
 void store_node_figures(const store_node *node, struct store_node_figures *figures_p)
