@@ -179,6 +179,7 @@ static struct wire_window window_said(const struct mc_window *window)
 static bool open_one(store_node *node, const struct wire_place *place, uint64_t lease_ns,
                      struct wire_window *window_p)
 {
+    const uint32_t before = node->count;
     const uint32_t i = place_for(node, place);
     struct held_place *p = &node->places[i];
 
@@ -191,7 +192,8 @@ static bool open_one(store_node *node, const struct wire_place *place, uint64_t 
         if (node->out->grant(node->out->user, place->lent, place->offset, place->size, lease_ns,
                              &p->window) != MC_OK) {
             p->window = (struct mc_window){ 0 };
-            node_forget(node, i);
+            if (node->count != before) /* else it may hold an object by now: only the window ends */
+                node_forget(node, i);
             return false;
         }
         node->total.windows++;
