@@ -73,7 +73,7 @@ struct actor {
     uint32_t index;
     uint64_t life; /* grows with each start; odd: it runs */
     uint64_t stopped_until;
-    uint64_t tick_at; /* the earliest tick under way; 0: none */
+    uint64_t tick_at;  /* the earliest tick under way; 0: none */
     struct conn *conn; /* node, client: to the master; NULL: none */
     struct block *blocks;
     struct mc_alloc alloc;
@@ -132,7 +132,17 @@ struct move {
     mc_status status;
 };
 
-enum op_kind { OP_NONE, OP_PUT, OP_GET, OP_EXIST, OP_REMOVE, OP_LOOKUP, OP_RENEW, OP_ALLOT, OP_END };
+enum op_kind {
+    OP_NONE,
+    OP_PUT,
+    OP_GET,
+    OP_EXIST,
+    OP_REMOVE,
+    OP_LOOKUP,
+    OP_RENEW,
+    OP_ALLOT,
+    OP_END
+};
 
 struct op {
     enum op_kind kind;
@@ -217,7 +227,7 @@ struct world {
     struct {
         uint64_t generation, life, offset;
         uint32_t node;
-    } places[4096]; /* opened ever, by generation: each for one place only */
+    } places[4096];     /* opened ever, by generation: each for one place only */
     uint64_t feed_seen; /* the last of the master's events that was looked at */
     struct {
         struct mc_key token;
@@ -231,8 +241,8 @@ struct world {
 
     /* What happened, for --json and to know that the world is not idle. */
     struct world_counts {
-        uint64_t events, puts_ok, gets_ok, gets_missed, gets_failed, breaks, crashes, stops, evicted,
-            held;
+        uint64_t events, puts_ok, gets_ok, gets_missed, gets_failed, breaks, crashes, stops,
+            evicted, held;
     } counts;
 };
 

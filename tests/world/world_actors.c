@@ -146,8 +146,7 @@ static mc_status node_inspect(void *user, uint32_t lent, uint64_t offset, uint64
     struct node_user *u = user;
 
     (void)lent;
-    const mc_status status =
-        object_inspect(u->node->memory + offset, size, generation, header_p);
+    const mc_status status = object_inspect(u->node->memory + offset, size, generation, header_p);
     if (status == MC_OK)
         check_whole(u->w, u->node, offset, header_p);
     return status;
@@ -156,7 +155,7 @@ static mc_status node_inspect(void *user, uint32_t lent, uint64_t offset, uint64
 static void node_step(struct world *w, struct sim_node *node, const struct store_node_event *event)
 {
     struct node_user user = { w, node };
-    const struct store_node_out out = { node_answer, node_ask,    node_grant, node_renew,
+    const struct store_node_out out = { node_answer, node_ask,     node_grant, node_renew,
                                         node_revoke, node_inspect, &user };
 
     store_node_step(node->core, event, w->now, &out);
@@ -167,9 +166,9 @@ static void node_start(struct world *w, struct sim_node *node)
 {
     memory_node_new(w, node);
     /* The region's generation is the life that reads are held to. */
-    const struct store_node_lent lent = {
-        .region = { .id = 1, .generation = node->incarnation }, .size = LENT_BYTES, .align = 64
-    };
+    const struct store_node_lent lent = { .region = { .id = 1, .generation = node->incarnation },
+                                          .size = LENT_BYTES,
+                                          .align = 64 };
     const struct store_node_options options = {
         .alloc = &node->actor.alloc,
         .lent = &lent,
@@ -263,10 +262,10 @@ const struct store_client_out *client_out(struct world *w, struct sim_client *cl
     static _Thread_local struct store_client_out out;
 
     (void)w;
-    out = (struct store_client_out){ client_ask,          client_forget, client_segment,
-                                     client_scratch,      client_scratch_free,
-                                     client_move,         client_stop,   client_draw,
-                                     client_done,         client };
+    out = (struct store_client_out){ client_ask,     client_forget,       client_segment,
+                                     client_scratch, client_scratch_free, client_move,
+                                     client_stop,    client_draw,         client_done,
+                                     client };
     return &out;
 }
 
@@ -411,9 +410,9 @@ void actor_message(struct world *w, struct actor *actor, struct conn *conn, int 
 
 void actor_moved(struct world *w, struct actor *actor, uint64_t tag, mc_status status)
 {
-    client_step(w, client_at(w, actor),
-                &(struct store_client_event){
-                    .kind = STORE_CLIENT_MOVED, .id = tag, .status = status });
+    client_step(
+        w, client_at(w, actor),
+        &(struct store_client_event){ .kind = STORE_CLIENT_MOVED, .id = tag, .status = status });
 }
 
 /* ----------------------------------------------------------------------------- start and crash */

@@ -61,8 +61,8 @@ void check_opened(struct world *w, struct sim_node *node, const struct wire_plac
     for (uint32_t i = 0; i < node->owner_count; i++) {
         const struct owner o = node->owners[i];
         const bool same = o.generation == place->generation && o.offset == place->offset;
-        const bool apart = o.offset >= place->offset + place->size ||
-                           place->offset >= o.offset + o.size;
+        const bool apart =
+            o.offset >= place->offset + place->size || place->offset >= o.offset + o.size;
         known = known || same;
         if (!same && !apart) {
             if (node_has(node, o.generation))
@@ -149,7 +149,8 @@ void check_committed(struct world *w, const struct wire_outcomes *outcomes)
             continue;
         w->committed[w->committed_count++ % 256].token = end.token;
         w->committed[(w->committed_count - 1) % 256].master_life = w->master.life;
-        w->committed[(w->committed_count - 1) % 256].until = token_until(w->master_core, &end.token);
+        w->committed[(w->committed_count - 1) % 256].until =
+            token_until(w->master_core, &end.token);
     }
 }
 
@@ -192,8 +193,7 @@ void check_master(struct world *w)
             w->counts.evicted++;
         if (e->kind == MC_STORE_EVICTED && l)
             world_fail(w, "key %u is evicted while client%u has lease %llx until %.3f ms", key,
-                       l->client, (unsigned long long)l->lease.id,
-                       (double)l->lease.until_ns / 1e6);
+                       l->client, (unsigned long long)l->lease.id, (double)l->lease.until_ns / 1e6);
         for (; e->kind == MC_STORE_REMOVED && l; l = leased(w, key))
             l->removed = true;
         for (l = w->leases; e->kind == MC_STORE_NODE_DOWN && l < w->leases + LEASES_MAX; l++)
@@ -221,8 +221,7 @@ static uint32_t index_find(const struct sim_index *index, uint64_t node, uint32_
 {
     uint32_t i = 0;
 
-    while (i < index->count &&
-           (index->entries[i].node != node || index->entries[i].key != key))
+    while (i < index->count && (index->entries[i].node != node || index->entries[i].key != key))
         i++;
     return i;
 }
@@ -353,9 +352,8 @@ static void check_node(struct world *w, const struct sim_node *node)
 
     store_node_figures(node->core, &f);
     if (!f.ready || f.windows != 0 || f.quarantined_bytes != 0)
-        world_fail(w, "%s: ready %d, %u windows, %u bytes in quarantine",
-                   actor_name(&node->actor), f.ready, (unsigned)f.windows,
-                   (unsigned)f.quarantined_bytes);
+        world_fail(w, "%s: ready %d, %u windows, %u bytes in quarantine", actor_name(&node->actor),
+                   f.ready, (unsigned)f.windows, (unsigned)f.quarantined_bytes);
     if (f.places != replicas_on(w->master_core, f.id))
         world_fail(w, "%s holds %u places, the master knows of %u", actor_name(&node->actor),
                    (unsigned)f.places, (unsigned)replicas_on(w->master_core, f.id));

@@ -4,6 +4,7 @@
  * usage: world [--seeds A-B] [--seed N [-v]] [--expect-failure] [--json FILE]
  * exit 0: all promises kept (with --expect-failure: one was broken); 1: not so; 2: usage.
  */
+#define _GNU_SOURCE /* gmtime_r, clock_gettime */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -101,8 +102,9 @@ static int write_json(const struct run *run, const struct world_counts *c, doubl
     }
     if (gmtime_r(&now, &tm))
         strftime(date, sizeof(date), "%Y-%m-%dT%H:%M:%SZ", &tm);
-    fprintf(f, "{\"bench\": \"world\", \"command\": \"world --seeds %llu-%llu\", \"commit\": \"\", "
-               "\"machine\": \"\", \"date\": \"%s\", \"rows\": [\n",
+    fprintf(f,
+            "{\"bench\": \"world\", \"command\": \"world --seeds %llu-%llu\", \"commit\": \"\", "
+            "\"machine\": \"\", \"date\": \"%s\", \"rows\": [\n",
             (unsigned long long)run->first, (unsigned long long)run->last, date);
     row(f, "seeds", "1", (double)seeds, ",");
     row(f, "failed", "1", 0, ",");

@@ -13,8 +13,10 @@ static struct sim_window *window_find(struct sim_node *node, uint64_t key)
 
 void memory_node_new(struct world *w, struct sim_node *node)
 {
-    for (uint32_t i = 0; i < LENT_BYTES; i++)
-        node->memory[i] = (uint8_t)world_below(w, 256);
+    for (uint32_t i = 0; i < LENT_BYTES; i += 8) {
+        const uint64_t noise = prng_next(&w->prng);
+        memcpy(node->memory + i, &noise, sizeof(noise));
+    }
     node->window_count = 0;
     node->owner_count = 0;
     node->incarnation = prng_next(&w->prng) | 1;

@@ -159,8 +159,7 @@ static void arrive(struct world *w, struct event *e)
     if (!ask)
         return;
     ask->out = false;
-    actor_message(w, side_actor(w, conn, side), conn, 1, ask->tag, MC_OK, (uint32_t)e->c,
-                  &message);
+    actor_message(w, side_actor(w, conn, side), conn, 1, ask->tag, MC_OK, (uint32_t)e->c, &message);
 }
 
 static mc_status post(struct world *w, struct conn *conn, int from, int type, uint64_t id,

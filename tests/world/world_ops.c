@@ -26,18 +26,22 @@ static struct mc_key key_of(uint32_t key)
 
 uint32_t ops_key_of(const struct mc_key *key)
 {
-    for (uint32_t i = 0; i < KEYS; i++) {
-        const struct mc_key k = key_of(i);
-        if (memcmp(&k, key, sizeof(k)) == 0)
+    uint64_t theirs;
+
+    memcpy(&theirs, key, sizeof(theirs));
+    for (uint32_t i = 0; i < KEYS; i++)
+        if (prng_at(i + 1, 0) == theirs)
             return i;
-    }
     return KEYS;
 }
 
 void ops_content(const struct world *w, uint32_t key, uint8_t *bytes)
 {
-    for (uint32_t i = 0; i < w->lengths[key]; i++)
-        bytes[i] = (uint8_t)prng_at(w->seed ^ 77, key * 1000 + i / 8 * 8) ^ (uint8_t)(i * 29);
+    for (uint32_t i = 0; i < w->lengths[key]; i += 8) {
+        const uint64_t part = prng_at(w->seed ^ 77, key * 1000 + i);
+        const uint32_t left = w->lengths[key] - i;
+        memcpy(bytes + i, &part, left < 8 ? left : 8);
+    }
 }
 
 /* -------------------------------------------------------------------------------------- leases */
@@ -190,12 +194,12 @@ static void start(struct world *w, struct sim_client *client, struct op *op,
 
 void ops_begin_one(struct world *w, struct sim_client *client)
 {
-    static const enum op_kind kinds[] = { OP_PUT,    OP_PUT,    OP_PUT,    OP_PUT,   OP_GET,
-                                          OP_GET,    OP_GET,    OP_GET,    OP_EXIST, OP_REMOVE,
-                                          OP_LOOKUP, OP_LOOKUP, OP_RENEW,  OP_ALLOT };
+    static const enum op_kind kinds[] = { OP_PUT,    OP_PUT,    OP_PUT,   OP_PUT,   OP_GET,
+                                          OP_GET,    OP_GET,    OP_GET,   OP_EXIST, OP_REMOVE,
+                                          OP_LOOKUP, OP_LOOKUP, OP_RENEW, OP_ALLOT };
     static const enum store_op ops[] = {
-        [OP_PUT] = STORE_PUT,       [OP_GET] = STORE_GET,          [OP_EXIST] = STORE_EXIST,
-        [OP_REMOVE] = STORE_REMOVE, [OP_LOOKUP] = STORE_LOOKUP,    [OP_ALLOT] = STORE_ALLOT,
+        [OP_PUT] = STORE_PUT,           [OP_GET] = STORE_GET,       [OP_EXIST] = STORE_EXIST,
+        [OP_REMOVE] = STORE_REMOVE,     [OP_LOOKUP] = STORE_LOOKUP, [OP_ALLOT] = STORE_ALLOT,
         [OP_RENEW] = STORE_LEASE_RENEW,
     };
     struct op *op = op_spare(client);

@@ -372,9 +372,8 @@ struct store_node_place store_node_place_at(const store_node *node, uint32_t ind
 {
     const struct held_place *p = &node->places[node->list[index]];
 
-    return (struct store_node_place){
-        p->lent, p->offset, p->size, p->generation, p->closing, p->keep_until != 0
-    };
+    return (struct store_node_place){ p->lent,       p->offset,  p->size,
+                                      p->generation, p->closing, p->keep_until != 0 };
 }
 
 void store_node_figures(const store_node *node, struct store_node_figures *figures_p)
