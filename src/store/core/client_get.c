@@ -103,7 +103,7 @@ static mc_status verify(const store_request *r, uint32_t i, uint64_t generation)
     const mc_status status = object_header_check(&header, &get->identity, item->length, generation);
     if (status != MC_OK)
         return status;
-    return object_verify(get->ranges, get->count, item->length,
+    return object_verify(&header, get->ranges, get->count,
                          (const uint8_t *)item->scratch + sizeof(header));
 }
 

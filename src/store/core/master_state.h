@@ -14,7 +14,10 @@
 #include "store/core/space.h"
 
 enum object_state { OBJECT_FREE, OBJECT_WRITING, OBJECT_COMMITTED };
-enum object_flags { OBJECT_GUARDED = 1 }; /* lease_until stands for leases of a life before */
+enum object_flags {
+    OBJECT_GUARDED = 1, /* lease_until stands for leases of a life before */
+    OBJECT_SHRUNK = 2,  /* a replica was dropped under its leases: they are not renewed */
+};
 
 struct object {
     struct mc_key key;

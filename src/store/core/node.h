@@ -89,7 +89,8 @@ void store_node_drain(store_node *node, bool drain);
 struct store_node_place {
     uint32_t lent;
     uint64_t offset, size, generation;
-    bool closing; /* given up, and not quiet yet */
+    bool closing; /* given up, and not quiet yet, or: */
+    bool resting; /* dropped by the node itself, and kept closed while readers may have leases */
 };
 
 /** Place `index` of [0, figures.places), in no order. */

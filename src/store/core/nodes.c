@@ -449,6 +449,7 @@ static void say_registered(store_master *m, uint64_t id, uint32_t n)
         .epoch = m->o.epoch,
         .heartbeat_ns = m->o.node_ns / 4,
         .lease_ns = m->o.node_ns,
+        .readers_ns = m->o.lease_max_ns,
     };
 
     (void)m->out->answer(m->out->user, m->nodes[n].conn, id, WIRE_NODE_REGISTERED, &registered);
