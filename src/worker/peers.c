@@ -105,7 +105,7 @@ void peer_drop(struct peer *peer)
         close_peer(peer);
 }
 
-void peers_close(struct worker *w)
+void worker_peers_close(struct worker *w)
 {
     while (w->peers)
         close_peer(w->peers);

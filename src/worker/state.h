@@ -220,7 +220,7 @@ void gateways_close(struct worker *w);
 mc_status peer_take(struct worker *w, const struct wire_slice *address, struct peer **peer_p,
                     struct mc_error *error);
 void peer_drop(struct peer *peer); /* NULL is allowed */
-void peers_close(struct worker *w);
+void worker_peers_close(struct worker *w);
 
 /* control.c */
 extern const struct net_events worker_events; /* of accepted connections */
