@@ -15,11 +15,11 @@
       "Nodes that can lend memory.")                                                                \
     X(connections, "connections", 0, U32, "4096", 1, 65535, NULL, "N", "Limits",                    \
       "Nodes, clients and subscribers at a time.")                                                  \
-    X(lease, "lease", 0, DURATION, "5s", 1, 0, NULL, "TIME", "Times",                               \
+    X(lease, "lease", 0, DURATION, "5s", 1, 1e15, NULL, "TIME", "Times",                               \
       "How long what a reader found is kept for it, unless it says otherwise.")                     \
-    X(node_silence, "node-silence", 0, DURATION, "10s", 1, 0, NULL, "TIME", "Times",                \
+    X(node_silence, "node-silence", 0, DURATION, "10s", 1, 1e15, NULL, "TIME", "Times",                \
       "A node that is silent for so long is forgotten.")                                            \
-    X(node_gone, "node-gone", 0, DURATION, "2s", 1, 0, NULL, "TIME", "Times",                       \
+    X(node_gone, "node-gone", 0, DURATION, "2s", 1, 1e15, NULL, "TIME", "Times",                       \
       "One whose connection is lost, for so long.")
 /* clang-format on */
 
