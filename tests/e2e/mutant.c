@@ -20,8 +20,8 @@ enum {
     PAGE_BYTES = LAYERS * LAYER_BYTES,
 };
 
-void __real_runner_add(runner *runner, struct job *job);
-void __wrap_runner_add(runner *runner, struct job *job);
+void __real_runner_add(runner *runs, struct job *job);
+void __wrap_runner_add(runner *runs, struct job *job);
 
 /* One bit of one byte: the sign of one value of one key. */
 static void flip(uint8_t *page, uint8_t *next)
@@ -58,7 +58,7 @@ static const struct {
     void (*mutate)(uint8_t *page, uint8_t *next);
 } mutations[] = { { "flip", flip }, { "swap", swap }, { "late", late }, { "off", off } };
 
-void __wrap_runner_add(runner *runner, struct job *job)
+void __wrap_runner_add(runner *runs, struct job *job)
 {
     const char *name = getenv("MUTATION");
     const struct request *r = job->request;
@@ -66,5 +66,5 @@ void __wrap_runner_add(runner *runner, struct job *job)
     for (size_t i = 0; name && i < sizeof(mutations) / sizeof(mutations[0]); i++)
         if (strcmp(name, mutations[i].name) == 0 && r->computed >= 2 * TOKENS)
             mutations[i].mutate(r->pages[0], r->pages[1]);
-    __real_runner_add(runner, job);
+    __real_runner_add(runs, job);
 }

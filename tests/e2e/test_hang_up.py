@@ -33,7 +33,8 @@ def hang_up(sock):
 @pytest.fixture(name="cluster")
 def slow_cluster():
     """Chunks of one page and the plain kernel, so that prompts take their time."""
-    cluster = ByHand(worker=["--threads=1", "--chunk=16", "--kernel=ref"])
+    cluster = ByHand(worker=["--threads=1", "--chunk=16", "--kernel=ref"],
+                     each={"prefill-1": ["--sequences=1"]})
     yield cluster
     cluster.end()
 
