@@ -69,7 +69,8 @@ struct net_events {
     /** Greeted and proved. Dialled ones: after each loss again. */
     void (*up)(void *user, net_conn *conn, const struct net_peer *peer);
     /** A question (frame->id != 0) or a statement; never an answer: those go to who asked. The body is
-     * not decoded yet. ping, and what net answers itself, do not come. */
+     * not decoded yet. ping does not come; nor does an outcome as a statement: it ends the connection, and
+     * down says what stood in it (so send one before a hang-up with `flush`, to say why). */
     void (*message)(void *user, net_conn *conn, const struct wire_frame *frame);
     /** It is gone, all that was asked has been told; `text` says why and names the peer. An accepted
      * connection is freed after this; a dialled one is dialled again unless it was hung up. Also when

@@ -13,30 +13,21 @@
 #include "base/alloc.h"
 #include "base/error.h"
 #include "os/clock.h"
-#include "os/random.h"
 
 enum { DROPS_MAX = 4 }; /* reads at once of what nobody wants any more */
 
 static const uint64_t BACK_OFF_FIRST_NS = 10000000, BACK_OFF_MAX_NS = 1000000000;
 
-static void conn_ready(void *user, uint32_t events);
 static void conn_due(void *user, uint64_t now_ns);
 
-/** It is set always, so this takes no memory and cannot fail. */
-static void set_timer(net_conn *conn, uint64_t at_ns)
+void conn_timer(net_conn *conn, uint64_t ns)
 {
+    const uint64_t now_ns = os_now_ns();
+    const uint64_t at_ns = ns < UINT64_MAX - now_ns ? now_ns + ns : UINT64_MAX;
     const mc_status status = os_loop_timer(conn->net->options.loop, &conn->timer, at_ns);
 
     assert(status == MC_OK);
     (void)status;
-}
-
-/** `ns` from now, or never. */
-static uint64_t from_now(const net_conn *conn, uint64_t ns)
-{
-    const uint64_t now_ns = os_loop_now(conn->net->options.loop);
-
-    return ns < UINT64_MAX - now_ns ? now_ns + ns : UINT64_MAX;
 }
 
 /* ------------------------------------------------------------------------------- memory and lists */
@@ -146,7 +137,7 @@ static void dial_later(net_conn *conn, bool was_up)
     if (wait_ns > BACK_OFF_MAX_NS)
         wait_ns = BACK_OFF_MAX_NS;
     conn->back_off_ns = wait_ns;
-    set_timer(conn, from_now(conn, wait_ns));
+    conn_timer(conn, wait_ns);
 }
 
 void conn_lost(net_conn *conn, mc_status status, const char *format, ...)
@@ -166,7 +157,7 @@ void conn_lost(net_conn *conn, mc_status status, const char *format, ...)
     conn->state = CONN_WAITING; /* whoever is told and asks again hears MC_E_PEER */
     close_socket(conn);
     free_buffers(conn);
-    set_timer(conn, UINT64_MAX);
+    conn_timer(conn, UINT64_MAX);
     talk_end_asks(conn, MC_E_PEER);
     if (!conn->dialled && !was_up)
         conn->net->counts.ungreeted++;
@@ -179,105 +170,6 @@ void conn_lost(net_conn *conn, mc_status status, const char *format, ...)
             conn_end(conn);
     }
     conn_leave(conn);
-}
-
-/* ----------------------------------------------------------------------------------------- greet */
-
-static mc_status begin_greeting(net_conn *conn, struct mc_error *error)
-{
-    const struct mc_alloc *alloc = conn->net->options.alloc;
-    struct mc_identity nonce;
-    const uint8_t *bytes;
-
-    conn->handshake = alloc_bytes(alloc, sizeof(*conn->handshake));
-    if (!conn->handshake)
-        return error_set(error, MC_E_NOMEM, "out of memory for a greeting");
-    os_random(&nonce, sizeof(nonce));
-    mc_status status =
-        wire_handshake_init(conn->handshake, &conn->net->self, conn->dialled, &nonce, error);
-    if (status != MC_OK)
-        return status;
-    const size_t size = wire_handshake_out(conn->handshake, &bytes);
-    status = out_add(&conn->out, bytes, size, alloc);
-    if (status != MC_OK)
-        return error_set(error, status, "out of memory for a greeting");
-    wire_handshake_sent(conn->handshake, size);
-    return MC_OK;
-}
-
-/** The socket `fd`, which is the connection's from here. */
-static mc_status take_socket(net_conn *conn, int fd, uint32_t events)
-{
-    conn->watch = (struct os_watch){ .fd = fd, .ready = conn_ready, .user = conn };
-    conn->open = true;
-    conn->broken = conn->shut = false;
-    return os_loop_watch(conn->net->options.loop, &conn->watch, events);
-}
-
-static void greet(net_conn *conn)
-{
-    struct mc_error error = { 0 };
-
-    conn->state = CONN_GREETING;
-    if (begin_greeting(conn, &error) != MC_OK)
-        conn_lost(conn, error.status, "%s", error.text);
-}
-
-static void dial(net_conn *conn)
-{
-    struct mc_error error = { 0 };
-    int fd;
-
-    conn->state = CONN_DIALLING;
-    if (os_tcp_dial(&conn->address, &fd, &error) != MC_OK) {
-        conn_lost(conn, error.status, "%s", error.text);
-        return;
-    }
-    set_timer(conn, from_now(conn, conn->net->options.greet_ns));
-    const mc_status status = take_socket(conn, fd, OS_WRITABLE);
-    if (status != MC_OK)
-        conn_lost(conn, status, "cannot watch the socket: %s", mc_status_text(status));
-}
-
-static void dialled(net_conn *conn)
-{
-    struct mc_error error = { 0 };
-    const mc_status status = os_tcp_dialled(conn->watch.fd, &conn->address, &error);
-
-    if (status == MC_OK)
-        greet(conn);
-    else if (status != MC_PENDING)
-        conn_lost(conn, status, "%s", error.text);
-}
-
-void conn_up(net_conn *conn)
-{
-    const struct mc_alloc *alloc = conn->net->options.alloc;
-
-    conn->who = *wire_handshake_peer(conn->handshake);
-    alloc_free(alloc, conn->handshake);
-    conn->handshake = NULL;
-    conn->peer = (struct net_peer){
-        .incarnation = conn->who.incarnation,
-        .features = conn->who.features,
-        .role = conn->who.role,
-        .name = conn->who.name,
-        .software = conn->who.software,
-        .segment = conn->who.segment,
-        .tenant = conn->who.tenant,
-        .address = conn->address_text,
-        .host = conn->who.host,
-    };
-    wire_reader_init(&conn->reader, NULL, 0, WIRE_BODY_MAX, 0);
-    asks_begin(&conn->asks, os_random_u64());
-    conn->state = CONN_UP;
-    conn->up_ns = conn->heard_ns;
-    conn->pinged = false;
-    set_timer(conn, conn->net->options.silence_ns ? from_now(conn, conn->net->options.silence_ns)
-                                                  : UINT64_MAX);
-    if (!conn->dialled)
-        conn->net->counts.accepted++;
-    conn->events->up(conn->user, conn, &conn->peer);
 }
 
 /* ------------------------------------------------------------------------------------- open ones */
@@ -320,13 +212,13 @@ static void drop_input(net_conn *conn)
     }
 }
 
-static void conn_ready(void *user, uint32_t events)
+void conn_ready(void *user, uint32_t events)
 {
     net_conn *conn = user;
 
     conn_enter(conn);
     if (conn->state == CONN_DIALLING)
-        dialled(conn);
+        greet_dialled(conn);
     else if (!(events & (OS_READABLE | OS_HUNG_UP)))
         ; /* conn_leave() sends */
     else if (conn->state == CONN_FLUSHING)
@@ -345,14 +237,14 @@ static void check_silence(net_conn *conn, uint64_t now_ns)
     if (silence_ns == 0)
         return;
     if (quiet_ns < silence_ns) {
-        set_timer(conn, conn->heard_ns + silence_ns);
+        conn_timer(conn, silence_ns - quiet_ns);
     } else if (conn->pinged) {
         conn_lost(conn, MC_E_TIMEOUT, "silent for %llu ms",
                   (unsigned long long)(quiet_ns / 1000000));
     } else {
         conn->pinged = true;
         talk_ping(conn);
-        set_timer(conn, from_now(conn, silence_ns));
+        conn_timer(conn, silence_ns);
     }
 }
 
@@ -361,10 +253,10 @@ static void conn_due(void *user, uint64_t now_ns)
     net_conn *conn = user;
 
     conn_enter(conn);
-    set_timer(conn, UINT64_MAX); /* takes the place in the heap that has just become free */
+    conn_timer(conn, UINT64_MAX); /* takes the place in the heap that has just become free */
     switch (conn->state) {
     case CONN_WAITING:
-        dial(conn);
+        greet_dial(conn);
         break;
     case CONN_DIALLING:
     case CONN_GREETING:
@@ -401,12 +293,13 @@ mc_status conn_open(net *n, const struct os_address *address, int fd,
                         .state = fd < 0 ? CONN_WAITING : CONN_GREETING };
     os_address_format(address, conn->address_text);
     conn->timer = (struct os_timer){ .due = conn_due, .user = conn };
-    if (os_loop_timer(n->options.loop, &conn->timer,
-                      fd < 0 ? 0 : from_now(conn, n->options.greet_ns)) != MC_OK)
+    if (os_loop_timer(n->options.loop, &conn->timer, 0) != MC_OK)
         goto err_free;
-    if (fd >= 0 &&
-        (take_socket(conn, fd, OS_READABLE) != MC_OK || begin_greeting(conn, NULL) != MC_OK))
-        goto err_stop;
+    if (fd >= 0) {
+        conn_timer(conn, n->options.greet_ns);
+        if (greet_accepted(conn, fd) != MC_OK)
+            goto err_stop;
+    }
     link_conn(conn);
     if (fd >= 0) {
         n->accepted++;
@@ -437,7 +330,7 @@ void net_hang_up(net_conn *conn, bool flush)
     conn_enter(conn);
     conn->state = CONN_FLUSHING;
     conn->net->flushing++;
-    set_timer(conn, from_now(conn, conn->net->options.greet_ns));
+    conn_timer(conn, conn->net->options.greet_ns);
     talk_end_asks(conn, MC_E_CANCELLED);
     conn_leave(conn); /* sends, and ends our side if that was all */
 }

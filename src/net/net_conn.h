@@ -1,5 +1,5 @@
 /*
- * net_conn.h - inside of the room: what net.c, net_listen.c, net_conn.c and net_talk.c share.
+ * net_conn.h - inside of the room: what net.c, net_listen.c, net_conn.c, net_greet.c and net_talk.c share.
  *
  * A connection's life:
  *
@@ -100,8 +100,23 @@ void conn_leave(net_conn *conn);
 /** Send what goes at once; the rest when the socket takes more. */
 void conn_push(net_conn *conn);
 
-/** Greeted and proved: up. */
-void conn_up(net_conn *conn);
+/** Set the one timer: `ns` from now, UINT64_MAX: never. */
+void conn_timer(net_conn *conn, uint64_t ns);
+
+/** The loop's: something happens on the socket. */
+void conn_ready(void *user, uint32_t events);
+
+/* net_greet.c: from nothing to up */
+
+/** Begin to connect, and what became of it. */
+void greet_dial(net_conn *conn);
+void greet_dialled(net_conn *conn);
+
+/** Begin to greet on an accepted socket, which is the connection's from here. MC_OK, MC_E_NOMEM or MC_E_IO. */
+mc_status greet_accepted(net_conn *conn, int fd);
+
+/** Bytes of the peer's greeting; whether to go on with what is left, which are frames then. */
+bool greet_read(net_conn *conn, const uint8_t *bytes, size_t size, size_t *used_p);
 
 /* net_listen.c */
 

@@ -45,12 +45,24 @@ static void answer_ping(net_conn *conn, const struct wire_frame *frame)
     (void)net_answer(conn, frame->id, WIRE_PONG, &pong);
 }
 
+/** An outcome of nothing that was asked: the peer says why it ends the connection. */
+static void peer_refuses(net_conn *conn, const struct wire_frame *frame)
+{
+    struct mc_error error = { 0 };
+
+    (void)net_take(frame, WIRE_OUTCOME, NULL, &error);
+    conn_lost(conn, error.status == MC_E_DENIED ? MC_E_DENIED : MC_E_PEER,
+              "ended the connection: %s", error.text);
+}
+
 static void dispatch(net_conn *conn, const struct wire_frame *frame)
 {
     if (frame->flags & WIRE_ANSWER)
         dispatch_answer(conn, frame);
     else if (frame->kind == WIRE_PING)
         answer_ping(conn, frame);
+    else if (frame->kind == WIRE_OUTCOME)
+        peer_refuses(conn, frame);
     else if (frame->kind == WIRE_HELLO || frame->kind == WIRE_HELLO_PROOF)
         conn_lost(conn, MC_E_FORMAT, "a second greeting");
     else
@@ -111,38 +123,6 @@ static bool read_frame(net_conn *conn, const uint8_t *bytes, size_t size, size_t
     }
 }
 
-/** What the handshake wants to say. */
-static mc_status queue_handshake(net_conn *conn)
-{
-    const uint8_t *bytes;
-    const size_t size = wire_handshake_out(conn->handshake, &bytes);
-    const mc_status status = out_add(&conn->out, bytes, size, conn->net->options.alloc);
-
-    if (status == MC_OK)
-        wire_handshake_sent(conn->handshake, size);
-    return status;
-}
-
-static bool read_greeting(net_conn *conn, const uint8_t *bytes, size_t size, size_t *used_p)
-{
-    struct mc_error error = { 0 };
-    const mc_status status = wire_handshake_feed(conn->handshake, bytes, size, used_p, &error);
-    const mc_status queued = queue_handshake(conn);
-
-    if (status != MC_OK && status != MC_PENDING) {
-        conn_push(conn); /* a refusal, as far as it goes */
-        conn_lost(conn, status, "%s", error.text);
-        return false;
-    }
-    if (queued != MC_OK) {
-        conn_lost(conn, queued, "out of memory for a greeting");
-        return false;
-    }
-    if (status == MC_OK)
-        conn_up(conn);
-    return status == MC_OK;
-}
-
 static void consume(net_conn *conn, const uint8_t *bytes, size_t size)
 {
     size_t used;
@@ -150,7 +130,7 @@ static void consume(net_conn *conn, const uint8_t *bytes, size_t size)
 
     for (size_t at = 0; at < size && more; at += used) {
         if (conn->state == CONN_GREETING)
-            more = read_greeting(conn, bytes + at, size - at, &used);
+            more = greet_read(conn, bytes + at, size - at, &used);
         else if (conn->state == CONN_UP)
             more = read_frame(conn, bytes + at, size - at, &used);
         else

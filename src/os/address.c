@@ -5,7 +5,6 @@
 #include <arpa/inet.h>
 #include <assert.h>
 #include <errno.h>
-#include <net/if.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -16,7 +15,7 @@
 
 #include "base/error.h"
 
-enum { BACKLOG = 1024, HOST_MAX = 255 };
+enum { BACKLOG = 1024, HOST_MAX = 255, SCOPE_MAX = 16 /* of an interface's name, with '%' */ };
 
 static_assert(sizeof(struct sockaddr_in6) <= sizeof(((struct os_address *)0)->bytes),
               "an address holds either family");
@@ -82,19 +81,19 @@ static bool split(const char *text, char host[HOST_MAX + 1], uint16_t *port_p)
     return true;
 }
 
-/** "fe80::1%eth0" or without the interface. */
-static bool parse_v6(char *host, struct sockaddr_in6 *v6)
+/** "fe80::1%eth0" or without the interface: the resolver reads numbers without asking anybody. */
+static bool parse_v6(const char *host, struct sockaddr_in6 *v6)
 {
-    char *scope = strchr(host, '%');
+    const struct addrinfo hints = { .ai_family = AF_INET6,
+                                    .ai_socktype = SOCK_STREAM,
+                                    .ai_flags = AI_NUMERICHOST };
+    struct addrinfo *found = NULL;
 
-    if (scope) {
-        *scope++ = '\0';
-        v6->sin6_scope_id = if_nametoindex(scope);
-        if (v6->sin6_scope_id == 0)
-            return false;
-    }
-    v6->sin6_family = AF_INET6;
-    return inet_pton(AF_INET6, host, &v6->sin6_addr) == 1;
+    if (getaddrinfo(host, NULL, &hints, &found) != 0)
+        return false;
+    memcpy(v6, found->ai_addr, sizeof(*v6));
+    freeaddrinfo(found);
+    return true;
 }
 
 static bool has_letter(const char *host)
@@ -120,7 +119,7 @@ static mc_status resolve(const char *host, const char *text, union any_socket_ad
     return MC_OK;
 }
 
-static mc_status find_host(const char *text, char *host, union any_socket_address *system,
+static mc_status find_host(const char *text, const char *host, union any_socket_address *system,
                            struct mc_error *error)
 {
     if (text[0] == '[') {
@@ -160,20 +159,15 @@ mc_status os_address_parse(const char *text, struct os_address *address_p, struc
 char *os_address_format(const struct os_address *address, char text[OS_ADDRESS_TEXT])
 {
     const union any_socket_address system = to_system(address);
-    char host[INET6_ADDRSTRLEN] = "", scope[IF_NAMESIZE] = "";
+    const bool v6 = system.any.sa_family == AF_INET6;
+    char host[INET6_ADDRSTRLEN + SCOPE_MAX] = "";
 
-    if (system.any.sa_family == AF_INET) {
-        inet_ntop(AF_INET, &system.v4.sin_addr, host, sizeof(host));
-        snprintf(text, OS_ADDRESS_TEXT, "%s:%u", host, os_address_port(address));
-    } else if (system.any.sa_family == AF_INET6) {
-        inet_ntop(AF_INET6, &system.v6.sin6_addr, host, sizeof(host));
-        const bool scoped =
-            system.v6.sin6_scope_id != 0 && if_indextoname(system.v6.sin6_scope_id, scope);
-        snprintf(text, OS_ADDRESS_TEXT, "[%s%s%s]:%u", host, scoped ? "%" : "", scope,
-                 os_address_port(address));
-    } else {
+    if (address->size == 0 ||
+        getnameinfo(&system.any, address->size, host, sizeof(host), NULL, 0, NI_NUMERICHOST) != 0)
         snprintf(text, OS_ADDRESS_TEXT, "?");
-    }
+    else
+        snprintf(text, OS_ADDRESS_TEXT, "%s%s%s:%u", v6 ? "[" : "", host, v6 ? "]" : "",
+                 os_address_port(address));
     return text;
 }
 

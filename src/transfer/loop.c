@@ -267,7 +267,8 @@ static void turn_for_long(mc_transfer *engine)
         else if (now_ns - idle_since_ns >= spin_ns)
             break;
     }
-    (void)os_loop_turn(engine->loop, UINT64_MAX);
+    if (!atomic_load(&engine->stopping)) /* its kick may have been taken while spinning */
+        (void)os_loop_turn(engine->loop, UINT64_MAX);
 }
 
 static void thread_main(void *argument)

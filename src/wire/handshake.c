@@ -381,6 +381,11 @@ mc_status wire_handshake_feed(struct wire_handshake *h, const uint8_t *bytes, si
         *used_p += used;
     }
     h->status = status;
+    if (status != MC_PENDING) { /* what is freed later must not hold what gives the secret away */
+        memset(h->key, 0, sizeof(h->key));
+        memset(h->proof, 0, sizeof(h->proof));
+        memset(h->expected, 0, sizeof(h->expected));
+    }
     if (status != MC_OK && status != MC_PENDING) {
         if (!refused)
             refuse(h, &why);

@@ -172,12 +172,12 @@ static void test_take_tells_what_an_answer_says(void **state)
                      MC_E_FORMAT); /* success of what? */
     assert_non_null(strstr(error.text, "pong"));
 
-    outcome = (struct wire_outcome){ .status = MC_E_STALE, .text = wire_text("old") };
+    outcome = (struct wire_outcome){ .status = MC_E_STALE, .text = wire_text("old\n\x1b[2J") };
     assert_int_equal(wire_encode(WIRE_OUTCOME, &outcome, body, sizeof(body), &size), MC_OK);
     frame.body_size = (uint32_t)size;
     assert_int_equal(net_take(&frame, WIRE_OUTCOME, &out, &error), MC_E_STALE);
     assert_int_equal(out.status, MC_E_STALE);
-    assert_string_equal(error.text, "old");
+    assert_string_equal(error.text, "old  [2J");
 
     outcome.status = MC_PENDING; /* what is no end is no outcome */
     assert_int_equal(wire_encode(WIRE_OUTCOME, &outcome, body, sizeof(body), &size), MC_OK);

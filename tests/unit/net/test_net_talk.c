@@ -319,6 +319,23 @@ static void test_who_does_not_greet_is_let_go(void **state)
     os_loop_close(pair.loop);
 }
 
+static void test_who_says_why_it_ends_the_connection_is_quoted(void **state)
+{
+    (void)state;
+    static const mc_status said[] = { MC_E_DENIED, MC_E_BUSY, MC_OK },
+                           heard[] = { MC_E_DENIED, MC_E_PEER, MC_E_PEER };
+    for (int i = 0; i < 3; i++) {
+        struct pair pair;
+        struct raw raw;
+        const struct wire_outcome outcome = { .status = said[i], .text = wire_text("not today") };
+        open_raw(&pair, &raw, NULL);
+        raw_say(&raw, WIRE_OUTCOME, 0, 0, &outcome);
+        assert_ended(&pair, heard[i], said[i] == MC_OK ? "ended" : "not today");
+        assert_int_equal(pair.server.messages, 0);
+        close_raw(&pair, &raw);
+    }
+}
+
 static void test_greeting_and_first_messages_may_come_in_one_piece(void **state)
 {
     (void)state;
@@ -360,6 +377,7 @@ int main(void)
         cmocka_unit_test(test_who_pings_and_never_reads_fills_no_memory),
         cmocka_unit_test(test_messages_of_a_later_release_come_to_the_user),
         cmocka_unit_test(test_who_does_not_greet_is_let_go),
+        cmocka_unit_test(test_who_says_why_it_ends_the_connection_is_quoted),
         cmocka_unit_test(test_greeting_and_first_messages_may_come_in_one_piece),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
