@@ -164,10 +164,9 @@ static bool suits(const struct segment *segment, const struct entry *entry,
 }
 
 static enum choice try_carrier(struct segment *segment, struct entry *entry,
-                               struct carrier *carrier)
+                               struct carrier *carrier, struct mc_error *error)
 {
     struct path *path = NULL;
-    struct mc_error error = { 0 };
 
     if (by_window(entry) && segment->description && (carrier->caps.flags & TRANSPORT_ONE_SIDED)) {
         const enum choice choice = find_map(segment, entry, carrier);
@@ -177,8 +176,11 @@ static enum choice try_carrier(struct segment *segment, struct entry *entry,
         map_unuse(entry->map, false);
         entry->map = NULL;
     }
-    const mc_status status = path_open(segment, carrier, &path, &error);
+    const mc_status status = path_open(segment, carrier, &path, error);
     if (status != MC_OK) {
+        if (error->status == MC_OK)
+            error_set(error, status, "%s, by %s: %s", segment->name, carrier->name,
+                      mc_status_text(status));
         engine_log(segment->engine, MC_LOG_INFO,
                    "event=queue_not_opened peer=%s transport=%s status=%s", segment->name,
                    carrier->name, mc_status_name(status));
@@ -193,6 +195,7 @@ static enum choice try_carrier(struct segment *segment, struct entry *entry,
 static void choose(struct segment *segment, struct entry *entry, const struct peer_region *region)
 {
     const uint64_t now_ns = os_now_ns();
+    struct mc_error error = { 0 };
     bool any = false;
 
     for (uint32_t pass = 0; pass < 2; pass++) {
@@ -202,7 +205,7 @@ static void choose(struct segment *segment, struct entry *entry, const struct pe
             if (doubted != (pass == 1) || !suits(segment, entry, carrier, region))
                 continue;
             any = true;
-            if (try_carrier(segment, entry, carrier) != NOT_THIS)
+            if (try_carrier(segment, entry, carrier, &error) != NOT_THIS)
                 return;
         }
     }
