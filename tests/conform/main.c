@@ -13,6 +13,7 @@ static const struct variant variants[] = {
       .transports = "hook:self",
       .own = true,
       .allocated = true,
+      .summed = true,
       .hook = true },
     { .name = "hook-shm", .transports = "hook:shm", .allocated = true, .hook = true },
     { .name = "hook-attach", .transports = "hook:shm", .hook = true },
