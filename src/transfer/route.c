@@ -196,24 +196,23 @@ static void choose(struct segment *segment, struct entry *entry, const struct pe
 {
     const uint64_t now_ns = os_now_ns();
     struct mc_error error = { 0 };
-    bool any = false;
+    uint32_t asked = 0; /* bit of each carrier */
 
     for (uint32_t pass = 0; pass < 2; pass++) {
         for (uint32_t i = 0; i < segment->engine->carrier_count; i++) {
             struct carrier *carrier = &segment->engine->carriers[i];
             const bool doubted = (entry->tried & (1u << i)) || now_ns < segment->again_ns[i];
-            if (doubted != (pass == 1) || !suits(segment, entry, carrier, region))
+            if ((asked & (1u << i)) || doubted != (pass == 1) ||
+                !suits(segment, entry, carrier, region))
                 continue;
-            any = true;
+            asked |= 1u << i;
             if (try_carrier(segment, entry, carrier, &error) != NOT_THIS)
                 return;
         }
     }
-    struct mc_error error = { 0 };
-    error_set(&error, any ? MC_E_PEER : MC_E_UNSUPPORTED,
-              any ? "%s: no transport could open a queue"
-                  : "%s: no transport of both ends carries this",
-              segment->name);
+    if (error.status == MC_OK)
+        error_set(&error, MC_E_UNSUPPORTED, "%s: no transport of both ends carries this",
+                  segment->name);
     finish(segment, entry, error.status, &error);
 }
 
