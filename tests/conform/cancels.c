@@ -120,15 +120,17 @@ static void test_a_cancel_does_not_harm_another_batch(void **state)
     world_close(w);
 }
 
-static void test_a_deadline_that_is_over_moves_nothing_forward(void **state)
+/* What moves within the submit may be done before anybody looks at the clock. */
+static void test_a_deadline_that_is_over_at_once_ends_the_batch(void **state)
 {
     struct world *w = *state;
+    struct mc_xfer xfers[LOAD];
 
     world_open(w, &driven);
-    struct mc_xfer xfers[LOAD];
     load(w, MC_WRITE, NULL, xfers);
     mc_batch *batch = start(w, xfers, LOAD, MC_AT_ONCE, MC_CHECKSUM_NONE);
-    assert_int_equal(finish(batch), MC_E_TIMEOUT);
+    const mc_status status = finish(batch);
+    assert_true(status == MC_E_TIMEOUT || (status == MC_OK && variant->own));
     mc_batch_close(batch);
     world_close(w);
 }
@@ -143,7 +145,7 @@ int topic_cancels(void)
         WORLD_TEST(test_after_a_close_of_the_batch_the_memory_is_left_alone),
         WORLD_TEST(test_after_a_close_of_the_segment_the_memory_is_left_alone),
         WORLD_TEST(test_a_cancel_does_not_harm_another_batch),
-        WORLD_TEST(test_a_deadline_that_is_over_moves_nothing_forward),
+        WORLD_TEST(test_a_deadline_that_is_over_at_once_ends_the_batch),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

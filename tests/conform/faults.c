@@ -101,7 +101,8 @@ static void test_a_flipped_byte_is_found_by_the_checksum(void **state)
     for (int op = 0; op < 2; op++) {
         const struct mc_xfer xfer = xfer_of(w, op ? MC_READ : MC_WRITE, 0, 0, 200000);
 
-        assert_int_equal(move(w, &xfer, MC_CHECKSUM_CRC32C), MC_E_CORRUPT);
+        assert_int_equal(move(w, &xfer, MC_CHECKSUM_CRC32C),
+                         variant->summed ? MC_E_CORRUPT : MC_E_UNSUPPORTED);
     }
     world_close(w);
 }

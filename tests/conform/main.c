@@ -1,4 +1,5 @@
-/* main.c - `conform VARIANT TOPIC`: one topic of the conformance suite over one way for bytes to travel. */
+/* main.c - `conform VARIANT TOPIC [TESTS]`: one topic of the conformance suite over one way for bytes to
+ * travel; of its tests those whose name fits the pattern TESTS. */
 #include "world.h"
 
 #include <stdio.h>
@@ -12,6 +13,7 @@ static const struct variant variants[] = {
       .transports = "hook:self",
       .own = true,
       .allocated = true,
+      .summed = true,
       .hook = true },
     { .name = "hook-shm", .transports = "hook:shm", .allocated = true, .hook = true },
     { .name = "hook-attach", .transports = "hook:shm", .hook = true },
@@ -29,15 +31,18 @@ static const struct {
 
 int main(int count, char **arguments)
 {
-    for (size_t v = 0; count == 3 && v < sizeof(variants) / sizeof(variants[0]); v++) {
+    for (size_t v = 0; (count == 3 || count == 4) && v < sizeof(variants) / sizeof(variants[0]);
+         v++) {
         if (strcmp(variants[v].name, arguments[1]) != 0)
             continue;
         variant = &variants[v];
+        if (count == 4)
+            cmocka_set_test_filter(arguments[3]);
         for (size_t t = 0; t < sizeof(topics) / sizeof(topics[0]); t++) {
             if (strcmp(topics[t].name, arguments[2]) == 0)
                 return topics[t].run();
         }
     }
-    fprintf(stderr, "usage: conform VARIANT TOPIC\n");
+    fprintf(stderr, "usage: conform VARIANT TOPIC [TESTS]\n");
     return 2;
 }

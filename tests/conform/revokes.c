@@ -33,7 +33,7 @@ static void test_an_unregistered_region_is_left_alone_at_any_step(void **state)
     struct world *w = *state;
     struct mc_xfer xfers[LOAD];
 
-    world_open(w, &(struct world_options){ .driven = true, .settings = "tcp.buffer=16384" });
+    world_open(w, &(struct world_options){ .driven = true, .settings = "tcp.buffer=65536" });
     for (uint32_t i = 0; i < 2 * PHASES; i++) {
         const struct mc_region region = tell_register(w, BOTH, 0);
 

@@ -55,18 +55,46 @@ struct host {
     bool has_last;
 };
 
+/* The pattern is the same eight bytes all through 256 of them: most of it goes by words. */
+enum { BLOCK = 256 };
+
+static void make_block(uint8_t block[BLOCK], uint64_t at, uint64_t seed)
+{
+    for (uint64_t i = 0; i < 8; i++)
+        block[i] = pattern(seed, at + i);
+    for (uint64_t i = 8; i < BLOCK; i *= 2)
+        memcpy(block + i, block, i);
+}
+
 void fill(uint8_t *memory, uint64_t from, uint64_t size, uint64_t seed)
 {
-    for (uint64_t i = from; i < from + size; i++)
-        memory[i] = pattern(seed, i);
+    uint8_t block[BLOCK];
+
+    for (uint64_t i = from; i < from + size;) {
+        const uint64_t at = i / BLOCK * BLOCK, end = from + size;
+        const uint64_t until = at + BLOCK < end ? at + BLOCK : end;
+
+        make_block(block, at, seed);
+        memcpy(memory + i, block + (i - at), until - i);
+        i = until;
+    }
 }
 
 uint64_t wrong(const uint8_t *memory, uint64_t from, uint64_t size, uint64_t seed)
 {
+    uint8_t block[BLOCK];
     uint64_t count = 0;
 
-    for (uint64_t i = from; i < from + size; i++)
-        count += memory[i] != pattern(seed, i);
+    for (uint64_t i = from; i < from + size;) {
+        const uint64_t at = i / BLOCK * BLOCK, end = from + size;
+        const uint64_t until = at + BLOCK < end ? at + BLOCK : end;
+
+        make_block(block, at, seed);
+        if (memcmp(memory + i, block + (i - at), until - i) != 0)
+            for (uint64_t b = i; b < until; b++)
+                count += memory[b] != block[b - at];
+        i = until;
+    }
     return count;
 }
 
@@ -343,6 +371,7 @@ void peer_stop(struct world *world)
 {
     int how;
 
+    assert_true(world->pid > 0);
     assert_int_equal(kill(world->pid, SIGSTOP), 0);
     assert_int_equal(waitpid(world->pid, &how, WUNTRACED), world->pid);
     assert_true(WIFSTOPPED(how));
@@ -355,6 +384,7 @@ void peer_continue(struct world *world)
 
 void peer_kill(struct world *world)
 {
+    assert_true(world->pid > 0);
     assert_int_equal(kill(world->pid, SIGKILL), 0);
     assert_int_equal(waitpid(world->pid, NULL, 0), world->pid);
     world->pid = 0;

@@ -176,6 +176,9 @@ static mc_status describe(void *transport, uint8_t address[TRANSPORT_KEY_MAX], s
 {
     const struct hook *hook = transport;
 
+    *size_p = 0;
+    if (!hook->inner->describe) /* self has nobody to tell */
+        return MC_OK;
     return hook->inner->describe(hook->transport.p, address, size_p);
 }
 
