@@ -104,6 +104,18 @@ MC_API MC_MUST_USE mc_status mc_model_encode(const mc_model *model, const char *
                                              unsigned flags, uint32_t **tokens_p, size_t *count_p,
                                              struct mc_error *error);
 
+/**
+ * The bytes that one token stands for, special ones as they are spelt; maybe not whole characters (for
+ * text as it comes, open a text stream).
+ *
+ * bytes_p  [*size_p], borrowed from the model.
+ *
+ * Returns MC_OK, MC_E_RANGE (no such token; also one that only pads the model's vocabulary) or
+ * MC_E_UNSUPPORTED (no tokenizer).
+ */
+MC_API MC_MUST_USE mc_status mc_token_bytes(const mc_model *model, uint32_t token,
+                                            const char **bytes_p, size_t *size_p);
+
 /** Free the ids that mc_model_encode() handed out. NULL is allowed. */
 MC_API void mc_tokens_free(const mc_model *model, uint32_t *tokens);
 

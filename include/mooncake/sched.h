@@ -1,13 +1,14 @@
 /*
  * mooncake/sched.h - the Conductor: events in, decisions out.
  *
- * In this release: every function returns MC_E_UNSUPPORTED, writes no output (an error text says
- * so), and closers do nothing. The declarations are final: later releases put code behind them.
+ * Not in this release: the policy "conductor" (it needs admission), admission other than MC_ADMIT_ALL,
+ * length predictors, MC_DECIDE_WAIT (a policy's becomes a refusal for QUEUE_FULL), MC_DECIDE_DECODE and
+ * MC_DECIDE_REPLICATE. What is asked for and not there is refused with MC_E_UNSUPPORTED.
  *
  * Life:    mc_sched_open -> (mc_sched_step -> mc_sched_take*)* -> mc_sched_close
  * Threads: a scheduler belongs to one thread; it starts none.
- * Memory:  from the allocator in the options, sized at open; after the limits are warm a step and a
- *          decision allocate nothing. What an event points to is borrowed during the step.
+ * Memory:  from the allocator in the options, all of it at open: a step and a decision allocate nothing.
+ *          What an event points to is borrowed during the step.
  * Time:    an argument. A step does no input or output, reads no clock and draws no chance but from
  *          its seed: the same options and the same events at the same times give the same decisions,
  *          byte for byte, live, in the simulator and in a test. `now_ns` never goes back (an earlier
@@ -251,7 +252,9 @@ struct mc_decision {
 /** An instance as a policy sees it, while one request is being decided. */
 struct mc_view_instance {
     uint64_t id, host, model;
-    uint32_t role;           /* enum mc_role */
+    /** enum mc_role, less what it cannot do for this request: no MC_ROLE_PREFILL where it is barred,
+     * draining or too small. May be 0: it only holds blocks then. */
+    uint32_t role;
     uint32_t flags;          /* enum mc_view_flags */
     uint64_t matched_tokens; /* prefix of this request in its own cache */
     uint64_t queue_ns;       /* until it could begin to prefill this request */
@@ -277,7 +280,8 @@ struct mc_view {
     uint64_t now_ns;
     const struct mc_view_instance *instances; /* [count] */
     uint64_t count;
-    uint64_t best_matched_tokens; /* the longest prefix anywhere, store nodes included */
+    /** The longest prefix anywhere; store nodes count as one: each block is read where it lies. */
+    uint64_t best_matched_tokens;
     uint64_t block_tokens;
     struct mc_sched_slo slo; /* of this request, defaults filled in */
     uint64_t (*prefill_ns)(const struct mc_view *view, uint64_t index, uint64_t tokens,
@@ -287,7 +291,8 @@ struct mc_view {
     /** With so many more sequences and tokens of context than now. */
     uint64_t (*tbt_ns)(const struct mc_view *view, uint64_t index, uint64_t sequences,
                        uint64_t tokens);
-    /** The best instance to pull `tokens` of this request from to `to`; UINT64_MAX: none. */
+    /** The best instance to pull `tokens` of this request from to `to`; UINT64_MAX: none. Where only the
+     * store nodes together have them: the one that has most. */
     uint64_t (*holder)(const struct mc_view *view, uint64_t to, uint64_t tokens);
     /** 64 random bits, of the scheduler's seed, the request and `counter` alone. */
     uint64_t (*chance)(const struct mc_view *view, uint64_t counter);
@@ -338,17 +343,18 @@ enum mc_admission {
 
 /* ----------------------------------------------------------------------------------- the scheduler */
 
-/** `{ 0 }` and NULL mean the defaults. */
+/** What is 0 has its default, but for `alloc`. */
 struct mc_sched_options {
-    const struct mc_alloc *alloc;     /* default: malloc; borrowed until close */
-    const char *policy;               /* by name; default "conductor" */
+    const struct mc_alloc *alloc; /* required: it has no memory of its own; borrowed until close */
+    /** By name: "algorithm1" (the default in this release), "least-loaded", "round-robin", "random". */
+    const char *policy;
     const char *policy_parameters;    /* "threshold=1.2,…"; copied; default: the policy's own */
     const struct mc_policy *policies; /* [policy_count], besides the built-in ones; borrowed */
     uint64_t policy_count;
     const struct mc_length_predictor *predictor; /* default: learnt from history; borrowed */
-    enum mc_admission admission;
-    uint32_t flags;          /* 0 */
-    struct mc_sched_slo slo; /* defaults of requests */
+    enum mc_admission admission;                 /* default in this release: MC_ADMIT_ALL */
+    uint32_t flags;                              /* 0 */
+    struct mc_sched_slo slo;                     /* defaults of requests */
     uint64_t seed;
     uint64_t block_tokens;            /* of a key; default 16 */
     uint64_t instances_max;           /* default 1024 */
@@ -362,8 +368,8 @@ struct mc_sched_options {
 /**
  * Open a scheduler.
  *
- * Returns MC_OK, MC_E_NOT_FOUND (no such policy: the text lists them), MC_E_ARG (its parameters),
- * MC_E_RANGE (a limit) or MC_E_NOMEM.
+ * Returns MC_OK, MC_E_NOT_FOUND (no such policy: the text lists them), MC_E_ARG (its parameters, no
+ * allocator), MC_E_RANGE (a limit), MC_E_UNSUPPORTED (not in this release) or MC_E_NOMEM.
  */
 MC_API MC_MUST_USE mc_status mc_sched_open(const struct mc_sched_options *options,
                                            mc_sched **sched_p, struct mc_error *error);

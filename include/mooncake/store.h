@@ -1,9 +1,8 @@
 /*
  * mooncake/store.h - the pool: objects (KVCache pages) kept in the memory of many machines.
  *
- * In this release: every function returns MC_E_UNSUPPORTED, writes no output (an error text says
- * so), and closers do nothing. The declarations are final: later releases put code behind them. What
- * is inline here (sizes of an object's bytes) works.
+ * In this release: objects are kept in DRAM alone. Placement on SSD or in a group, and a node's ssd_path and
+ * lease_ns, are MC_E_UNSUPPORTED. The declarations are final: later releases put code behind them.
  *
  * Life:    mc_store_open -> (mc_store_get_begin, … -> mc_store_request_wait ->
  *          mc_store_request_close)* -> mc_store_close
@@ -169,7 +168,8 @@ struct mc_put {
 };
 
 /** Begin, write every replica, commit; what cannot be finished is revoked. The header and the
- * checksums are made on the way. Returns MC_OK, MC_E_FULL, MC_E_RANGE (count) or MC_E_NOMEM. */
+ * checksums are made on the way. Returns MC_OK, MC_E_FULL, MC_E_RANGE (count), MC_E_DENIED (memory that is
+ * not registered) or MC_E_NOMEM. */
 MC_API MC_MUST_USE mc_status mc_store_put_begin(mc_store *store, struct mc_put *puts, size_t count,
                                                 const struct mc_placement *placement,
                                                 uint64_t deadline_ns, mc_store_request **request_p);

@@ -48,6 +48,14 @@ mc_status mc_model_encode(const mc_model *model, const char *text, size_t size, 
     return MC_OK;
 }
 
+mc_status mc_token_bytes(const mc_model *model, uint32_t token, const char **bytes_p,
+                         size_t *size_p)
+{
+    if (!model->tokenizer)
+        return MC_E_UNSUPPORTED;
+    return tokenizer_bytes(model->tokenizer, token, true, bytes_p, size_p);
+}
+
 void mc_tokens_free(const mc_model *model, uint32_t *tokens)
 {
     alloc_free(model->alloc, tokens);

@@ -63,8 +63,8 @@ class Layers(OnACopy):
     def test_a_room_within_a_room_has_its_own_row(self):
         self.append("src/store/core/place.c", '#include "os/clock.h"\n#include "kv/layout.h"\n')
         self.append("src/store/node/lend.c", '#include "os/clock.h"\n#include "store/core/x.h"\n')
-        self.append("src/sched/cost.c", '#include "sim/trace.h"\n')
-        self.expect("src/store/core/place.c:1:", "src/sched/cost.c:1:")
+        self.append("src/sched/new.c", '#include "sim/trace.h"\n')
+        self.expect("src/store/core/place.c:1:", "src/sched/new.c:1:")
         _, output = run(sys.executable, "-B", self.tree / "tools/check_layers.py")
         self.assertEqual(len(output.splitlines()), 2, output)
 
@@ -101,8 +101,8 @@ class Docs(OnACopy):
             self.assertIn(word, next(iter(new)))
 
     def test_a_room_without_a_readme_is_named(self):
-        self.append("src/sched/cost.c", "\n")
-        self.expect("src/sched", "README.md")
+        self.append("src/sim/heap.c", "\n")
+        self.expect("src/sim", "README.md")
 
     def test_a_public_function_without_a_comment_is_named(self):
         self.append("include/mooncake/status.h", "\nMC_API int mc_silent(void);\n")

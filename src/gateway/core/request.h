@@ -29,11 +29,11 @@
  *  - REQUEST_OUT_SCHED: give `.sched` to the scheduler; decisions come back as REQUEST_DECIDED, a refused
  *    MC_EVENT_REQUEST as REQUEST_NOT_DECIDED. A new attempt's id is in its MC_EVENT_REQUEST.
  *  - REQUEST_OUT_RESERVE, _PREFILL: ask instance `.instance`, with a deadline of their own; fill in first
- *    what only the registry knows: reserve.holder (incarnation of request.prefill's engine), and
- *    prefill.decode_address. What cannot be sent at all is answered by a REQUEST_NOT_... event, after
+ *    what only the registry knows: reserve.holder (incarnation of request.prefill's engine),
+ *    prefill.decode_address, and the pool's number of prefill.holder (the scheduler's id here). What cannot be sent at all is answered by a REQUEST_NOT_... event, after
  *    the outbox was carried out, never inside.
  *  - When an instance is gone: first give MC_EVENT_INSTANCE_GONE to the scheduler and hand its decisions
- *    on, then step every request with REQUEST_LOST.
+ *    on, then step every request with REQUEST_LOST (which decides: MC_DECIDE_ABORT alone says too little).
  *  - Call with REQUEST_TIME at request_due_ns().
  * The scheduler's MC_EVENT_DECODE_STEP comes from load reports, not from here.
  */
@@ -55,7 +55,7 @@ enum request_phase {
 };
 enum { REQUEST_PHASES = REQUEST_ENDED + 1 };
 
-/** `{ 0 }` is a valid default but for sched.id's counter, prompt and fingerprint. Borrowed until ENDED. */
+/** What is 0 has its default, but for sched.tokens, ids, tokens and fingerprint. Borrowed until ENDED. */
 struct request_options {
     /** As the scheduler is asked; id is set for each attempt, keys are borrowed. `barred` always holds;
      * a deadline ends the request with MC_E_TIMEOUT. */

@@ -6,19 +6,19 @@ root=$(mktemp -d)
 trap 'rm -rf "$root"' EXIT
 "$1" --install "$2" --prefix "$root/usr" >"$root/log" || { cat "$root/log"; exit 1; }
 cat >"$root/use.c" <<'END'
-#include <mooncake/sched.h>
+#include <mooncake/p2p.h>
 #include <mooncake/store.h>
 #include <stdio.h>
 
 int main(void)
 {
     struct mc_error error = { 0 };
-    mc_sched *sched = NULL;
-    const mc_status status = mc_sched_open(NULL, &sched, &error);
+    mc_p2p *p2p = NULL;
+    const mc_status status = mc_p2p_open(NULL, &p2p, &error);
 
     printf("%s %s: %s\n", mc_version(), mc_status_name(status), error.text);
-    mc_sched_close(sched);
-    return status == MC_E_UNSUPPORTED && !sched ? 0 : 1;
+    mc_p2p_close(p2p);
+    return status == MC_E_UNSUPPORTED && !p2p ? 0 : 1;
 }
 END
 pc=$(dirname "$(find "$root/usr" -name mooncake.pc)")

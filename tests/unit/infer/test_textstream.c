@@ -235,6 +235,36 @@ static void test_a_model_encodes_and_renders_and_frees(void **state)
     close_model(&model);
 }
 
+static void test_a_token_is_its_bytes_special_ones_too(void **state)
+{
+    struct mc_model model;
+    const char *bytes = NULL;
+    size_t size = 0, total = 0;
+    uint32_t *tokens = NULL, special;
+    size_t count;
+
+    (void)state;
+    open_model("llama3", os_alloc(), &model);
+    assert_int_equal(
+        mc_model_encode(&model, "Say \xe2\x82\xac 5", 9, MC_ENCODE_BARE, &tokens, &count, NULL),
+        MC_OK);
+    for (size_t i = 0; i < count; i++) {
+        assert_int_equal(mc_token_bytes(&model, tokens[i], &bytes, &size), MC_OK);
+        assert_memory_equal(bytes, "Say \xe2\x82\xac 5" + total, size);
+        total += size;
+    }
+    assert_int_equal(total, 9);
+    assert_true(tokenizer_find(model.tokenizer, "<|im_end|>", &special));
+    assert_int_equal(mc_token_bytes(&model, special, &bytes, &size), MC_OK);
+    assert_int_equal(size, 10);
+    assert_memory_equal(bytes, "<|im_end|>", 10);
+    assert_int_equal(mc_token_bytes(&model, UINT32_MAX, &bytes, &size), MC_E_RANGE);
+    mc_tokens_free(&model, tokens);
+    close_model(&model);
+    model.tokenizer = NULL;
+    assert_int_equal(mc_token_bytes(&model, 0, &bytes, &size), MC_E_UNSUPPORTED);
+}
+
 static void test_every_failed_allocation_leaves_nothing_behind(void **state)
 {
     struct mc_model model;
@@ -276,6 +306,7 @@ int main(void)
         cmocka_unit_test(test_pushing_tokens_allocates_nothing),
         cmocka_unit_test(test_without_a_tokenizer_text_is_refused_by_the_models_name),
         cmocka_unit_test(test_a_model_encodes_and_renders_and_frees),
+        cmocka_unit_test(test_a_token_is_its_bytes_special_ones_too),
         cmocka_unit_test(test_every_failed_allocation_leaves_nothing_behind),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

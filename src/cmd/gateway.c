@@ -1,0 +1,142 @@
+/* gateway.c - mooncake gateway: the role that clients talk to. */
+#define _POSIX_C_SOURCE 200809L /* signals */
+#include "gateway/gateway.h"
+
+#include "cmd/cmd.h"
+#include "cmd/role.h"
+
+/* clang-format off */
+#define GATEWAY_SETTINGS(X)                                                                         \
+    X(listen, "listen", 0, TEXT, "127.0.0.1:8000", 0, 0, NULL, "HOST:PORT", "Gateway",              \
+      "Where HTTP is answered; port 0: any.")                                                       \
+    X(control, "control", 0, TEXT, "127.0.0.1:8100", 0, 0, NULL, "HOST:PORT", "Gateway",            \
+      "Where workers register.")                                                                    \
+    X(master, "master", 0, TEXT, NULL, 0, 0, NULL, "HOST:PORT", "Gateway",                          \
+      "The pool's master; without it nothing is reused.")                                           \
+    X(model_name, "model-name", 0, TEXT, NULL, 0, 0, NULL, "NAME", "Gateway",                       \
+      "What clients call the model; default: the last part of its path.")                           \
+    X(policy, "policy", 0, TEXT, NULL, 0, 0, NULL, "NAME", "Gateway",                               \
+      "Who places requests; default: algorithm1.")                                                  \
+    X(policy_parameters, "policy-parameters", 0, TEXT, NULL, 0, 0, NULL, "LIST", "Gateway",         \
+      "The policy's own settings: threshold=1.2.")                                                  \
+    X(requests, "requests", 0, U32, "1024", 1, 65536, NULL, "N", "Limits",                          \
+      "Requests at a time; beyond: 429.")                                                           \
+    X(connections, "connections", 0, U32, "4096", 1, 65536, NULL, "N", "Limits",                    \
+      "HTTP connections at a time.")                                                                \
+    X(body, "body", 0, SIZE, "8M", 1024, 1073741824, NULL, "SIZE", "Limits",                        \
+      "The longest body of a request.")                                                             \
+    X(patience, "patience", 0, DURATION, "10s", 1, 0, NULL, "TIME", "Limits",                       \
+      "How long a request may wait for room or for a worker that is away.")                         \
+    X(tries, "tries", 0, U32, "3", 1, 100, NULL, "N", "Limits",                                     \
+      "How often a request is placed whose workers are lost before it sent a byte.")                \
+    X(debug_headers, "debug-headers", 0, BOOL, "false", 0, 0, NULL, NULL, "Other",                  \
+      "Obey X-Mooncake-Bar, by which a client bars a worker from its request.")
+/* clang-format on */
+
+struct gateway_flags {
+    ROLE_SETTINGS(SETTING_FIELD)
+    GATEWAY_SETTINGS(SETTING_FIELD)
+};
+
+#define GATEWAY_ROW(...) SETTING_ROW(gateway_flags, __VA_ARGS__)
+static const struct setting rows[] = { GATEWAY_SETTINGS(GATEWAY_ROW) ROLE_SETTINGS(GATEWAY_ROW) };
+
+static void help(struct buf *out)
+{
+    buf_add_text(
+        out,
+        "usage: mooncake gateway MODEL --control HOST:PORT [settings]\n"
+        "\n"
+        "Speak the OpenAI API to clients and place their requests on the workers that register at\n"
+        "the control address. The directory MODEL is needed for its tokenizer and chat template;\n"
+        "its weights are not read. SIGTERM lets what runs finish.\n"
+        "\n");
+    setting_help(rows, sizeof(rows) / sizeof(rows[0]), out);
+}
+
+static const struct role_table table = {
+    .name = "gateway",
+    .rows = rows,
+    .count = sizeof(rows) / sizeof(rows[0]),
+    .operands = 1,
+    .operand_help = "which model? Give the one directory that the workers are given",
+    .help = help,
+};
+
+struct gateway_role {
+    struct role role;
+    gateway *gateway;
+};
+
+static void on_drained(void *user)
+{
+    role_stop(user, CMD_OK);
+}
+
+static void drain(void *user)
+{
+    struct gateway_role *g = user;
+
+    gateway_drain(g->gateway, on_drained, &g->role);
+}
+
+static int run(struct gateway_role *g, const struct gateway_flags *flags, const char *model)
+{
+    const struct gateway_options o = {
+        .alloc = g->role.alloc,
+        .loop = g->role.loop,
+        .log = g->role.log,
+        .listen = flags->listen,
+        .control_listen = flags->control,
+        .insecure = flags->insecure,
+        .secret = g->role.secret,
+        .secret_size = g->role.secret_size,
+        .master = flags->master,
+        .model = model,
+        .model_name = flags->model_name,
+        .policy = flags->policy,
+        .policy_parameters = flags->policy_parameters,
+        .body_max = flags->body,
+        .patience_ns = flags->patience,
+        .requests_max = flags->requests,
+        .connections_max = flags->connections,
+        .tries_max = flags->tries,
+        .debug_headers = flags->debug_headers,
+    };
+    struct mc_error error = { 0 };
+
+    if (gateway_open(&o, &g->gateway, &error) != MC_OK) {
+        command_complain("gateway", "%s", error.text);
+        return CMD_FAILED;
+    }
+    g->role.drain = drain;
+    g->role.user = g;
+    role_ready(&g->role, "address=%s control=%s", gateway_address(g->gateway),
+               gateway_control_address(g->gateway));
+    const int code = role_run(&g->role);
+    gateway_close(g->gateway);
+    return code;
+}
+
+static int gateway_main(int argc, char **argv)
+{
+    struct gateway_flags flags;
+    struct gateway_role g = { 0 };
+    struct role_asked asked;
+
+    int code = role_read(&table, argc, argv, &flags, &asked);
+    if (code < 0)
+        code = role_begin(&g.role, "gateway", (const struct role_common *)&flags, asked.alloc);
+    if (code < 0)
+        code = run(&g, &flags, asked.operands.items[0]);
+    role_end(&g.role);
+    role_asked_fini(&asked);
+    return code;
+}
+
+const struct command command_gateway = {
+    .name = "gateway",
+    .summary = "The role that clients talk to: the OpenAI API.",
+    .main = gateway_main,
+    .help = help,
+};

@@ -1,0 +1,56 @@
+/* gateway_metrics.h - what the gateway counts; see base/metric.h. */
+#ifndef GATEWAY_GATEWAY_METRICS_H
+#define GATEWAY_GATEWAY_METRICS_H
+
+#include "base/metric.h"
+
+extern const struct metric_label gateway_ends, gateway_status_classes;
+
+/* Values of gateway_ends, in its order. */
+enum gateway_end {
+    GATEWAY_END_STOP,
+    GATEWAY_END_LENGTH,
+    GATEWAY_END_REFUSED,
+    GATEWAY_END_CLIENT_LEFT,
+    GATEWAY_END_FAILED,
+    GATEWAY_ENDS,
+};
+
+/* clang-format off */
+#define GATEWAY_METRICS(X) \
+    X(answers, "http_answers", COUNTER, NONE, NULL, &gateway_status_classes, \
+      "HTTP answers, by class of status.") \
+    X(requests, "requests", COUNTER, NONE, NULL, NULL, "Completions and chats taken in.") \
+    X(ended, "requests_ended", COUNTER, NONE, NULL, &gateway_ends, "Requests that ended, by how.") \
+    X(active, "requests_active", GAUGE, NONE, NULL, NULL, "Requests under way.") \
+    X(tries, "retries", COUNTER, NONE, NULL, NULL, "Attempts that failed and were made again.") \
+    X(late, "late_messages", COUNTER, NONE, NULL, NULL, \
+      "Messages of workers that nobody waited for.") \
+    X(prompt_tokens, "prompt_tokens", COUNTER, NONE, NULL, NULL, "Tokens of prompts answered.") \
+    X(reused_tokens, "reused_tokens", COUNTER, NONE, NULL, NULL, \
+      "Of these, not computed because the pool had them.") \
+    X(output_tokens, "output_tokens", COUNTER, NONE, NULL, NULL, "Tokens of answers.") \
+    X(pulled_bytes, "pulled", COUNTER, BYTES, NULL, NULL, "KVCache taken from the pool for prompts.") \
+    X(pushed_bytes, "pushed", COUNTER, BYTES, NULL, NULL, "KVCache handed from prefill to decode.") \
+    X(ttft, "time_to_first_token", HISTOGRAM, SECONDS, &metric_latencies, NULL, \
+      "From a request's arrival to its first token.") \
+    X(whole, "request_time", HISTOGRAM, SECONDS, &metric_latencies, NULL, \
+      "From a request's arrival to its end.") \
+    X(slow, "slow_clients", COUNTER, NONE, NULL, NULL, "Streams ended because the client did not read.") \
+    X(workers, "workers", GAUGE, NONE, NULL, NULL, "Workers registered.") \
+    X(registered, "workers_registered", COUNTER, NONE, NULL, NULL, "Registrations accepted.") \
+    X(rejected, "workers_rejected", COUNTER, NONE, NULL, NULL, "Registrations refused.") \
+    X(lost, "workers_lost", COUNTER, NONE, NULL, NULL, "Workers gone without a drain, or silent.") \
+    X(pool_nodes, "pool_nodes", GAUGE, NONE, NULL, NULL, "Nodes of the pool.") \
+    X(pool_events, "pool_events", COUNTER, NONE, NULL, NULL, "Events of the pool taken in.") \
+    X(pool_resets, "pool_resets", COUNTER, NONE, NULL, NULL, \
+      "Times that the view of the pool began anew.") \
+    X(decisions_dropped, "decisions_dropped", COUNTER, NONE, NULL, NULL, \
+      "Decisions that found no room to wait in.")
+/* clang-format on */
+
+enum { GATEWAY_METRICS(METRIC_ENUM) GATEWAY_METRIC_COUNT };
+
+extern const struct metric gateway_metric_rows[];
+
+#endif /* GATEWAY_GATEWAY_METRICS_H */

@@ -1,0 +1,94 @@
+/*
+ * algorithm1.c - the paper's Algorithm 1: place where queue, transfer and prefill add up to the least.
+ *
+ * For each instance that can prefill, the longest prefix anywhere is worth pulling if it is more than
+ * `threshold` times as long as the instance's own; otherwise its own prefix is used. Where it has none at
+ * all, anything is worth pulling.
+ */
+#include "sched/policy.h"
+
+struct algorithm1 {
+    double threshold; /* 0: not set */
+    double overlap;   /* 1: a pull goes on while the request waits in the queue */
+};
+
+static const double THRESHOLD = 1.2;
+
+static mc_status init(void *state, const char *parameters, struct mc_error *error)
+{
+    struct algorithm1 *a = state;
+    const struct policy_parameter known[] = {
+        { "threshold", 1, 1e9, &a->threshold },
+        { "overlap", 0, 1, &a->overlap },
+    };
+
+    a->threshold = THRESHOLD;
+    return policy_read(parameters, known, 2, error);
+}
+
+struct option {
+    uint64_t ns;
+    uint64_t holder; /* UINT64_MAX: nothing to pull */
+};
+
+static struct option price(const struct algorithm1 *a, const struct mc_view *view, uint64_t index,
+                           uint64_t tokens)
+{
+    const struct mc_view_instance *p = &view->instances[index];
+    const uint64_t best = view->best_matched_tokens, own = p->matched_tokens;
+    uint64_t holder = UINT64_MAX, transfer = 0;
+
+    if (best > own && (own == 0 || (double)best / (double)own > a->threshold))
+        holder = view->holder(view, index, best);
+    if (holder != UINT64_MAX)
+        transfer = view->transfer_ns(view, holder, index, best - own);
+
+    const uint64_t prefill =
+        view->prefill_ns(view, index, tokens, holder == UINT64_MAX ? own : best);
+    const uint64_t before = a->overlap >= 0.5 && transfer < p->queue_ns ? p->queue_ns
+                            : a->overlap >= 0.5                         ? transfer
+                                                                        : transfer + p->queue_ns;
+    return (struct option){ .ns = before + prefill, .holder = holder };
+}
+
+static void place(void *state, const struct mc_view *view, const struct mc_sched_request *request,
+                  struct mc_decision *decision)
+{
+    struct option least = { UINT64_MAX, UINT64_MAX };
+    uint64_t pick = UINT64_MAX;
+
+    for (uint64_t i = 0; i < view->count; i++) {
+        if (!policy_can_prefill(&view->instances[i]))
+            continue;
+        const struct option option = price(state, view, i, request->tokens);
+        if (pick == UINT64_MAX || option.ns < least.ns) {
+            least = option;
+            pick = i;
+        }
+    }
+    if (pick == UINT64_MAX) {
+        decision->kind = MC_DECIDE_REFUSE;
+        decision->reason = MC_REASON_NO_INSTANCE;
+        return;
+    }
+    const uint64_t own = view->instances[pick].matched_tokens;
+    policy_choose(view, pick,
+                  least.holder != UINT64_MAX                    ? MC_REASON_PULL_PREFIX
+                  : own > 0 && own == view->best_matched_tokens ? MC_REASON_LOCAL_PREFIX
+                                                                : MC_REASON_LEAST_TTFT,
+                  decision);
+    if (least.holder != UINT64_MAX) {
+        decision->holder = view->instances[least.holder].id;
+        decision->pull_tokens = view->best_matched_tokens;
+    }
+    decision->score = (double)least.ns / 1e9;
+}
+
+const struct mc_policy policy_algorithm1 = {
+    .name = "algorithm1",
+    .summary =
+        "least predicted time to the first token: queue, pull and prefill (paper, Algorithm 1)",
+    .state_bytes = sizeof(struct algorithm1),
+    .init = init,
+    .place = place,
+};

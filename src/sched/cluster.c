@@ -1,0 +1,263 @@
+/* cluster.c - instances: who there is, what they reported, and what that means now. */
+#include "sched/cluster.h"
+
+#include <assert.h>
+#include <string.h>
+
+#include "base/alloc.h"
+
+mc_status cluster_init(struct cluster *cluster, const struct mc_alloc *alloc,
+                       uint32_t instances_max, uint32_t requests_max)
+{
+    uint32_t buckets = 1;
+
+    while (buckets < requests_max)
+        buckets *= 2;
+    *cluster = (struct cluster){ .alloc = alloc,
+                                 .instances_max = instances_max,
+                                 .requests_max = requests_max,
+                                 .bucket_mask = buckets - 1,
+                                 .free_request = CLUSTER_NONE };
+    cluster->instances = alloc_zeroed(alloc, instances_max, sizeof(*cluster->instances));
+    cluster->order = alloc_zeroed(alloc, instances_max, sizeof(*cluster->order));
+    cluster->requests = alloc_resize(alloc, NULL, requests_max, sizeof(*cluster->requests));
+    cluster->buckets = alloc_resize(alloc, NULL, buckets, sizeof(*cluster->buckets));
+    if (!cluster->instances || !cluster->order || !cluster->requests || !cluster->buckets) {
+        cluster_fini(cluster);
+        return MC_E_NOMEM;
+    }
+    memset(cluster->buckets, 0xff, buckets * sizeof(*cluster->buckets)); /* CLUSTER_NONE */
+    return MC_OK;
+}
+
+void cluster_fini(struct cluster *cluster)
+{
+    if (!cluster->alloc)
+        return;
+    alloc_free(cluster->alloc, cluster->buckets);
+    alloc_free(cluster->alloc, cluster->requests);
+    alloc_free(cluster->alloc, cluster->order);
+    alloc_free(cluster->alloc, cluster->instances);
+    *cluster = (struct cluster){ 0 };
+}
+
+/* ---------------------------------------------------------------------------------- who there is */
+
+/* Where in `order` the first id >= `id` is. */
+static uint32_t lower_bound(const struct cluster *cluster, uint64_t id)
+{
+    uint32_t low = 0, high = cluster->count;
+
+    while (low < high) {
+        const uint32_t middle = low + (high - low) / 2;
+
+        if (cluster->instances[cluster->order[middle]].info.id < id)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+uint32_t cluster_find(const struct cluster *cluster, uint64_t id)
+{
+    const uint32_t at = lower_bound(cluster, id);
+
+    if (at == cluster->count || cluster->instances[cluster->order[at]].info.id != id)
+        return CLUSTER_NONE;
+    return cluster->order[at];
+}
+
+static bool is_role(uint32_t role)
+{
+    return role >= MC_ROLE_PREFILL && role <= MC_ROLE_STORE;
+}
+
+static uint32_t unused_cell(const struct cluster *cluster)
+{
+    uint32_t cell = 0;
+
+    while (cluster->instances[cell].used)
+        cell++;
+    return cell;
+}
+
+static bool costs_differ(const struct mc_cost *a, const struct mc_cost *b)
+{
+    return memcmp(a, b, sizeof(*a)) != 0;
+}
+
+mc_status cluster_instance(struct cluster *cluster, const struct mc_sched_instance *info,
+                           uint32_t *cell_p)
+{
+    if (info->id == 0 || !is_role(info->role) || !cost_is_sane(&info->cost))
+        return MC_E_ARG;
+
+    const uint32_t at = lower_bound(cluster, info->id);
+    uint32_t cell = cluster_find(cluster, info->id);
+    if (cell == CLUSTER_NONE) {
+        if (cluster->count == cluster->instances_max)
+            return MC_E_FULL;
+        cell = unused_cell(cluster);
+        memmove(&cluster->order[at + 1], &cluster->order[at],
+                (cluster->count - at) * sizeof(*cluster->order));
+        cluster->order[at] = cell;
+        cluster->count++;
+        cluster->instances[cell] = (struct instance){ .used = true,
+                                                      .prefill_first = CLUSTER_NONE,
+                                                      .prefill_last = CLUSTER_NONE,
+                                                      .decode_first = CLUSTER_NONE,
+                                                      .decode_last = CLUSTER_NONE };
+        cost_init(&cluster->instances[cell].cost, &info->cost);
+    } else if (costs_differ(&cluster->instances[cell].cost.given, &info->cost)) {
+        cost_init(&cluster->instances[cell].cost, &info->cost);
+    }
+    cluster->instances[cell].info = *info;
+    cluster->instances[cell].draining = false;
+    *cell_p = cell;
+    return MC_OK;
+}
+
+void cluster_instance_gone(struct cluster *cluster, uint32_t cell)
+{
+    struct instance *instance = &cluster->instances[cell];
+    const uint32_t at = lower_bound(cluster, instance->info.id);
+
+    assert(instance->prefill_first == CLUSTER_NONE && instance->decode_first == CLUSTER_NONE);
+    cluster->count--;
+    memmove(&cluster->order[at], &cluster->order[at + 1],
+            (cluster->count - at) * sizeof(*cluster->order));
+    instance->used = false;
+}
+
+/* ---------------------------------------------------------------------------------- load reports */
+
+/* Count the requests at `instance` anew: which of them does its load report know? */
+static void recount(struct cluster *cluster, struct instance *instance)
+{
+    instance->prefill_known = instance->decode_extra = (struct work){ 0 };
+    instance->reserved_tokens = 0;
+    for (uint32_t at = instance->prefill_first; at != CLUSTER_NONE;) {
+        struct request *r = &cluster->requests[at];
+
+        r->prefill_known = instance->reported && r->id <= instance->load.latest;
+        if (r->prefill_known) {
+            instance->prefill_known.count++;
+            instance->prefill_known.tokens += r->to_compute;
+            instance->prefill_known.ns += r->prefill_ns;
+        }
+        at = r->at_prefill.after;
+    }
+    for (uint32_t at = instance->decode_first; at != CLUSTER_NONE;) {
+        struct request *r = &cluster->requests[at];
+
+        r->reserved_known = instance->reported && r->id <= instance->load.latest;
+        r->running_known = instance->reported && r->stage == STAGE_DECODE;
+        if (!r->reserved_known)
+            instance->reserved_tokens += r->to_hold;
+        if (!r->running_known) {
+            instance->decode_extra.count++;
+            instance->decode_extra.tokens += r->tokens;
+        }
+        at = r->at_decode.after;
+    }
+}
+
+static uint64_t busy_until(const struct instance *instance, uint64_t now_ns, uint64_t bytes)
+{
+    const struct cost *cost =
+        cost_knows_link(&instance->cost, COST_REMOTE) ? &instance->cost : &cost_nominal;
+
+    return bytes ? now_ns + cost_ns(cost_transfer(cost, COST_REMOTE, bytes)) : now_ns;
+}
+
+void cluster_load(struct cluster *cluster, uint32_t cell, uint64_t now_ns,
+                  const struct mc_sched_load *load)
+{
+    struct instance *instance = &cluster->instances[cell];
+
+    instance->load = *load;
+    if (load->latest == 0) /* it knows of all: of all that there are now */
+        instance->load.latest = cluster->latest;
+    instance->reported = instance->ever_reported = true;
+    instance->load_ns = now_ns;
+    instance->load_until_ns =
+        load->lease_ns < UINT64_MAX - now_ns ? now_ns + load->lease_ns : UINT64_MAX;
+    instance->working_since_ns = now_ns;
+    instance->send_until_ns = busy_until(instance, now_ns, load->send_bytes);
+    instance->receive_until_ns = busy_until(instance, now_ns, load->receive_bytes);
+    recount(cluster, instance);
+}
+
+void cluster_expire(struct cluster *cluster, uint32_t cell, uint64_t now_ns)
+{
+    struct instance *instance = &cluster->instances[cell];
+
+    if (instance->reported && now_ns >= instance->load_until_ns) {
+        instance->reported = false;
+        recount(cluster, instance);
+    }
+}
+
+/* --------------------------------------------------------------------------------- what they mean */
+
+/* What the report's queue takes: as predicted for the requests that we know of, scaled to what is left of
+ * them; what it has beyond these is priced as prompts of its own average length. */
+static uint64_t reported_queue_ns(const struct instance *instance)
+{
+    const struct work *known = &instance->prefill_known;
+    const uint64_t tokens = instance->load.queued_tokens, queued = instance->load.queued;
+    const struct cost *cost = cost_knows_prefill(&instance->cost) ? &instance->cost : &cost_nominal;
+
+    if (tokens <= known->tokens)
+        return known->tokens
+                   ? cost_ns((double)known->ns / 1e9 * ((double)tokens / (double)known->tokens))
+                   : 0;
+
+    const uint64_t foreign_tokens = tokens - known->tokens;
+    const uint64_t foreign = queued > known->count ? queued - known->count : 1;
+    return known->ns + cost_ns((double)foreign * cost_prefill(cost, foreign_tokens / foreign, 0));
+}
+
+uint64_t cluster_queue_ns(const struct cluster *cluster, uint32_t cell, uint64_t now_ns)
+{
+    const struct instance *instance = &cluster->instances[cell];
+    uint64_t queue = instance->prefill.ns;
+
+    if (instance->reported)
+        queue = queue - instance->prefill_known.ns + reported_queue_ns(instance);
+
+    /* Time goes by, but the first one's work cannot fall below nothing because it is late. */
+    uint64_t done = now_ns - instance->working_since_ns;
+    if (instance->prefill_first != CLUSTER_NONE) {
+        const uint64_t first = cluster->requests[instance->prefill_first].prefill_ns;
+        done = done < first ? done : first;
+    }
+    return queue > done ? queue - done : 0;
+}
+
+static uint64_t less(uint64_t a, uint64_t b)
+{
+    return a > b ? a - b : 0;
+}
+
+struct cluster_figures cluster_figures(const struct cluster *cluster, uint32_t cell)
+{
+    const struct instance *i = &cluster->instances[cell];
+
+    if (!i->reported)
+        return (struct cluster_figures){
+            .queued = i->prefill.count,
+            .queued_tokens = i->prefill.tokens,
+            .running = i->decode_extra.count,
+            .context_tokens = i->decode_extra.tokens,
+            .free_tokens = less(i->info.kv_tokens_max, i->reserved_tokens),
+        };
+    return (struct cluster_figures){
+        .queued = i->load.queued + i->prefill.count - i->prefill_known.count,
+        .queued_tokens = i->load.queued_tokens + i->prefill.tokens - i->prefill_known.tokens,
+        .running = i->load.running + i->decode_extra.count,
+        .context_tokens = i->load.context_tokens + i->decode_extra.tokens,
+        .free_tokens = less(i->load.free_tokens, i->reserved_tokens),
+    };
+}

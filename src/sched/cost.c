@@ -1,0 +1,152 @@
+/* cost.c - evaluate and learn the three cost models. */
+#include "sched/cost.h"
+
+#include <math.h>
+
+enum { PREFILLS_ENOUGH = 4, STEPS_ENOUGH = 4, TRANSFERS_ENOUGH = 2 };
+
+const struct cost cost_nominal = {
+    .given = { .p1 = 1e-6, .d1 = 1e-6, .t0 = 1e-3, .bytes_per_s = 1e9 },
+};
+
+bool cost_is_sane(const struct mc_cost *given)
+{
+    const double all[] = {
+        given->p0,  given->p1, given->p2, given->p3,          given->d0,
+        given->d1,  given->d2, given->t0, given->bytes_per_s, given->load_bytes_per_s,
+        given->band
+    };
+
+    for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++)
+        if (!isfinite(all[i]) || all[i] < 0)
+            return false;
+    return true;
+}
+
+void cost_init(struct cost *cost, const struct mc_cost *given)
+{
+    cost->given = *given;
+    fit_init(&cost->prefill, 4);
+    fit_init(&cost->step, 3);
+    fit_init(&cost->link[COST_LOCAL], 2);
+    fit_init(&cost->link[COST_REMOTE], 2);
+}
+
+static bool gives_prefill(const struct cost *cost)
+{
+    const struct mc_cost *g = &cost->given;
+    return g->p0 > 0 || g->p1 > 0 || g->p2 > 0 || g->p3 > 0;
+}
+
+static bool gives_step(const struct cost *cost)
+{
+    const struct mc_cost *g = &cost->given;
+    return g->d0 > 0 || g->d1 > 0 || g->d2 > 0;
+}
+
+static bool gives_link(const struct cost *cost)
+{
+    return cost->given.bytes_per_s > 0;
+}
+
+bool cost_knows_prefill(const struct cost *cost)
+{
+    return gives_prefill(cost) || cost->prefill.rows >= PREFILLS_ENOUGH;
+}
+
+bool cost_knows_step(const struct cost *cost)
+{
+    return gives_step(cost) || cost->step.rows >= STEPS_ENOUGH;
+}
+
+bool cost_knows_link(const struct cost *cost, enum cost_link link)
+{
+    return gives_link(cost) || cost->link[link].rows >= TRANSFERS_ENOUGH;
+}
+
+static void prefill_features(uint64_t n, uint64_t p, double f[4])
+{
+    const double length = (double)n, reused = (double)p;
+
+    f[0] = length - reused;
+    f[1] = length * length - reused * reused;
+    f[2] = reused;
+    f[3] = 1;
+}
+
+double cost_prefill(const struct cost *cost, uint64_t n, uint64_t p)
+{
+    const struct mc_cost *g = &cost->given;
+    double f[4];
+
+    prefill_features(n, p, f);
+    if (gives_prefill(cost))
+        return g->p0 + g->p1 * f[0] + g->p2 * f[1] + g->p3 * f[2];
+    return fit_value(&cost->prefill, f);
+}
+
+double cost_step(const struct cost *cost, uint64_t sequences, uint64_t context)
+{
+    const struct mc_cost *g = &cost->given;
+    const double f[3] = { 1, (double)sequences, (double)context };
+
+    if (gives_step(cost))
+        return g->d0 + g->d1 * f[1] + g->d2 * f[2];
+    return fit_value(&cost->step, f);
+}
+
+double cost_transfer(const struct cost *cost, enum cost_link link, uint64_t bytes)
+{
+    const struct mc_cost *g = &cost->given;
+    const double f[2] = { (double)bytes, 1 };
+    double seconds =
+        gives_link(cost) ? g->t0 + f[0] / g->bytes_per_s : fit_value(&cost->link[link], f);
+
+    if (g->load_bytes_per_s > 0)
+        seconds += f[0] / g->load_bytes_per_s;
+    return seconds;
+}
+
+void cost_learn_prefill(struct cost *cost, uint64_t n, uint64_t p, uint64_t duration_ns)
+{
+    double f[4];
+
+    if (gives_prefill(cost) || duration_ns == 0 || n <= p)
+        return;
+    prefill_features(n, p, f);
+    fit_add(&cost->prefill, f, (double)duration_ns / 1e9);
+}
+
+void cost_learn_step(struct cost *cost, uint64_t sequences, uint64_t context, uint64_t duration_ns)
+{
+    const double f[3] = { 1, (double)sequences, (double)context };
+
+    if (!gives_step(cost) && duration_ns != 0 && sequences != 0)
+        fit_add(&cost->step, f, (double)duration_ns / 1e9);
+}
+
+void cost_learn_transfer(struct cost *cost, enum cost_link link, uint64_t bytes,
+                         uint64_t duration_ns)
+{
+    const double f[2] = { (double)bytes, 1 };
+
+    if (!gives_link(cost) && duration_ns != 0 && bytes != 0)
+        fit_add(&cost->link[link], f, (double)duration_ns / 1e9);
+}
+
+double cost_prefill_band(const struct cost *cost)
+{
+    return gives_prefill(cost) ? cost->given.band : 2 * cost->prefill.error;
+}
+
+double cost_step_band(const struct cost *cost)
+{
+    return gives_step(cost) ? cost->given.band : 2 * cost->step.error;
+}
+
+uint64_t cost_ns(double seconds)
+{
+    const double ns = seconds * 1e9 + 0.5, most = (double)(UINT64_MAX / 4);
+
+    return ns >= most ? UINT64_MAX / 4 : ns > 0 ? (uint64_t)ns : 0;
+}

@@ -1,0 +1,59 @@
+/*
+ * cost.h - what work costs an instance: as it was given (struct mc_cost), or learnt from what it did.
+ *
+ * Prefill, step and links are each given if any of their coefficients is, else learnt. What is not known
+ * yet is borrowed from another instance by whoever asks (view.h), and if nobody knows, priced by
+ * cost_nominal: every token the same, so that "least time" becomes "least load".
+ *
+ * Values; one thread. Times are seconds.
+ */
+#ifndef SCHED_COST_H
+#define SCHED_COST_H
+
+#include <stdbool.h>
+
+#include <mooncake/sched.h>
+
+#include "sched/fit.h"
+
+/** Links of one machine and between machines have nothing in common. */
+enum cost_link { COST_LOCAL, COST_REMOTE };
+
+struct cost {
+    struct mc_cost given;
+    struct fit prefill; /* p1, p2, p3, p0 */
+    struct fit step;    /* d0, d1, d2 */
+    struct fit link[2]; /* 1 / bytes_per_s, t0; by enum cost_link, of what comes in */
+};
+
+extern const struct cost cost_nominal;
+
+/** False: a coefficient is negative or not a finite number. */
+bool cost_is_sane(const struct mc_cost *given);
+
+/** Forget what was learnt. */
+void cost_init(struct cost *cost, const struct mc_cost *given);
+
+bool cost_knows_prefill(const struct cost *cost);
+bool cost_knows_step(const struct cost *cost);
+bool cost_knows_link(const struct cost *cost, enum cost_link link);
+
+/** n tokens, the first p <= n of them reused. */
+double cost_prefill(const struct cost *cost, uint64_t n, uint64_t p);
+double cost_step(const struct cost *cost, uint64_t sequences, uint64_t context);
+double cost_transfer(const struct cost *cost, enum cost_link link, uint64_t bytes);
+
+/** Learn; a duration of 0 says nothing. What is given is not learnt. */
+void cost_learn_prefill(struct cost *cost, uint64_t n, uint64_t p, uint64_t duration_ns);
+void cost_learn_step(struct cost *cost, uint64_t sequences, uint64_t context, uint64_t duration_ns);
+void cost_learn_transfer(struct cost *cost, enum cost_link link, uint64_t bytes,
+                         uint64_t duration_ns);
+
+/** Relative half width of what may be wrong with a prefill or a step. */
+double cost_prefill_band(const struct cost *cost);
+double cost_step_band(const struct cost *cost);
+
+/** Nanoseconds, rounded, at most UINT64_MAX / 4: sums of a few do not wrap. */
+uint64_t cost_ns(double seconds);
+
+#endif /* SCHED_COST_H */

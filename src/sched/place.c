@@ -1,0 +1,256 @@
+/* place.c - one request's decision: refuse what cannot run, let the policy choose, then predict. */
+#include "sched/place.h"
+
+#include "sched/policy.h"
+
+static const uint64_t RETRY_INSTANCE_NS = 1000000000, RETRY_MEMORY_NS = 100000000;
+/* A pull may always take so long: below it, what a clock and a busy machine add would decide. */
+static const uint64_t PULL_NS_LEAST = 200000000;
+
+/* ---------------------------------------------------------------------------------------- refusals */
+
+static void refuse(struct mc_decision *d, uint32_t reason, uint64_t retry_after_ns)
+{
+    d->kind = MC_DECIDE_REFUSE;
+    d->reason = reason;
+    d->retry_after_ns = retry_after_ns;
+    d->prefill = d->decode = d->holder = 0;
+    d->pull_tokens = d->reuse_tokens = d->order = d->pull_ns = 0;
+}
+
+/* Is every instance of this role too small for it? */
+static bool too_long_for_all(const struct place *place, uint32_t role)
+{
+    bool any = false;
+
+    for (uint64_t i = 0; i < place->view.count; i++) {
+        const struct mc_sched_instance *info = &place_instance(place, i)->info;
+
+        if (info->role == MC_ROLE_STORE || (info->role & role) == 0)
+            continue;
+        if (info->kv_tokens_max == 0 || place->request->tokens < info->kv_tokens_max)
+            return false;
+        any = true;
+    }
+    return any;
+}
+
+/* What cannot run at all, whatever the policy. */
+static bool cannot_run(const struct place *place, struct mc_decision *d)
+{
+    uint64_t could_prefill = 0, could_decode = 0;
+
+    for (uint64_t i = 0; i < place->view.count; i++) {
+        could_prefill += policy_can_prefill(&place->view.instances[i]);
+        could_decode += place_can_decode(place, i);
+    }
+    d->considered = could_prefill;
+    if (place->request->deadline_ns != 0 && place->request->deadline_ns <= place->view.now_ns)
+        refuse(d, MC_REASON_DEADLINE, 0);
+    else if (too_long_for_all(place, MC_ROLE_PREFILL) || too_long_for_all(place, MC_ROLE_DECODE))
+        refuse(d, MC_REASON_TOO_LONG, 0);
+    else if (could_prefill == 0 || could_decode == 0)
+        refuse(d, MC_REASON_NO_INSTANCE, RETRY_INSTANCE_NS);
+    else
+        return false;
+    return true;
+}
+
+/* ------------------------------------------------------------------------------------------ decode */
+
+static bool has_slot(const struct mc_view_instance *instance)
+{
+    return instance->sequences_max == 0 || instance->running < instance->sequences_max;
+}
+
+/* Is `a` a better place to decode than `b`? A free slot, then the least TBT, then no hand-off; what is
+ * equal stays with the lower id, which comes first. */
+static bool decodes_better(const struct place *place, uint64_t a, uint64_t b, uint64_t prefill)
+{
+    const struct mc_view *view = &place->view;
+
+    if (b == UINT64_MAX)
+        return true;
+    if (has_slot(&view->instances[a]) != has_slot(&view->instances[b]))
+        return has_slot(&view->instances[a]);
+    const uint64_t a_ns = view->tbt_ns(view, a, 1, place->request->tokens);
+    const uint64_t b_ns = view->tbt_ns(view, b, 1, place->request->tokens);
+    return a_ns != b_ns ? a_ns < b_ns : a == prefill;
+}
+
+/* The policy's choice if it is one; else the best with memory; UINT64_MAX: none has memory. */
+static uint64_t choose_decode(const struct place *place, uint64_t prefill, uint64_t wish)
+{
+    const uint64_t wished = wish ? place_row(place, wish) : UINT64_MAX;
+    uint64_t best = UINT64_MAX;
+
+    if (wished != UINT64_MAX && place_can_decode(place, wished) && place_has_memory(place, wished))
+        return wished;
+    for (uint64_t i = 0; i < place->view.count; i++)
+        if (place_can_decode(place, i) && place_has_memory(place, i) &&
+            decodes_better(place, i, best, prefill))
+            best = i;
+    return best;
+}
+
+/* ----------------------------------------------------------------------------------------- predict */
+
+static uint64_t scale(uint64_t ns, double by)
+{
+    return by > 0 ? cost_ns((double)ns / 1e9 * by) : 0;
+}
+
+/* What the chosen instance reuses, and what of it comes from elsewhere. */
+static uint64_t pulled_tokens(const struct place *place, uint64_t row, const struct mc_decision *d)
+{
+    const uint64_t own = place->view.instances[row].matched_tokens;
+
+    return d->holder != 0 && d->pull_tokens > own ? d->pull_tokens - own : 0;
+}
+
+static void predict_prefill(const struct place *place, uint64_t row, struct mc_decision *d)
+{
+    const struct mc_view *view = &place->view;
+    const uint64_t tokens = place->request->tokens, pulled = pulled_tokens(place, row, d);
+    const struct cost *cost = place_prefill_cost(place, row);
+    struct mc_prediction *p = &d->predicted;
+    const uint64_t own_ns =
+        view->prefill_ns(view, row, tokens, view->instances[row].matched_tokens);
+
+    if (cost == &cost_nominal) {
+        d->reason = MC_REASON_UNKNOWN_COST;
+        d->score = 0;
+        return;
+    }
+    p->queue_ns = view->instances[row].queue_ns;
+    p->prefill_ns = view->prefill_ns(view, row, tokens, d->reuse_tokens);
+    if (pulled != 0) {
+        p->transfer_ns = view->transfer_ns(view, place_row(place, d->holder), row, pulled);
+        d->pull_ns = own_ns > p->prefill_ns ? own_ns - p->prefill_ns : 0;
+        if (d->pull_ns < PULL_NS_LEAST)
+            d->pull_ns = PULL_NS_LEAST;
+    }
+    p->ttft_ns = p->queue_ns + p->transfer_ns + p->prefill_ns;
+    const double band = cost_prefill_band(cost);
+    p->ttft_low_ns = scale(p->ttft_ns, 1 - band);
+    p->ttft_high_ns = scale(p->ttft_ns, 1 + band);
+}
+
+static void predict_decode(const struct place *place, uint64_t row, struct mc_decision *d)
+{
+    const struct mc_view *view = &place->view;
+    const struct cost *cost = place_step_cost(place, row);
+    struct mc_prediction *p = &d->predicted;
+
+    p->output_tokens = place->request->output_hint;
+    if (cost == &cost_nominal)
+        return;
+    p->tbt_ns = view->tbt_ns(view, row, 1, place->request->tokens);
+    p->tbt_high_ns = scale(p->tbt_ns, 1 + cost_step_band(cost));
+    if (view->slo.tbt_ns != 0)
+        p->decode_load = (double)p->tbt_ns / (double)view->slo.tbt_ns;
+}
+
+/* ------------------------------------------------------------------------------------------ decide */
+
+/* A policy may say more than is so: hold it to the view. */
+static void check_pull(const struct place *place, uint64_t row, struct mc_decision *d)
+{
+    const uint64_t own = place->view.instances[row].matched_tokens;
+    const uint64_t holder = d->holder ? place_row(place, d->holder) : UINT64_MAX;
+
+    if (d->pull_tokens > place->view.best_matched_tokens)
+        d->pull_tokens = place->view.best_matched_tokens;
+    if (holder == UINT64_MAX || holder == row || d->pull_tokens <= own)
+        d->holder = d->pull_tokens = 0;
+    d->reuse_tokens = d->pull_tokens > own ? d->pull_tokens : own;
+}
+
+static void book(uint64_t *until_ns, uint64_t now_ns, uint64_t duration_ns)
+{
+    *until_ns = (*until_ns > now_ns ? *until_ns : now_ns) + duration_ns;
+}
+
+/* Take it in: the next request finds this one there. */
+static void commit(struct place *place, uint64_t prefill, uint64_t decode,
+                   const struct mc_decision *d)
+{
+    mc_sched *sched = place->sched;
+    const uint64_t pulled = pulled_tokens(place, prefill, d), tokens = place->request->tokens;
+    const struct mc_view *view = &place->view;
+    const struct request request = {
+        .id = place->request->id,
+        .prefill = sched->row_cells[prefill],
+        .decode = sched->row_cells[decode],
+        .predicted = d->predicted.ttft_ns != 0,
+        .tokens = tokens,
+        .to_compute = tokens - d->reuse_tokens,
+        .to_hold = place->to_hold,
+        .prefill_ns = view->prefill_ns(view, prefill, tokens, d->reuse_tokens),
+        .ttft_ns = d->predicted.ttft_ns,
+        .prefill_id = d->prefill,
+        .decode_id = d->decode,
+    };
+
+    if (pulled != 0) {
+        const uint64_t holder = place_row(place, d->holder);
+        const uint64_t busy =
+            view->instances[holder].send_busy_ns > view->instances[prefill].receive_busy_ns
+                ? view->instances[holder].send_busy_ns
+                : view->instances[prefill].receive_busy_ns;
+        const uint64_t ns = view->transfer_ns(view, holder, prefill, pulled) - busy;
+
+        book(&place_instance(place, holder)->send_until_ns, sched->now_ns, ns);
+        book(&place_instance(place, prefill)->receive_until_ns, sched->now_ns, ns);
+    }
+    cluster_place(&sched->cluster, sched->now_ns, &request);
+}
+
+static void decide(struct place *place, struct mc_decision *d)
+{
+    mc_sched *sched = place->sched;
+
+    if (cannot_run(place, d))
+        return;
+    sched->policy->place(sched->policy_state, &place->view, place->request, d);
+    d->request = place->request->id;
+    if (d->kind == MC_DECIDE_WAIT) /* nothing is kept waiting in this release */
+        refuse(d, MC_REASON_QUEUE_FULL, d->retry_after_ns);
+    if (d->kind == MC_DECIDE_REFUSE)
+        return;
+
+    const uint64_t prefill = place_row(place, d->prefill);
+    if (d->kind != MC_DECIDE_PLACE || prefill == UINT64_MAX ||
+        !policy_can_prefill(&place->view.instances[prefill])) {
+        refuse(d, MC_REASON_POLICY, RETRY_INSTANCE_NS);
+        return;
+    }
+    check_pull(place, prefill, d);
+    predict_prefill(place, prefill, d);
+    const uint64_t decode = choose_decode(place, prefill, d->decode);
+    if (decode == UINT64_MAX) {
+        refuse(d, MC_REASON_KV_MEMORY, RETRY_MEMORY_NS);
+        return;
+    }
+    d->decode = place->view.instances[decode].id;
+    predict_decode(place, decode, d);
+    commit(place, prefill, decode, d);
+}
+
+void sched_decide(mc_sched *sched, const struct mc_sched_request *request)
+{
+    struct mc_decision *d = &sched->decision;
+    struct place place;
+
+    place_view(&place, sched, request);
+    *d = (struct mc_decision){ .request = request->id };
+    decide(&place, d);
+    sched->has_decision = true;
+    if (d->kind == MC_DECIDE_PLACE) {
+        sched->stats.placed++;
+    } else {
+        sched->stats.refused++;
+        if (d->reason < sizeof(sched->stats.refused_by) / sizeof(sched->stats.refused_by[0]))
+            sched->stats.refused_by[d->reason]++;
+    }
+}

@@ -1,0 +1,38 @@
+/*
+ * place.h - the view of one decision: the cluster as one request finds it.
+ *
+ * Filled by view_open() in the scheduler's own arrays; valid until the next one.
+ */
+#ifndef SCHED_PLACE_H
+#define SCHED_PLACE_H
+
+#include "sched/state.h"
+
+struct place {
+    mc_sched *sched;
+    const struct mc_sched_request *request;
+    struct mc_view view;   /* its context is this struct */
+    uint64_t to_hold;      /* memory that decode needs, tokens */
+    uint64_t pool_tokens;  /* prefix in the store nodes together */
+    uint32_t holder_count; /* of sched->holders */
+    const struct cost *prefill, *step,
+        *link[2]; /* of an instance that knows; NULL: none of the model */
+};
+
+/** Look at the cluster for `request`. */
+void place_view(struct place *place, mc_sched *sched, const struct mc_sched_request *request);
+
+struct instance *place_instance(const struct place *place, uint64_t row);
+
+/** The row of an instance, or UINT64_MAX. */
+uint64_t place_row(const struct place *place, uint64_t id);
+
+/** What it knows itself, or another one of its model, or the nominal costs. */
+const struct cost *place_prefill_cost(const struct place *place, uint64_t row);
+const struct cost *place_step_cost(const struct place *place, uint64_t row);
+
+/** May it decode this request, leaving aside whether it has memory now? And has it memory? */
+bool place_can_decode(const struct place *place, uint64_t row);
+bool place_has_memory(const struct place *place, uint64_t row);
+
+#endif /* SCHED_PLACE_H */

@@ -1,0 +1,492 @@
+/* sched.c - the scheduler's life and its events; what is decided is in place.c. */
+#include <mooncake/sched.h>
+
+#include <math.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/error.h"
+#include "sched/policy.h"
+#include "sched/state.h"
+
+static const uint64_t INSTANCES_DEFAULT = 1024, INSTANCES_LIMIT = 1 << 16;
+static const uint64_t REQUESTS_DEFAULT = 65536, REQUESTS_LIMIT = 1 << 24;
+static const uint64_t BLOCKS_DEFAULT = 1 << 20, BLOCKS_LIMIT = 1 << 28;
+static const uint64_t BLOCK_TOKENS_DEFAULT = 16, BLOCK_TOKENS_LIMIT = 1 << 16;
+static const uint64_t TOKENS_LIMIT = (uint64_t)1 << 40; /* of a prompt: sums of many do not wrap */
+static const double MEAN_STEP = 0.05;
+
+/* ------------------------------------------------------------------------------------------- life */
+
+static bool all_zero(const uint64_t *numbers, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        if (numbers[i] != 0)
+            return false;
+    return true;
+}
+
+static mc_status limit(uint64_t *value, uint64_t fallback, uint64_t most, const char *name,
+                       struct mc_error *error)
+{
+    if (*value == 0)
+        *value = fallback;
+    if (*value > most)
+        return error_set(error, MC_E_RANGE, "scheduler: %s is %llu, at most %llu", name,
+                         (unsigned long long)*value, (unsigned long long)most);
+    return MC_OK;
+}
+
+/* Fill in the defaults, and refuse what is not there. */
+static mc_status check_options(struct mc_sched_options *o, struct mc_error *error)
+{
+    mc_status status;
+
+    if (!o->alloc)
+        return error_set(error, MC_E_ARG, "scheduler: options.alloc is required");
+    if (o->flags != 0 || !all_zero(o->reserved, sizeof(o->reserved) / sizeof(o->reserved[0])))
+        return error_set(error, MC_E_UNSUPPORTED,
+                         "scheduler: an option that this release (%s) does not know", mc_version());
+    if (o->admission != MC_ADMIT_DEFAULT && o->admission != MC_ADMIT_ALL)
+        return error_set(error, MC_E_UNSUPPORTED,
+                         "scheduler: admission: only MC_ADMIT_ALL is in this release (%s)",
+                         mc_version());
+    if (o->admission_parameters && o->admission_parameters[0] != '\0')
+        return error_set(error, MC_E_ARG, "scheduler: admission_parameters %.100s: it has none",
+                         o->admission_parameters);
+    if (o->predictor)
+        return error_set(error, MC_E_UNSUPPORTED,
+                         "scheduler: length predictors are not in this release (%s)", mc_version());
+    if ((status = limit(&o->instances_max, INSTANCES_DEFAULT, INSTANCES_LIMIT, "instances_max",
+                        error)) != MC_OK ||
+        (status = limit(&o->requests_max, REQUESTS_DEFAULT, REQUESTS_LIMIT, "requests_max",
+                        error)) != MC_OK ||
+        (status = limit(&o->blocks_max, BLOCKS_DEFAULT, BLOCKS_LIMIT, "blocks_max", error)) !=
+            MC_OK)
+        return status;
+    return limit(&o->block_tokens, BLOCK_TOKENS_DEFAULT, BLOCK_TOKENS_LIMIT, "block_tokens", error);
+}
+
+static mc_status take_memory(mc_sched *sched, const struct mc_sched_options *o)
+{
+    const uint32_t instances = (uint32_t)o->instances_max;
+    const struct kv_index_options index = { .alloc = o->alloc,
+                                            .blocks_max = (uint32_t)o->blocks_max,
+                                            .holders_max = instances,
+                                            .seed = o->seed };
+    const mc_status status =
+        cluster_init(&sched->cluster, o->alloc, instances, (uint32_t)o->requests_max);
+
+    if (status != MC_OK)
+        return status;
+    sched->pooled = alloc_zeroed(o->alloc, instances, sizeof(*sched->pooled));
+    sched->matched = alloc_zeroed(o->alloc, instances, sizeof(*sched->matched));
+    sched->held = alloc_zeroed(o->alloc, instances, sizeof(*sched->held));
+    sched->rows = alloc_zeroed(o->alloc, instances, sizeof(*sched->rows));
+    sched->row_cells = alloc_zeroed(o->alloc, instances, sizeof(*sched->row_cells));
+    sched->holders = alloc_zeroed(o->alloc, instances, sizeof(*sched->holders));
+    sched->policy_state = alloc_zeroed(o->alloc, 1, sched->policy->state_bytes);
+    if (!sched->pooled || !sched->matched || !sched->held || !sched->rows || !sched->row_cells ||
+        !sched->holders || !sched->policy_state)
+        return MC_E_NOMEM;
+    return kv_index_open(&index, &sched->index);
+}
+
+mc_status mc_sched_open(const struct mc_sched_options *options, mc_sched **sched_p,
+                        struct mc_error *error)
+{
+    struct mc_sched_options o = options ? *options : (struct mc_sched_options){ 0 };
+    mc_status status = check_options(&o, error);
+
+    if (status != MC_OK)
+        return status;
+    const struct mc_policy *policy = policy_find(o.policy, o.policies, o.policy_count, error);
+    if (!policy)
+        return MC_E_NOT_FOUND;
+
+    mc_sched *sched = alloc_zeroed(o.alloc, 1, sizeof(*sched));
+    if (!sched)
+        return error_set(error, MC_E_NOMEM, "scheduler: out of memory");
+    *sched = (mc_sched){ .alloc = o.alloc,
+                         .policy = policy,
+                         .slo = o.slo,
+                         .seed = o.seed,
+                         .block_tokens = o.block_tokens,
+                         .aborted = CLUSTER_NONE,
+                         .aborted_last = CLUSTER_NONE };
+    status = take_memory(sched, &o);
+    if (status != MC_OK)
+        error_set(error, status, "scheduler: out of memory for %llu blocks and %llu requests",
+                  (unsigned long long)o.blocks_max, (unsigned long long)o.requests_max);
+    else if (policy->init)
+        status = policy->init(sched->policy_state, o.policy_parameters, error);
+    else if (o.policy_parameters && o.policy_parameters[0] != '\0')
+        status = error_set(error, MC_E_ARG, "policy %.100s: it has no parameters", policy->name);
+    if (status != MC_OK) {
+        mc_sched_close(sched);
+        return status;
+    }
+    *sched_p = sched;
+    return MC_OK;
+}
+
+void mc_sched_close(mc_sched *sched)
+{
+    if (!sched)
+        return;
+    const struct mc_alloc *alloc = sched->alloc;
+
+    kv_index_close(sched->index);
+    alloc_free(alloc, sched->policy_state);
+    alloc_free(alloc, sched->holders);
+    alloc_free(alloc, sched->row_cells);
+    alloc_free(alloc, sched->rows);
+    alloc_free(alloc, sched->held);
+    alloc_free(alloc, sched->matched);
+    alloc_free(alloc, sched->pooled);
+    cluster_fini(&sched->cluster);
+    alloc_free(alloc, sched);
+}
+
+/* -------------------------------------------------------------------------------------- instances */
+
+static mc_status on_instance(mc_sched *sched, const struct mc_sched_instance *info)
+{
+    uint32_t cell;
+
+    if (!all_zero(info->reserved, 4))
+        return MC_E_UNSUPPORTED;
+    for (size_t i = 0; i < sizeof(info->cost.reserved) / sizeof(info->cost.reserved[0]); i++)
+        if (info->cost.reserved[i] != 0)
+            return MC_E_UNSUPPORTED;
+    const mc_status status = cluster_instance(&sched->cluster, info, &cell);
+    if (status == MC_OK)
+        sched->pooled[cell] = info->role == MC_ROLE_STORE;
+    return status;
+}
+
+/* End it; it is told of at the next mc_sched_take(). */
+static void abort_request(mc_sched *sched, uint32_t cell)
+{
+    struct request *r = &sched->cluster.requests[cell];
+
+    cluster_end(&sched->cluster, cell, sched->now_ns);
+    sched->stats.aborted++;
+    sched->stats.wasted_prefill_ns += r->spent_ns;
+    r->next = CLUSTER_NONE;
+    if (sched->aborted == CLUSTER_NONE)
+        sched->aborted = cell;
+    else
+        sched->cluster.requests[sched->aborted_last].next = cell;
+    sched->aborted_last = cell;
+}
+
+static mc_status on_gone(mc_sched *sched, uint64_t id)
+{
+    const uint32_t cell = cluster_find(&sched->cluster, id);
+
+    if (cell == CLUSTER_NONE)
+        return MC_E_NOT_FOUND;
+    struct instance *instance = &sched->cluster.instances[cell];
+    while (instance->prefill_first != CLUSTER_NONE)
+        abort_request(sched, instance->prefill_first);
+    while (instance->decode_first != CLUSTER_NONE)
+        abort_request(sched, instance->decode_first);
+    kv_index_reset(sched->index, cell);
+    sched->pooled[cell] = 0;
+    cluster_instance_gone(&sched->cluster, cell);
+    return MC_OK;
+}
+
+static mc_status on_drain(mc_sched *sched, uint64_t id)
+{
+    const uint32_t cell = cluster_find(&sched->cluster, id);
+
+    if (cell == CLUSTER_NONE)
+        return MC_E_NOT_FOUND;
+    sched->cluster.instances[cell].draining = true;
+    return MC_OK;
+}
+
+static mc_status on_load(mc_sched *sched, const struct mc_sched_load *load)
+{
+    const uint32_t cell = cluster_find(&sched->cluster, load->id);
+
+    if (cell == CLUSTER_NONE)
+        return MC_E_NOT_FOUND;
+    if (!all_zero(load->reserved, 3))
+        return MC_E_UNSUPPORTED;
+    cluster_load(&sched->cluster, cell, sched->now_ns, load);
+    return MC_OK;
+}
+
+/* ----------------------------------------------------------------------------------------- blocks */
+
+static mc_status on_blocks(mc_sched *sched, const struct mc_sched_blocks *blocks, bool stored)
+{
+    const uint32_t cell = cluster_find(&sched->cluster, blocks->id);
+
+    if (cell == CLUSTER_NONE)
+        return MC_E_NOT_FOUND;
+    if (blocks->count != 0 && !blocks->keys)
+        return MC_E_ARG;
+    for (uint64_t i = 0; i < blocks->count; i++)
+        if (stored)
+            kv_index_insert(sched->index, &blocks->keys[i], cell, blocks->medium);
+        else
+            kv_index_remove(sched->index, &blocks->keys[i], cell);
+    return MC_OK;
+}
+
+static mc_status on_reset(mc_sched *sched, uint64_t id)
+{
+    if (id == 0) {
+        for (uint32_t i = 0; i < sched->cluster.count; i++)
+            kv_index_reset(sched->index, sched->cluster.order[i]);
+        return MC_OK;
+    }
+    const uint32_t cell = cluster_find(&sched->cluster, id);
+    if (cell == CLUSTER_NONE)
+        return MC_E_NOT_FOUND;
+    kv_index_reset(sched->index, cell);
+    return MC_OK;
+}
+
+/* --------------------------------------------------------------------------------------- requests */
+
+static mc_status on_request(mc_sched *sched, const struct mc_sched_request *request)
+{
+    if (request->flags != 0 || !all_zero(request->reserved, 3))
+        return MC_E_UNSUPPORTED;
+    if (request->id == 0 || request->tokens == 0 || request->tokens > TOKENS_LIMIT ||
+        request->key_count > request->tokens / sched->block_tokens ||
+        (request->key_count != 0 && !request->keys))
+        return MC_E_ARG;
+    if (request->id <= sched->cluster.latest)
+        return MC_E_EXISTS;
+    if (!cluster_has_room(&sched->cluster))
+        return MC_E_FULL;
+    sched->cluster.latest = request->id;
+    sched_decide(sched, request);
+    return MC_OK;
+}
+
+static void mean(double *mean_p, double predicted, double observed)
+{
+    if (observed > 0)
+        *mean_p += MEAN_STEP * (fabs(predicted - observed) / observed - *mean_p);
+}
+
+static void on_prefill_end(mc_sched *sched, uint32_t cell, const struct mc_sched_progress *p)
+{
+    const uint32_t at = cluster_find(&sched->cluster, p->id);
+
+    sched->cluster.requests[cell].spent_ns = p->duration_ns;
+    if (at != CLUSTER_NONE)
+        cost_learn_prefill(&sched->cluster.instances[at].cost, p->tokens + p->reused, p->reused,
+                           p->duration_ns);
+    cluster_prefill_end(&sched->cluster, cell, sched->now_ns);
+}
+
+static void on_decode_begin(mc_sched *sched, uint32_t cell)
+{
+    const struct request *r = &sched->cluster.requests[cell];
+
+    if (r->predicted && r->stage != STAGE_DECODE)
+        mean(&sched->stats.ttft_error, (double)r->ttft_ns, (double)(sched->now_ns - r->placed_ns));
+    cluster_decode_begin(&sched->cluster, cell);
+}
+
+static void on_request_end(mc_sched *sched, uint32_t cell, const struct mc_sched_progress *p)
+{
+    cluster_end(&sched->cluster, cell, sched->now_ns);
+    if (p->status != 0)
+        sched->stats.wasted_prefill_ns += sched->cluster.requests[cell].spent_ns;
+    cluster_request_free(&sched->cluster, cell);
+}
+
+static mc_status on_progress(mc_sched *sched, uint32_t kind, const struct mc_sched_progress *p)
+{
+    const uint32_t cell = cluster_request(&sched->cluster, p->request);
+
+    if (!all_zero(p->reserved, 2))
+        return MC_E_UNSUPPORTED;
+    if (p->tokens > TOKENS_LIMIT || p->reused > TOKENS_LIMIT)
+        return MC_E_ARG;
+    if (cell == CLUSTER_NONE)
+        return MC_E_NOT_FOUND;
+    switch (kind) {
+    case MC_EVENT_PREFILL_BEGIN:
+        cluster_prefill_begin(&sched->cluster, cell, sched->now_ns);
+        break;
+    case MC_EVENT_PREFILL_END:
+        on_prefill_end(sched, cell, p);
+        break;
+    case MC_EVENT_DECODE_BEGIN:
+        on_decode_begin(sched, cell);
+        break;
+    default:
+        on_request_end(sched, cell, p);
+        break;
+    }
+    return MC_OK;
+}
+
+static mc_status on_decode_step(mc_sched *sched, const struct mc_sched_progress *p)
+{
+    const uint32_t cell = cluster_find(&sched->cluster, p->id);
+
+    if (!all_zero(p->reserved, 2))
+        return MC_E_UNSUPPORTED;
+    if (cell == CLUSTER_NONE)
+        return MC_E_NOT_FOUND;
+    struct cost *cost = &sched->cluster.instances[cell].cost;
+    if (cost_knows_step(cost))
+        mean(&sched->stats.tbt_error, cost_step(cost, p->sequences, p->tokens) * 1e9,
+             (double)p->duration_ns);
+    cost_learn_step(cost, p->sequences, p->tokens, p->duration_ns);
+    return MC_OK;
+}
+
+static mc_status on_transfer(mc_sched *sched, uint32_t kind, const struct mc_sched_transfer *t)
+{
+    const uint32_t from = cluster_find(&sched->cluster, t->from);
+    const uint32_t to = cluster_find(&sched->cluster, t->to);
+
+    if (from == CLUSTER_NONE || to == CLUSTER_NONE)
+        return MC_E_NOT_FOUND;
+    if (kind == MC_EVENT_TRANSFER_END && t->status == 0) {
+        struct instance *receiver = &sched->cluster.instances[to];
+        cost_learn_transfer(&receiver->cost, sched_link(&sched->cluster.instances[from], receiver),
+                            t->bytes, t->duration_ns);
+    }
+    return MC_OK;
+}
+
+/* ------------------------------------------------------------------------------------------- step */
+
+static mc_status take_in(mc_sched *sched, const struct mc_sched_event *event)
+{
+    if (event->reserved != 0)
+        return MC_E_UNSUPPORTED;
+    switch (event->kind) {
+    case MC_EVENT_TICK:
+        return MC_OK;
+    case MC_EVENT_INSTANCE:
+        return on_instance(sched, &event->instance);
+    case MC_EVENT_INSTANCE_GONE:
+        return on_gone(sched, event->id);
+    case MC_EVENT_INSTANCE_DRAIN:
+        return on_drain(sched, event->id);
+    case MC_EVENT_LOAD:
+        return on_load(sched, &event->load);
+    case MC_EVENT_STORED:
+        return on_blocks(sched, &event->blocks, true);
+    case MC_EVENT_EVICTED:
+        return on_blocks(sched, &event->blocks, false);
+    case MC_EVENT_BLOCKS_RESET:
+        return on_reset(sched, event->id);
+    case MC_EVENT_REQUEST:
+        return on_request(sched, &event->request);
+    case MC_EVENT_PREFILL_BEGIN:
+    case MC_EVENT_PREFILL_END:
+    case MC_EVENT_DECODE_BEGIN:
+    case MC_EVENT_REQUEST_END:
+        return on_progress(sched, event->kind, &event->progress);
+    case MC_EVENT_TRANSFER_BEGIN:
+    case MC_EVENT_TRANSFER_END:
+        return on_transfer(sched, event->kind, &event->transfer);
+    case MC_EVENT_DECODE_STEP:
+        return on_decode_step(sched, &event->progress);
+    case MC_EVENT_SLO:
+        sched->slo = event->slo;
+        return MC_OK;
+    default:
+        return MC_E_UNSUPPORTED;
+    }
+}
+
+static uint32_t next_aborted(mc_sched *sched)
+{
+    const uint32_t cell = sched->aborted;
+
+    sched->aborted = sched->cluster.requests[cell].next;
+    return cell;
+}
+
+/* Decisions that were not taken. */
+static void lose_decisions(mc_sched *sched)
+{
+    sched->stats.decisions_lost += sched->has_decision;
+    sched->has_decision = false;
+    while (sched->aborted != CLUSTER_NONE) {
+        cluster_request_free(&sched->cluster, next_aborted(sched));
+        sched->stats.decisions_lost++;
+    }
+}
+
+mc_status mc_sched_step(mc_sched *sched, uint64_t now_ns, const struct mc_sched_event *event)
+{
+    if (now_ns > sched->now_ns)
+        sched->now_ns = now_ns;
+    lose_decisions(sched);
+    sched->stats.events++;
+
+    const mc_status status = take_in(sched, event);
+    if (status != MC_OK)
+        sched->stats.events_skipped++;
+    else if (sched->policy->observe)
+        sched->policy->observe(sched->policy_state, sched->now_ns, event);
+    return status;
+}
+
+mc_status mc_sched_take(mc_sched *sched, struct mc_decision *decisions_p, size_t capacity,
+                        size_t *count_p)
+{
+    size_t count = 0;
+
+    if (sched->has_decision && count < capacity) {
+        decisions_p[count++] = sched->decision;
+        sched->has_decision = false;
+    }
+    while (sched->aborted != CLUSTER_NONE && count < capacity) {
+        const uint32_t cell = next_aborted(sched);
+        const struct request *r = &sched->cluster.requests[cell];
+
+        decisions_p[count++] = (struct mc_decision){ .kind = MC_DECIDE_ABORT,
+                                                     .reason = MC_REASON_INSTANCE_LOST,
+                                                     .request = r->id,
+                                                     .prefill = r->prefill_id,
+                                                     .decode = r->decode_id };
+        cluster_request_free(&sched->cluster, cell);
+    }
+    if (count == 0)
+        return MC_E_NOT_FOUND;
+    *count_p = count;
+    return MC_OK;
+}
+
+mc_status mc_sched_due(const mc_sched *sched, uint64_t *due_ns_p)
+{
+    (void)
+        sched; /* nothing is kept waiting in this release, and leases are looked at when they matter */
+    *due_ns_p = UINT64_MAX;
+    return MC_OK;
+}
+
+mc_status mc_sched_stats(const mc_sched *sched, struct mc_sched_stats *stats_p)
+{
+    const struct cluster *cluster = &sched->cluster;
+    struct mc_sched_stats stats = sched->stats;
+
+    stats.instances = cluster->count;
+    for (uint32_t i = 0; i < cluster->count; i++) {
+        const struct instance *instance = &cluster->instances[cluster->order[i]];
+        stats.instances_expired +=
+            instance->ever_reported && sched->now_ns >= instance->load_until_ns;
+    }
+    stats.requests = cluster->request_count;
+    stats.blocks = kv_index_blocks(sched->index);
+    *stats_p = stats;
+    return MC_OK;
+}

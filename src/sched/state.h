@@ -1,0 +1,36 @@
+/* state.h - the scheduler's insides, shared by sched.c (events) and place.c (decisions). One thread. */
+#ifndef SCHED_STATE_H
+#define SCHED_STATE_H
+
+#include "kv/index.h"
+#include "sched/cluster.h"
+
+struct mc_sched {
+    const struct mc_alloc *alloc; /* borrowed */
+    struct cluster cluster;
+    kv_index *index;               /* owned; its holders are the cluster's cells */
+    uint8_t *pooled;               /* owned; [instances_max]: by cell, 1 for store nodes */
+    uint32_t *matched, *held;      /* owned; [instances_max]: by cell, what kv_index_match() says */
+    struct mc_view_instance *rows; /* owned; [instances_max]: the view of one decision */
+    uint32_t *row_cells;           /* owned; [instances_max]: of each row */
+    uint32_t *holders; /* owned; [instances_max]: rows that have blocks of the request */
+
+    const struct mc_policy *policy; /* borrowed */
+    void *policy_state;             /* owned */
+    struct mc_sched_slo slo;
+    uint64_t seed, block_tokens;
+
+    uint64_t now_ns;
+    bool has_decision;
+    struct mc_decision decision;    /* of this step, if has_decision */
+    uint32_t aborted, aborted_last; /* requests to tell of: cells, through `next` */
+    struct mc_sched_stats stats;
+};
+
+/** Decide on a request: fills sched->decision, and takes a placement into the cluster. There is room. */
+void sched_decide(mc_sched *sched, const struct mc_sched_request *request);
+
+/** How bytes come from one instance to another. */
+enum cost_link sched_link(const struct instance *from, const struct instance *to);
+
+#endif /* SCHED_STATE_H */

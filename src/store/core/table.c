@@ -1,0 +1,183 @@
+/* table.c - objects by key and by last use; their replicas; who is evicted. */
+#include <assert.h>
+#include <string.h>
+
+#include "store/core/master_state.h"
+
+enum { EVICT_SCAN_MAX = 1024 }; /* objects looked at for one eviction */
+
+static uint32_t bucket_of(const store_master *m, const struct mc_key *key)
+{
+    uint32_t hash;
+
+    memcpy(&hash, key->bytes, sizeof(hash)); /* a key is a hash already */
+    return hash & m->bucket_mask;
+}
+
+uint32_t table_find(const store_master *m, const struct mc_key *key)
+{
+    uint32_t i = m->buckets[bucket_of(m, key)];
+
+    while (i != 0 && memcmp(&m->objects[i].key, key, sizeof(*key)) != 0)
+        i = m->objects[i].chain;
+    return i;
+}
+
+uint32_t table_add(store_master *m, const struct mc_key *key, uint64_t length,
+                   enum object_state state)
+{
+    const uint32_t i = m->object_spare;
+
+    if (i == 0)
+        return 0;
+    struct object *o = &m->objects[i];
+    const uint32_t serial = o->serial + 1;
+    uint32_t *bucket = &m->buckets[bucket_of(m, key)];
+    m->object_spare = o->chain;
+    *o = (struct object){
+        .key = *key, .length = length, .serial = serial, .state = (uint8_t)state, .chain = *bucket
+    };
+    *bucket = i;
+    m->object_count++;
+    return i;
+}
+
+void table_free(store_master *m, uint32_t i)
+{
+    struct object *o = &m->objects[i];
+    uint32_t *p = &m->buckets[bucket_of(m, &o->key)];
+
+    assert(o->places == 0);
+    while (*p != i)
+        p = &m->objects[*p].chain;
+    *p = o->chain;
+    if (o->state == OBJECT_COMMITTED) {
+        *(o->older ? &m->objects[o->older].newer : &m->oldest) = o->newer;
+        *(o->newer ? &m->objects[o->newer].older : &m->newest) = o->older;
+    }
+    *o = (struct object){ .serial = o->serial, .chain = m->object_spare };
+    m->object_spare = i;
+    m->object_count--;
+}
+
+void table_link_newest(store_master *m, uint32_t i)
+{
+    struct object *o = &m->objects[i];
+
+    o->older = m->newest;
+    o->newer = 0;
+    *(m->newest ? &m->objects[m->newest].newer : &m->oldest) = i;
+    m->newest = i;
+}
+
+void table_touch(store_master *m, uint32_t i)
+{
+    struct object *o = &m->objects[i];
+
+    if (m->newest == i)
+        return;
+    *(o->older ? &m->objects[o->older].newer : &m->oldest) = o->newer;
+    m->objects[o->newer].older = o->older;
+    table_link_newest(m, i);
+}
+
+bool table_leased(const store_master *m, uint32_t i)
+{
+    const struct object *o = &m->objects[i];
+
+    return o->leases > 0 || m->now < o->lease_until;
+}
+
+static uint32_t medium_of(const store_master *m, const struct extent *e)
+{
+    return m->space.lents[e->lent].medium;
+}
+
+void table_add_replica(store_master *m, uint32_t i, uint32_t extent)
+{
+    struct extent *e = &m->space.extents[extent];
+
+    e->state = EXTENT_HELD;
+    e->object = i;
+    e->other = m->objects[i].places;
+    m->objects[i].places = extent;
+    m->replicas++;
+    m->used += e->size;
+    feed_add(m, MC_STORE_STORED, m->nodes[e->node].id, medium_of(m, e), &m->objects[i].key,
+             m->objects[i].length);
+}
+
+/** Out of the object's list, with the sums kept. */
+static void unlink_replica(store_master *m, uint32_t i, uint32_t extent)
+{
+    uint32_t *p = &m->objects[i].places;
+
+    while (*p != extent)
+        p = &m->space.extents[*p].other;
+    *p = m->space.extents[extent].other;
+    m->replicas--;
+    m->used -= m->space.extents[extent].size;
+}
+
+static void tell_gone(store_master *m, uint32_t i, uint32_t extent, uint32_t kind)
+{
+    const struct extent *e = &m->space.extents[extent];
+
+    if (kind != 0)
+        feed_add(m, (enum mc_store_event_kind)kind, m->nodes[e->node].id, medium_of(m, e),
+                 &m->objects[i].key, m->objects[i].length);
+}
+
+void table_detach(store_master *m, uint32_t i, uint32_t extent, uint32_t kind)
+{
+    tell_gone(m, i, extent, kind);
+    unlink_replica(m, i, extent);
+    if (m->objects[i].places == 0)
+        table_free(m, i);
+}
+
+void table_drop(store_master *m, uint32_t i, uint32_t kind)
+{
+    const uint64_t until = table_leased(m, i) ? m->objects[i].lease_until : 0;
+    uint32_t extent = m->objects[i].places;
+
+    while (extent != 0) {
+        const uint32_t other = m->space.extents[extent].other;
+        tell_gone(m, i, extent, kind);
+        unlink_replica(m, i, extent);
+        nodes_dying(m, extent, until);
+        extent = other;
+    }
+    table_free(m, i);
+}
+
+void table_evict(store_master *m, uint64_t bytes)
+{
+    uint32_t i = m->oldest;
+    uint64_t freed = 0;
+
+    for (int looked = 0; i != 0 && freed < bytes && looked < EVICT_SCAN_MAX; looked++) {
+        const uint32_t newer = m->objects[i].newer;
+        const struct object *o = &m->objects[i];
+        if (m->now < o->pin_until) {
+            table_touch(m, i); /* or the cold end fills with what may not go */
+        } else if (!table_leased(m, i)) {
+            const uint64_t before = m->used;
+            table_drop(m, i, MC_STORE_EVICTED);
+            m->total.evicted_objects++;
+            m->total.evicted_bytes += before - m->used;
+            freed += before - m->used;
+        }
+        i = newer;
+    }
+}
+
+void table_keep_free(store_master *m)
+{
+    const uint64_t wanted = m->capacity / 100 * m->o.free_percent;
+    const uint64_t taken = m->used + m->writing; /* what is dying is as good as free */
+    const uint64_t free_bytes = m->capacity > taken ? m->capacity - taken : 0;
+
+    if (m->o.free_percent <= 100 && free_bytes < wanted)
+        table_evict(m, wanted - free_bytes);
+}

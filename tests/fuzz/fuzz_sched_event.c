@@ -1,0 +1,79 @@
+/* fuzz_sched_event.c - any bytes as an event: what is accepted must encode to one form, and a scheduler
+ * that is given it must not care. */
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <mooncake/sched.h>
+
+enum { KEYS_MAX = 4096, BYTES_MAX = 10 + 32 * 10 + 16 + KEYS_MAX * 16 };
+
+static void *plain_alloc(void *context, size_t size)
+{
+    (void)context;
+    return malloc(size);
+}
+
+static void *plain_resize(void *context, void *p, size_t size)
+{
+    (void)context;
+    return realloc(p, size);
+}
+
+static void plain_free(void *context, void *p)
+{
+    (void)context;
+    free(p);
+}
+
+static const struct mc_alloc plain = { plain_alloc, plain_resize, plain_free, NULL };
+
+/* Two workers that are there, then the event, then a request. */
+static void play(uint64_t now_ns, const struct mc_sched_event *event)
+{
+    const struct mc_sched_options options = {
+        .alloc = &plain, .instances_max = 4, .requests_max = 4, .blocks_max = 8
+    };
+    const struct mc_sched_event one = { .kind = MC_EVENT_INSTANCE,
+                                        .instance = { .id = 1, .role = MC_ROLE_BOTH } };
+    const struct mc_sched_event ask = { .kind = MC_EVENT_REQUEST,
+                                        .request = { .id = UINT64_MAX, .tokens = 100 } };
+    struct mc_decision decision;
+    mc_sched *sched;
+    size_t count;
+
+    if (mc_sched_open(&options, &sched, NULL) != MC_OK)
+        abort();
+    (void)!mc_sched_step(sched, now_ns / 2, &one);
+    (void)!mc_sched_step(sched, now_ns, event);
+    if (mc_sched_step(sched, now_ns, &ask) == MC_OK &&
+        (mc_sched_take(sched, &decision, 1, &count) != MC_OK || decision.request != UINT64_MAX))
+        abort();
+    mc_sched_close(sched);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    static struct mc_key keys[KEYS_MAX];
+    static uint8_t once[BYTES_MAX], twice[BYTES_MAX];
+    struct mc_sched_event event;
+    struct mc_error error = { 0 };
+    uint64_t now_ns;
+    size_t once_size, twice_size;
+
+    if (mc_sched_event_decode(data, size, keys, KEYS_MAX, &now_ns, &event, &error) != MC_OK) {
+        if (error.text[0] == '\0')
+            abort();
+        return 0;
+    }
+    if (mc_sched_event_encode(now_ns, &event, once, sizeof(once), &once_size) != MC_OK ||
+        once_size > size ||
+        mc_sched_event_decode(once, once_size, keys, KEYS_MAX, &now_ns, &event, &error) != MC_OK ||
+        mc_sched_event_encode(now_ns, &event, twice, sizeof(twice), &twice_size) != MC_OK ||
+        once_size != twice_size || memcmp(once, twice, once_size) != 0)
+        abort();
+    play(now_ns, &event);
+    return 0;
+}
