@@ -45,7 +45,9 @@ static void add(struct family *f, enum member_role role, const char *work, const
 void family_open(struct family *f, const struct serve_options *o, const char *model, os_loop *loop,
                  const struct family_events *events, void *user)
 {
-    *f = (struct family){ .options = o, .model = model, .loop = loop, .events = events, .user = user };
+    *f = (struct family){
+        .options = o, .model = model, .loop = loop, .events = events, .user = user
+    };
     if (o->nodes > 0)
         add(f, MEMBER_MASTER, NULL, "master", 0);
     for (uint32_t i = 1; i <= o->nodes; i++)
@@ -192,8 +194,7 @@ static void print_line(const struct member *m, const char *text, size_t size)
 {
     char line[MEMBER_LINE + 40];
 
-    const int length =
-        snprintf(line, sizeof(line), "%-9s | %.*s\n", m->name, (int)size, text);
+    const int length = snprintf(line, sizeof(line), "%-9s | %.*s\n", m->name, (int)size, text);
     if (length > 0 && write(STDERR_FILENO, line, (size_t)length) < 0)
         return; /* nowhere to say it */
 }
@@ -221,8 +222,7 @@ static void on_output(void *user, uint32_t events)
     struct member *m = user;
 
     (void)events;
-    const ssize_t got =
-        read(m->output.fd, m->line + m->line_size, sizeof(m->line) - m->line_size);
+    const ssize_t got = read(m->output.fd, m->line + m->line_size, sizeof(m->line) - m->line_size);
     if (got < 0 && (errno == EAGAIN || errno == EINTR))
         return;
     if (got > 0)

@@ -27,9 +27,9 @@ struct member {
     struct family *family; /* whose it is */
     uint32_t index;
     enum member_role role;
-    const char *work; /* of a worker: "prefill", "decode", "both"; else NULL */
-    char name[24];    /* "prefill-1" */
-    pid_t pid;        /* 0: does not run */
+    const char *work;              /* of a worker: "prefill", "decode", "both"; else NULL */
+    char name[24];                 /* "prefill-1" */
+    pid_t pid;                     /* 0: does not run */
     struct os_watch output, ready; /* fd -1: closed */
     char line[MEMBER_LINE], ready_line[512];
     size_t line_size, ready_size;

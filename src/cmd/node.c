@@ -33,10 +33,11 @@ static const struct setting rows[] = { NODE_SETTINGS(NODE_ROW) ROLE_SETTINGS(NOD
 
 static void help(struct buf *out)
 {
-    buf_add_text(out, "usage: mooncake node --master HOST:PORT --memory SIZE [settings]\n"
-                      "\n"
-                      "Lend memory of this machine to the pool of KVCache, until it is told to end.\n"
-                      "\n");
+    buf_add_text(out,
+                 "usage: mooncake node --master HOST:PORT --memory SIZE [settings]\n"
+                 "\n"
+                 "Lend memory of this machine to the pool of KVCache, until it is told to end.\n"
+                 "\n");
     setting_help(rows, sizeof(rows) / sizeof(rows[0]), out);
 }
 

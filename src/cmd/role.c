@@ -118,9 +118,9 @@ static void write_line(void *context, enum mc_log_level level, const char *line,
     char date[21], text[LINE_MAX_BYTES];
 
     const int most = size < LINE_MAX_BYTES - 100 ? (int)size : LINE_MAX_BYTES - 100;
-    const int length = snprintf(text, sizeof(text), "%s %s level=%s %.*s\n",
-                                os_date_text(os_date_s(), date), role->name, names[level], most,
-                                line);
+    const int length =
+        snprintf(text, sizeof(text), "%s %s level=%s %.*s\n", os_date_text(os_date_s(), date),
+                 role->name, names[level], most, line);
     if (length > 0 && write(STDERR_FILENO, text, (size_t)length) < 0)
         return; /* nowhere to say it */
 }
@@ -203,7 +203,8 @@ void role_ready(struct role *role, const char *format, ...)
         return;
     line[size++] = '\n';
     /* Who started us may be gone: then the parent-death signal says it louder. */
-    if (write((int)role->common->ready_fd, line, (size_t)size) < 0 || close((int)role->common->ready_fd) < 0)
+    if (write((int)role->common->ready_fd, line, (size_t)size) < 0 ||
+        close((int)role->common->ready_fd) < 0)
         return;
 }
 

@@ -51,7 +51,7 @@ struct role_table {
     const char *name;           /* "master" */
     const struct setting *rows; /* [count] */
     size_t count;
-    uint32_t operands;       /* how many it takes */
+    uint32_t operands;        /* how many it takes */
     const char *operand_help; /* what to say when there are others */
     /** Optional: refuse what contradicts itself. */
     mc_status (*check)(const void *options, const struct settings *settings,
@@ -71,10 +71,10 @@ int role_read(const struct role_table *table, int argc, char **argv, void *optio
 void role_asked_fini(struct role_asked *asked);
 
 struct role {
-    const char *name;               /* borrowed */
-    const struct mc_alloc *alloc;   /* borrowed */
+    const char *name;                 /* borrowed */
+    const struct mc_alloc *alloc;     /* borrowed */
     const struct role_common *common; /* borrowed */
-    os_loop *loop;                  /* owned */
+    os_loop *loop;                    /* owned */
     struct mc_log log;
     char *secret; /* owned; [secret_size]; NULL: none */
     size_t secret_size;

@@ -82,8 +82,7 @@ static void act(struct serve *s, const struct supervise_action *a)
     case SUPERVISE_ALL_UP:
         print_welcome(s);
         if (s->options->ready_fd)
-            role_ready(&s->role, "address=%s",
-                       family_first(s->family, MEMBER_GATEWAY)->address);
+            role_ready(&s->role, "address=%s", family_first(s->family, MEMBER_GATEWAY)->address);
         return;
     case SUPERVISE_GIVE_UP:
         tell("%s: %s; everything ends", name, a->why);

@@ -13,11 +13,13 @@ static mc_status check(const void *options, const struct settings *settings, str
 
     (void)settings;
     if (o->both == 0 && o->prefill == 0)
-        return error_set(error, MC_E_ARG, "no worker computes prompts: --prefill or --both must be "
-                                          "at least 1");
+        return error_set(error, MC_E_ARG,
+                         "no worker computes prompts: --prefill or --both must be "
+                         "at least 1");
     if (o->both == 0 && o->decode == 0)
-        return error_set(error, MC_E_ARG, "no worker computes answers: --decode or --both must be "
-                                          "at least 1");
+        return error_set(error, MC_E_ARG,
+                         "no worker computes answers: --decode or --both must be "
+                         "at least 1");
     if (o->chunk % 16 != 0)
         return error_set(error, MC_E_RANGE, "--chunk: %u is not a multiple of 16", o->chunk);
     return MC_OK;
@@ -30,19 +32,21 @@ static void help(struct buf *out)
         "usage: mooncake serve MODEL [settings]\n"
         "\n"
         "Serve the language model in the directory MODEL from separate processes on this machine:\n"
-        "a master and nodes for the pool of KVCache, workers for prefill and decode, and a gateway\n"
+        "a master and nodes for the pool of KVCache, workers for prefill and decode, and a "
+        "gateway\n"
         "that speaks the OpenAI API. A process that dies is started again. Ctrl-C ends in order,\n"
         "a second one at once. Each role also runs by itself: mooncake master, node, worker,\n"
         "gateway.\n"
         "\n");
     setting_help(rows, sizeof(rows) / sizeof(rows[0]), out);
-    buf_add_text(out, "\n"
-                      "Exit codes: 0 ended as asked; 1 failed; 2 wrong usage.\n"
-                      "\n"
-                      "Examples:\n"
-                      "  mooncake serve models/tiny-random\n"
-                      "  mooncake serve MODEL --prefill 2 --decode 2 --pool-memory 4G\n"
-                      "  curl http://127.0.0.1:8000/v1/completions -d '{\"prompt\": \"One, two,\"}'\n");
+    buf_add_text(out,
+                 "\n"
+                 "Exit codes: 0 ended as asked; 1 failed; 2 wrong usage.\n"
+                 "\n"
+                 "Examples:\n"
+                 "  mooncake serve models/tiny-random\n"
+                 "  mooncake serve MODEL --prefill 2 --decode 2 --pool-memory 4G\n"
+                 "  curl http://127.0.0.1:8000/v1/completions -d '{\"prompt\": \"One, two,\"}'\n");
 }
 
 const struct role_table serve_table = {

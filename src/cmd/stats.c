@@ -37,11 +37,12 @@ struct stats {
 
 static void help(struct buf *out)
 {
-    buf_add_text(out, "usage: mooncake stats HOST:PORT [settings]\n"
-                      "\n"
-                      "Ask a master, worker, gateway (its control address) or Transfer Engine for its\n"
-                      "counters: what there is now, and what happened since it started.\n"
-                      "\n");
+    buf_add_text(out,
+                 "usage: mooncake stats HOST:PORT [settings]\n"
+                 "\n"
+                 "Ask a master, worker, gateway (its control address) or Transfer Engine for its\n"
+                 "counters: what there is now, and what happened since it started.\n"
+                 "\n");
     setting_help(rows, sizeof(rows) / sizeof(rows[0]), out);
 }
 

@@ -67,8 +67,8 @@ static void close_peer(struct peer *peer)
     alloc_free(alloc, peer);
 }
 
-mc_status peer_take(struct worker *w, const struct wire_slice *address, struct peer **peer_p,
-                    struct mc_error *error)
+mc_status worker_peer_take(struct worker *w, const struct wire_slice *address, struct peer **peer_p,
+                           struct mc_error *error)
 {
     struct peer *peer = find(w, address);
 
@@ -93,8 +93,8 @@ mc_status peer_take(struct worker *w, const struct wire_slice *address, struct p
     return MC_OK;
 }
 
-mc_status peer_segment(struct peer *peer, const char *name, uint32_t *segment_p,
-                       struct mc_error *error)
+mc_status worker_peer_segment(struct peer *peer, const char *name, uint32_t *segment_p,
+                              struct mc_error *error)
 {
     mc_transfer *transfer = peer->worker->transfer;
     uint32_t kept = 0;
@@ -110,7 +110,7 @@ mc_status peer_segment(struct peer *peer, const char *name, uint32_t *segment_p,
     return MC_OK;
 }
 
-void peer_drop(struct peer *peer)
+void worker_peer_drop(struct peer *peer)
 {
     uint32_t idle = 0;
 
@@ -123,7 +123,7 @@ void peer_drop(struct peer *peer)
         close_peer(peer);
 }
 
-void peers_close(struct worker *w)
+void worker_peers_close(struct worker *w)
 {
     while (w->peers)
         close_peer(w->peers);

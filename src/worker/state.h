@@ -220,13 +220,13 @@ void gateways_close(struct worker *w);
 
 /* peers.c */
 /** The connection to `address` ([size] bytes), dialled if it is not there. One user more. */
-mc_status peer_take(struct worker *w, const struct wire_slice *address, struct peer **peer_p,
-                    struct mc_error *error);
+mc_status worker_peer_take(struct worker *w, const struct wire_slice *address, struct peer **peer_p,
+                           struct mc_error *error);
 /** Open the segment `name` of its engine for a request, and keep it for the next. Closed by the caller. */
-mc_status peer_segment(struct peer *peer, const char *name, uint32_t *segment_p,
-                       struct mc_error *error);
-void peer_drop(struct peer *peer); /* NULL is allowed */
-void peers_close(struct worker *w);
+mc_status worker_peer_segment(struct peer *peer, const char *name, uint32_t *segment_p,
+                              struct mc_error *error);
+void worker_peer_drop(struct peer *peer); /* NULL is allowed */
+void worker_peers_close(struct worker *w);
 
 /* control.c */
 extern const struct net_events worker_events; /* of accepted connections */

@@ -21,7 +21,7 @@ void task_free(struct task *task)
     if (task->renew_ask)
         net_ask_forget(task->peer->conn, task->renew_ask);
     mc_segment_close(w->transfer, task->segment);
-    peer_drop(task->peer);
+    worker_peer_drop(task->peer);
     request_close(task->job.request);
     blocks_fini(w, &task->blocks);
     sampling_fini(w, &task->sampling);
@@ -106,9 +106,9 @@ static mc_status open_remote(struct task *task, const struct wire_prefill *m,
     memcpy(task->window.key, m->window.key.bytes, sizeof(task->window.key));
     task->reservation = m->reservation;
     task->decode_incarnation = m->decode_incarnation;
-    mc_status status = peer_take(w, &m->decode_address, &task->peer, error);
+    mc_status status = worker_peer_take(w, &m->decode_address, &task->peer, error);
     if (status == MC_OK)
-        status = peer_segment(task->peer, segment, &task->segment, error);
+        status = worker_peer_segment(task->peer, segment, &task->segment, error);
     return status;
 }
 

@@ -412,7 +412,7 @@ void worker_close(worker *w)
         gateways_close(w);
     if (w->runner)
         end_requests(w);
-    peers_close(w);
+    worker_peers_close(w);
     net_close(w->net);
     mc_store_close(w->store);
     if (w->transfer)

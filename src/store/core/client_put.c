@@ -57,9 +57,11 @@ static void revoke(store_client *c, store_request *r, uint32_t i)
 {
     const struct wire_put_end end = { .key = object_key(identity_of(r, i)),
                                       .token = token_said(&r->items[i]) };
-    const struct wire_put_revoke message = { .items = { .items = &end, .count = 1 },
-                                             /* Not told yet: it was asked of this one, or is stale. */
-                                             .epoch = r->lease.epoch ? r->lease.epoch : c->epoch };
+    const struct wire_put_revoke message = {
+        .items = { .items = &end, .count = 1 },
+        /* Not told yet: it was asked of this one, or is stale. */
+        .epoch = r->lease.epoch ? r->lease.epoch : c->epoch
+    };
 
     if ((r->items[i].token[0] | r->items[i].token[1]) != 0)
         client_aside(c, WIRE_PUT_REVOKE, &message);
@@ -93,9 +95,9 @@ static enum next ask_begin(store_client *c, store_request *r)
             continue;
         if ((item->token[0] | item->token[1]) == 0)
             c->out->draw(c->out->user, item->token);
-        items[r->asked_count] = (struct wire_put_item){
-            .identity = *identity_of(r, i), .length = item->length, .token = token_said(item)
-        };
+        items[r->asked_count] = (struct wire_put_item){ .identity = *identity_of(r, i),
+                                                        .length = item->length,
+                                                        .token = token_said(item) };
         r->asked[r->asked_count++] = i;
     }
     if (r->asked_count == 0)
@@ -140,9 +142,8 @@ static void begun_one(store_client *c, store_request *r, uint32_t i,
         not_begun(c, r, i, place->status);
         return;
     }
-    item->replicas = (uint8_t)client_take_replicas(c, place->replicas, nodes,
-                                                   &r->replicas[(size_t)i * r->replicas_each],
-                                                   r->replicas_each);
+    item->replicas = (uint8_t)client_take_replicas(
+        c, place->replicas, nodes, &r->replicas[(size_t)i * r->replicas_each], r->replicas_each);
     item->written = 0;
     item->replica = 0;
     item->state = ITEM_PLACED;
@@ -269,9 +270,9 @@ static void committed(store_client *c, store_request *r, const struct wire_outco
 {
     for (uint32_t n = 0; n < r->asked_count; n++) {
         const uint32_t i = r->asked[n];
-        const mc_status status =
-            n < outcomes->statuses.count ? (mc_status)(int32_t)wire_u32_at(&outcomes->statuses, n)
-                                         : MC_E_FORMAT;
+        const mc_status status = n < outcomes->statuses.count
+                                     ? (mc_status)(int32_t)wire_u32_at(&outcomes->statuses, n)
+                                     : MC_E_FORMAT;
         if (status == MC_OK) {
             c->total.put_stored++;
             c->total.put_bytes += r->items[i].length;
@@ -333,9 +334,9 @@ static void put_renew(store_client *c, store_request *r)
                                                .token = token_said(&r->items[i]) };
     if (n == 0)
         return;
-    const struct wire_put_renew message = {
-        .items = { .items = ends, .count = n }, .epoch = r->lease.epoch, .lease_ns = r->lease_ns
-    };
+    const struct wire_put_renew message = { .items = { .items = ends, .count = n },
+                                            .epoch = r->lease.epoch,
+                                            .lease_ns = r->lease_ns };
     client_ask_renew(c, r, WIRE_PUT_RENEW, &message);
 }
 

@@ -163,7 +163,8 @@ static uint32_t distance(const store_master *m, uint32_t extent, const struct mc
     const bool near =
         memcmp(host, &nobody, sizeof(nobody)) != 0 && memcmp(host, &node->host, sizeof(*host)) == 0;
 
-    return (node->conn == 0 ? 4u : 0u) + (m->now < node->suspect_until ? 2u : 0u) + (near ? 0u : 1u);
+    return (node->conn == 0 ? 4u : 0u) + (m->now < node->suspect_until ? 2u : 0u) +
+           (near ? 0u : 1u);
 }
 
 /** The object's replicas, the best first. */
@@ -304,16 +305,14 @@ static void replica_drop(store_master *m, uint32_t i, uint32_t extent)
     nodes_dying(m, extent, until);
 }
 
-void leases_bad(store_master *m, uint64_t conn, uint64_t id,
-                const struct wire_replica_bad *message)
+void leases_bad(store_master *m, uint64_t conn, uint64_t id, const struct wire_replica_bad *message)
 {
     const uint32_t i = table_find(m, &message->key);
     uint32_t e = i != 0 && m->objects[i].state == OBJECT_COMMITTED ? m->objects[i].places : 0;
 
     for (; e != 0; e = m->space.extents[e].other) {
         struct extent *extent = &m->space.extents[e];
-        if (m->nodes[extent->node].id == message->node &&
-            extent->generation == message->generation)
+        if (m->nodes[extent->node].id == message->node && extent->generation == message->generation)
             break;
     }
     if (e != 0 && message->status == MC_E_PEER)

@@ -28,7 +28,7 @@ struct store_node_lent {
 };
 
 struct store_node_options {
-    const struct mc_alloc *alloc; /* borrowed until close; required */
+    const struct mc_alloc *alloc;       /* borrowed until close; required */
     const struct store_node_lent *lent; /* [lent_count], 1 .. 16; copied */
     uint32_t lent_count;
     const char *segment;  /* name of its Transfer Engine; copied; required */
@@ -43,7 +43,7 @@ enum store_node_event_kind {
     STORE_NODE_UP,      /* a connection to the master is there */
     STORE_NODE_DOWN,    /* it is gone; what was asked over it gets no answer */
     STORE_NODE_MESSAGE, /* the master asks `message`; answer with `id` */
-    STORE_NODE_ANSWER,  /* to what was asked with tag `id`; status MC_OK: `message` of kind `wire` */
+    STORE_NODE_ANSWER, /* to what was asked with tag `id`; status MC_OK: `message` of kind `wire` */
 };
 
 struct store_node_event {
@@ -96,8 +96,8 @@ struct store_node_place {
 struct store_node_place store_node_place_at(const store_node *node, uint32_t index);
 
 struct store_node_figures {
-    uint64_t id;    /* given by the master; 0: none yet */
-    uint64_t epoch; /* of that master */
+    uint64_t id;                                             /* given by the master; 0: none yet */
+    uint64_t epoch;                                          /* of that master */
     uint64_t places, used_bytes, windows, quarantined_bytes; /* now */
     uint64_t told, refused, dropped;                         /* since open: places */
     bool ready; /* registered, and all that is held was told */

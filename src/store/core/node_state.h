@@ -38,12 +38,13 @@ struct store_node {
     struct due due; /* places' windows; then the heartbeat; then rejoining */
 
     enum link_state state;
-    uint64_t id, epoch;    /* as of the last registration that was completed or begun */
+    uint64_t id, epoch; /* as of the last registration that was completed or begun */
     uint64_t heartbeat_ns;
-    uint64_t questions;    /* asked so far: the tag of an old connection is never taken for a new one */
-    uint64_t waits;        /* tag of the register or held that is out; 0: none */
-    uint64_t waits_beat;   /* tag of the heartbeat that is out; 0: none */
-    uint32_t *told;        /* [batch_max] records told in the message that is out */
+    uint64_t
+        questions;  /* asked so far: the tag of an old connection is never taken for a new one */
+    uint64_t waits; /* tag of the register or held that is out; 0: none */
+    uint64_t waits_beat; /* tag of the heartbeat that is out; 0: none */
+    uint32_t *told;      /* [batch_max] records told in the message that is out */
     uint32_t told_count;
     uint32_t cursor;    /* rejoining: how much of `list` is done */
     uint32_t announced; /* places that the registration spoke of */

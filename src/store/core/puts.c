@@ -504,8 +504,7 @@ void puts_renew(store_master *m, uint64_t conn, uint64_t id, const struct wire_p
         return;
     }
     while (wire_put_end_next(&list, &end))
-        m->say_statuses[n++] =
-            (uint32_t)renew_one(m, &end, message->epoch, message->lease_ns);
+        m->say_statuses[n++] = (uint32_t)renew_one(m, &end, message->epoch, message->lease_ns);
     say_outcomes(m, conn, id, n);
     nodes_open_flush(m);
 }
