@@ -9,7 +9,7 @@
 #define REGISTER_NS UINT64_C(5000000000)
 #define REPORT_DEFAULT_NS UINT64_C(100000000)
 #define REPORT_MIN_NS UINT64_C(10000000)
-#define LEASE_MIN_NS UINT64_C(1000000000)
+#define LEASE_MIN_NS UINT64_C(2000000000)
 enum { LEASE_REPORTS = 10 }; /* so many reports lost, and we count as silent */
 
 /* --------------------------------------------------------------------------------------- reports */
@@ -39,7 +39,9 @@ static struct wire_load_report report_of(struct gateway_link *gateway)
         if (task->machine.phase > PREFILL_COMPUTING)
             continue;
         report.queued++;
-        report.queued_tokens += task->token_count - task->machine.ready.done;
+        report.queued_tokens += task->token_count - (task->machine.phase < PREFILL_COMPUTING
+                                                         ? task->machine.options.pull_tokens
+                                                         : task->machine.ready.done);
     }
     for (uint32_t i = 0; i < w->seat_count; i++) {
         const struct seat *seat = w->seats[i];

@@ -62,12 +62,13 @@ static void close_peer(struct peer *peer)
         list = &(*list)->next;
     *list = peer->next;
     net_hang_up(peer->conn, false);
+    mc_segment_close(peer->worker->transfer, peer->segment);
     alloc_free(alloc, peer->address);
     alloc_free(alloc, peer);
 }
 
-mc_status peer_take(struct worker *w, const struct wire_slice *address, struct peer **peer_p,
-                    struct mc_error *error)
+mc_status worker_peer_take(struct worker *w, const struct wire_slice *address, struct peer **peer_p,
+                           struct mc_error *error)
 {
     struct peer *peer = find(w, address);
 
@@ -92,7 +93,24 @@ mc_status peer_take(struct worker *w, const struct wire_slice *address, struct p
     return MC_OK;
 }
 
-void peer_drop(struct peer *peer)
+mc_status worker_peer_segment(struct peer *peer, const char *name, uint32_t *segment_p,
+                              struct mc_error *error)
+{
+    mc_transfer *transfer = peer->worker->transfer;
+    uint32_t kept = 0;
+    const mc_status status = mc_segment_open(transfer, name, segment_p, error);
+
+    if (status != MC_OK || *segment_p == peer->segment)
+        return status;
+    /* A name opened again is the same id; another name is another life of that worker. */
+    if (mc_segment_open(transfer, name, &kept, NULL) == MC_OK) {
+        mc_segment_close(transfer, peer->segment);
+        peer->segment = kept;
+    }
+    return MC_OK;
+}
+
+void worker_peer_drop(struct peer *peer)
 {
     uint32_t idle = 0;
 

@@ -4,6 +4,7 @@
  *      control.c   what arrives on connections            gateways.c  registration, load reports
  *      tasks.c     the prefill side of requests           peers.c     connections to decode workers
  *      seats.c     the decode side: reservations          answers.c   tokens on their way to a gateway
+ *      *_open.c, seat_hand_off.c   what a message must be, and what it becomes
  *      counters.c  the metric table                       sampling.c  a message's sampling, kept
  *
  * Threads: one, the loop's.
@@ -44,6 +45,8 @@ struct peer {
     struct worker *worker;
     net_conn *conn;
     uint32_t users;
+    uint32_t
+        segment; /* its engine's, kept open between requests: connecting takes longer than they do */
     char *address; /* owned */
 };
 
@@ -217,9 +220,18 @@ void gateways_close(struct worker *w);
 
 /* peers.c */
 /** The connection to `address` ([size] bytes), dialled if it is not there. One user more. */
+<<<<<<< HEAD
 mc_status peer_take(struct worker *w, const struct wire_slice *address, struct peer **peer_p,
                     struct mc_error *error);
 void peer_drop(struct peer *peer); /* NULL is allowed */
+=======
+mc_status worker_peer_take(struct worker *w, const struct wire_slice *address, struct peer **peer_p,
+                           struct mc_error *error);
+/** Open the segment `name` of its engine for a request, and keep it for the next. Closed by the caller. */
+mc_status worker_peer_segment(struct peer *peer, const char *name, uint32_t *segment_p,
+                              struct mc_error *error);
+void worker_peer_drop(struct peer *peer); /* NULL is allowed */
+>>>>>>> worker
 void worker_peers_close(struct worker *w);
 
 /* control.c */
@@ -234,9 +246,14 @@ void worker_drained(struct worker *w);
 void worker_forget(struct worker *w, const net_conn *conn);
 bool worker_is_empty(const struct worker *w);
 
-/* tasks.c */
+/* task_open.c */
 mc_status task_open(struct worker *w, struct gateway_link *gateway,
                     const struct wire_prefill *message, struct mc_error *error);
+void task_free(struct task *task); /* nothing is held any more */
+
+/* tasks.c */
+void task_due(void *user, uint64_t now_ns);
+void task_news(void *owner, const struct runner_news *news);
 struct task *task_find(const struct worker *w, const struct gateway_link *gateway,
                        uint64_t request);
 /** ask: to be answered when it is gone; 0: none. */
@@ -245,22 +262,35 @@ void task_happen(struct task *task, struct prefill_event event);
 /** Start those whose turn it is and who get pages. */
 void tasks_start(struct worker *w);
 
-/* seats.c */
+/* seat_open.c */
 mc_status seat_open(struct worker *w, struct gateway_link *gateway,
                     const struct wire_reserve *message, struct seat **seat_p,
                     struct mc_error *error);
+void seat_free(struct seat *seat); /* nothing is held any more */
+/** As asked, within bounds. */
+uint64_t seat_lease(const struct worker *w, uint64_t asked_ns);
+void seat_drop_pages(struct seat *seat);
+
+/* seats.c */
+void seat_happen(struct seat *seat, struct decode_event event);
+void seat_due(void *user, uint64_t now_ns);
+void seat_revoke_due(void *user, uint64_t now_ns);
+void seat_news(void *owner, const struct runner_news *news);
 struct seat *seat_find(const struct worker *w, const struct gateway_link *gateway,
                        uint64_t request);
 struct seat *seat_of(const struct worker *w, uint64_t reservation);
-void seat_hand_off(struct worker *w, net_conn *conn, uint64_t ask,
-                   const struct wire_hand_off *message);
-void seat_renew(struct worker *w, net_conn *conn, uint64_t ask,
-                const struct wire_reservation_renew *message);
 void seat_cancel(struct seat *seat, uint64_t ask);
 /** Wait until its window is quiet, at most until then; its pages go either way. For the end alone. */
 void seat_quieten(struct seat *seat, uint64_t until_ns);
 /** Nobody can be answered on it any more. */
 void seats_forget_conn(struct worker *w, const net_conn *conn);
+
+/* seat_hand_off.c */
+void seat_hand_off(struct worker *w, net_conn *conn, uint64_t ask,
+                   const struct wire_hand_off *message);
+void seat_renew(struct worker *w, net_conn *conn, uint64_t ask,
+                const struct wire_reservation_renew *message);
+void seat_verify(struct seat *seat); /* answers with DECODE_VERIFIED */
 
 /* answers.c */
 /** One more token of the answer, or its end. Ends the request when the gateway does not take it: false. */

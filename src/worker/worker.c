@@ -6,6 +6,7 @@
 
 #include "base/alloc.h"
 #include "base/error.h"
+#include "base/prng.h"
 #include "os/clock.h"
 #include "worker/fingerprint.h"
 #include "worker/state.h"
@@ -180,6 +181,7 @@ static mc_status open_transfer(struct worker *w, const struct worker_options *o,
     status = mc_transfer_open(&options, &w->transfer, error);
     if (status == MC_OK)
         status = mc_transfer_info(w->transfer, &w->transfer_info);
+    w->reservations = prng_mix(w->transfer_info.incarnation) >> 16; /* no two lives share numbers */
     return status;
 }
 

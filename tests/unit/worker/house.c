@@ -11,6 +11,7 @@
 #define SECOND UINT64_C(1000000000)
 
 const char *house_transports;
+const char *house_master = "127.0.0.1:1";
 
 static struct guest *guest_of(struct house *h, const net_conn *conn)
 {
@@ -140,7 +141,9 @@ struct house *house_open(void)
     struct house *h = calloc(1, sizeof(*h));
 
     assert_non_null(h);
+#ifndef MC_REAL_POOL
     fake_moves_reset();
+#endif
     assert_int_equal(os_loop_open(os_alloc(), &h->loop, NULL), MC_OK);
     const struct net_options options = {
         .alloc = os_alloc(), .loop = h->loop, .role = NET_GATEWAY, .name = "gateway"
@@ -196,12 +199,16 @@ void house_lose_last(struct house *h)
 
 struct house *house_pair(uint32_t chunk_tokens, bool pool)
 {
-    struct house *h = house_open();
+    return house_fill(house_open(), chunk_tokens, pool);
+}
+
+struct house *house_fill(struct house *h, uint32_t chunk_tokens, bool pool)
+{
     struct worker_options p = house_options("p", MC_ROLE_PREFILL),
                           d = house_options("d", MC_ROLE_DECODE);
 
     p.chunk_tokens = d.chunk_tokens = chunk_tokens;
-    p.master = d.master = pool ? "127.0.0.1:1" : NULL;
+    p.master = d.master = pool ? house_master : NULL;
     p.transports = d.transports = house_transports;
     house_add(h, &p);
     house_add(h, &d);
@@ -220,8 +227,10 @@ void house_close(struct house *h)
     assert_int_equal(fake_windows(), 0);
     assert_int_equal(fake_engines(), 0);
 #endif
+#ifndef MC_REAL_POOL
     assert_int_equal(fake_stores(), 0);
     fake_moves_reset();
+#endif
     free(h);
 }
 
@@ -230,7 +239,9 @@ void house_turn(struct house *h)
 #ifndef MC_REAL_TRANSFER
     fake_move_batches();
 #endif
+#ifndef MC_REAL_POOL
     fake_move_requests();
+#endif
     assert_int_equal(os_loop_turn(h->loop, os_now_ns() + 1000000), MC_OK);
 }
 

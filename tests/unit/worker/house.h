@@ -72,9 +72,11 @@ void house_lose_last(struct house *house);
 
 /** What house_pair()'s workers may move by; NULL: anything. */
 extern const char *house_transports;
+extern const char *house_master; /* of the pool, where there is one */
 
 /** Prefill at 0, decode at 1. */
 struct house *house_pair(uint32_t chunk_tokens, bool pool);
+struct house *house_fill(struct house *house, uint32_t chunk_tokens, bool pool);
 
 /** Everything ends; asserts that nothing is left. */
 void house_close(struct house *house);
