@@ -220,18 +220,12 @@ void gateways_close(struct worker *w);
 
 /* peers.c */
 /** The connection to `address` ([size] bytes), dialled if it is not there. One user more. */
-<<<<<<< HEAD
-mc_status peer_take(struct worker *w, const struct wire_slice *address, struct peer **peer_p,
-                    struct mc_error *error);
-void peer_drop(struct peer *peer); /* NULL is allowed */
-=======
 mc_status worker_peer_take(struct worker *w, const struct wire_slice *address, struct peer **peer_p,
                            struct mc_error *error);
 /** Open the segment `name` of its engine for a request, and keep it for the next. Closed by the caller. */
 mc_status worker_peer_segment(struct peer *peer, const char *name, uint32_t *segment_p,
                               struct mc_error *error);
 void worker_peer_drop(struct peer *peer); /* NULL is allowed */
->>>>>>> worker
 void worker_peers_close(struct worker *w);
 
 /* control.c */

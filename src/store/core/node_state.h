@@ -40,11 +40,7 @@ struct store_node {
 
     enum link_state state;
     uint64_t id, epoch; /* as of the last registration that was completed or begun */
-<<<<<<< HEAD
     uint64_t heartbeat_ns, readers_ns;
-=======
-    uint64_t heartbeat_ns;
->>>>>>> worker
     uint64_t
         questions;  /* asked so far: the tag of an old connection is never taken for a new one */
     uint64_t waits; /* tag of the register or held that is out; 0: none */
