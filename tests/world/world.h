@@ -326,6 +326,8 @@ void check_master(struct world *w);
 void check_end(struct world *w);
 
 /* ---- world_run.c */
+/** Very soon the actor and the master crash together. */
+void world_power_cut(struct world *w, struct actor *actor);
 /** Run one seed; false, and w->why, when something promised was not kept. */
 bool world_run(uint64_t seed, bool verbose, struct world *w);
 
