@@ -46,10 +46,12 @@ struct mc_identity {
  *      0       4         6              8        16         48           56            60
  *     | magic | version | header_bytes | length | identity | generation | piece_bytes | header_crc |
  *     | payload: length bytes ...                                                                  |
- *     | trailer: one CRC32C (4 bytes) for each piece of the payload                                |
+ *     | trailer: for each piece of the payload its CRC32C, xor header_crc (4 bytes)                |
  *
  * A piece is piece_bytes of the payload, the last one shorter; header_crc is the CRC32C of bytes
- * 0 .. 59. So a get is one read, and a node can tell what it holds from the bytes alone.
+ * 0 .. 59. So a get is one read, and a node can tell what it holds from the bytes alone. The xor binds
+ * payload to header: a writer that dies early leaves its header over the payload and trailer of whoever
+ * had the place before, and those verify by themselves.
  */
 struct mc_object_header {
     uint32_t magic;        /* MC_OBJECT_MAGIC */

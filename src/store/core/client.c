@@ -16,16 +16,11 @@ static_assert(sizeof(struct wire_put_item) <= SAY_MAX && sizeof(struct wire_put_
               "every list that is said fits");
 
 static const struct client_ops *const ops_of[] = {
-    [STORE_GET] = &client_ops_get,
-    [STORE_PUT] = &client_ops_put,
-    [STORE_EXIST] = &client_ops_exist,
-    [STORE_REMOVE] = &client_ops_remove,
-    [STORE_LOOKUP] = &client_ops_lookup,
-    [STORE_LEASE_RENEW] = &client_ops_lease_renew,
-    [STORE_ALLOT] = &client_ops_allot,
-    [STORE_COMMIT] = &client_ops_commit,
-    [STORE_REVOKE] = &client_ops_revoke,
-    [STORE_ALLOT_RENEW] = &client_ops_allot_renew,
+    [STORE_GET] = &client_ops_get,       [STORE_PUT] = &client_ops_put,
+    [STORE_EXIST] = &client_ops_exist,   [STORE_REMOVE] = &client_ops_remove,
+    [STORE_LOOKUP] = &client_ops_lookup, [STORE_LEASE_RENEW] = &client_ops_lease_renew,
+    [STORE_ALLOT] = &client_ops_allot,   [STORE_COMMIT] = &client_ops_commit,
+    [STORE_REVOKE] = &client_ops_revoke, [STORE_ALLOT_RENEW] = &client_ops_allot_renew,
 };
 
 /* Tags: | slot 16 | serial 32 | 1: a question 1 | item 12, replica 3; or which question | */
@@ -489,8 +484,7 @@ mc_status store_client_begin(store_client *c, const struct store_call *call, voi
     r->user = user;
     r->slot = slot;
     r->serial = ++c->serials[slot];
-    r->deadline_ns = call->deadline_ns != MC_FOREVER ? call->deadline_ns
-                                                     : now_ns + c->o.timeout_ns;
+    r->deadline_ns = call->deadline_ns != MC_FOREVER ? call->deadline_ns : now_ns + c->o.timeout_ns;
     r->status = MC_PENDING;
     c->slots[slot] = r;
     c->total.requests++;

@@ -63,7 +63,7 @@ enum store_client_event_kind {
     STORE_CLIENT_UP,     /* a connection to a master is there */
     STORE_CLIENT_DOWN,   /* it is gone; what was asked over it gets no answer */
     STORE_CLIENT_ANSWER, /* to what was asked with tag `id`; status MC_OK: `message` of kind `wire` */
-    STORE_CLIENT_MOVED,  /* the transfer `id` is final with `status`: nothing touches its memory */
+    STORE_CLIENT_MOVED, /* the transfer `id` is final with `status`: nothing touches its memory */
 };
 
 struct store_client_event {

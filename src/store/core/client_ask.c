@@ -122,8 +122,7 @@ static mc_status lookup_one(store_client *c, struct mc_lookup *lookup,
     lookup->replica_count = item->replicas.count;
     (void)client_take_replicas(c, item->replicas, found->nodes, lookup->replicas,
                                lookup->replicas_max);
-    lookup->lease =
-        (struct mc_lease){ found->lease, found->epoch, sent_ns + found->lease_ns };
+    lookup->lease = (struct mc_lease){ found->lease, found->epoch, sent_ns + found->lease_ns };
     return MC_OK;
 }
 
@@ -211,8 +210,7 @@ static void lease_renew_answered(store_client *c, store_request *r, const void *
 {
     for (uint32_t i = 0; i < r->n; i++) {
         struct mc_lease *lease = client_item_at(r, i);
-        lease->until_ns =
-            outcome_at(message, i) == MC_OK ? r->sent_ns + r->call.lease_ns : 0;
+        lease->until_ns = outcome_at(message, i) == MC_OK ? r->sent_ns + r->call.lease_ns : 0;
         client_item_done(c, r, i, MC_OK);
     }
 }
@@ -248,8 +246,7 @@ static void allot_renew_answered(store_client *c, store_request *r, const void *
 {
     for (uint32_t i = 0; i < r->n; i++) {
         struct mc_token *token = client_item_at(r, i);
-        token->until_ns =
-            outcome_at(message, i) == MC_OK ? r->sent_ns + r->call.lease_ns : 0;
+        token->until_ns = outcome_at(message, i) == MC_OK ? r->sent_ns + r->call.lease_ns : 0;
         client_item_done(c, r, i, MC_OK);
     }
 }

@@ -100,11 +100,10 @@ static mc_status verify(const store_request *r, uint32_t i, uint64_t generation)
     struct mc_object_header header;
 
     memcpy(&header, item->scratch, sizeof(header));
-    const mc_status status =
-        object_header_check(&header, &get->identity, item->length, generation);
+    const mc_status status = object_header_check(&header, &get->identity, item->length, generation);
     if (status != MC_OK)
         return status;
-    return object_verify(get->ranges, get->count, item->length,
+    return object_verify(&header, get->ranges, get->count,
                          (const uint8_t *)item->scratch + sizeof(header));
 }
 
@@ -192,9 +191,8 @@ static void found_one(store_client *c, store_request *r, uint32_t i,
         item_failed(c, r, i, MC_E_RANGE);
         return;
     }
-    item->replicas = (uint8_t)client_take_replicas(c, found->replicas, nodes,
-                                                   &r->replicas[(size_t)i * r->replicas_each],
-                                                   r->replicas_each);
+    item->replicas = (uint8_t)client_take_replicas(
+        c, found->replicas, nodes, &r->replicas[(size_t)i * r->replicas_each], r->replicas_each);
     item->state = ITEM_PLACED;
     if (item->replicas == 0)
         item_failed(c, r, i, MC_E_PEER);

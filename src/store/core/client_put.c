@@ -57,9 +57,11 @@ static void revoke(store_client *c, store_request *r, uint32_t i)
 {
     const struct wire_put_end end = { .key = object_key(identity_of(r, i)),
                                       .token = token_said(&r->items[i]) };
-    const struct wire_put_revoke message = { .items = { .items = &end, .count = 1 },
-                                             /* Not told yet: it was asked of this one, or is stale. */
-                                             .epoch = r->lease.epoch ? r->lease.epoch : c->epoch };
+    const struct wire_put_revoke message = {
+        .items = { .items = &end, .count = 1 },
+        /* Not told yet: it was asked of this one, or is stale. */
+        .epoch = r->lease.epoch ? r->lease.epoch : c->epoch
+    };
 
     if ((r->items[i].token[0] | r->items[i].token[1]) != 0)
         client_aside(c, WIRE_PUT_REVOKE, &message);
@@ -93,9 +95,9 @@ static enum next ask_begin(store_client *c, store_request *r)
             continue;
         if ((item->token[0] | item->token[1]) == 0)
             c->out->draw(c->out->user, item->token);
-        items[r->asked_count] = (struct wire_put_item){
-            .identity = *identity_of(r, i), .length = item->length, .token = token_said(item)
-        };
+        items[r->asked_count] = (struct wire_put_item){ .identity = *identity_of(r, i),
+                                                        .length = item->length,
+                                                        .token = token_said(item) };
         r->asked[r->asked_count++] = i;
     }
     if (r->asked_count == 0)
@@ -140,9 +142,8 @@ static void begun_one(store_client *c, store_request *r, uint32_t i,
         not_begun(c, r, i, place->status);
         return;
     }
-    item->replicas = (uint8_t)client_take_replicas(c, place->replicas, nodes,
-                                                   &r->replicas[(size_t)i * r->replicas_each],
-                                                   r->replicas_each);
+    item->replicas = (uint8_t)client_take_replicas(
+        c, place->replicas, nodes, &r->replicas[(size_t)i * r->replicas_each], r->replicas_each);
     item->written = 0;
     item->replica = 0;
     item->state = ITEM_PLACED;
@@ -166,22 +167,39 @@ static void begun(store_client *c, store_request *r, const struct wire_put_begun
 
 /* -------------------------------------------------------------------------------------- write */
 
-/** Scratch memory: a header for each replica, then the sums. False: none now. */
+/* Scratch memory of a put: | header, trailer | for each replica, whose generations differ | sums | */
+
+static size_t trailer_bytes(const struct client_item *item)
+{
+    return 4 * (size_t)mc_object_pieces(item->length);
+}
+
+static uint8_t *frame_of(const struct client_item *item, uint32_t replica)
+{
+    return (uint8_t *)item->scratch +
+           replica * (sizeof(struct mc_object_header) + trailer_bytes(item));
+}
+
+/** False: no scratch memory now. */
 static bool prepare(store_client *c, store_request *r, uint32_t i)
 {
     const struct mc_put *put = client_item_at(r, i);
     struct client_item *item = &r->items[i];
-    const size_t headers = item->replicas * sizeof(struct mc_object_header);
+    const size_t frame = sizeof(struct mc_object_header) + trailer_bytes(item);
 
-    if (!client_scratch(c, item, headers + 4 * (size_t)mc_object_pieces(item->length)))
+    if (!client_scratch(c, item, item->replicas * frame + trailer_bytes(item)))
         return false;
+    /* Aligned: frames are multiples of 4 bytes. */
+    uint32_t *sums = (uint32_t *)(void *)frame_of(item, item->replicas);
+    object_sum(put->ranges, put->count, item->length, sums);
     for (uint32_t p = 0; p < item->replicas; p++) {
         struct mc_object_header header;
         object_header_make(&header, &put->identity, item->length,
                            r->replicas[(size_t)i * r->replicas_each + p].generation);
-        memcpy((uint8_t *)item->scratch + p * sizeof(header), &header, sizeof(header));
+        memcpy(frame_of(item, p), &header, sizeof(header));
+        object_trailer_make(&header, sums, mc_object_pieces(item->length),
+                            frame_of(item, p) + sizeof(header));
     }
-    object_sum(put->ranges, put->count, item->length, (uint8_t *)item->scratch + headers);
     return true;
 }
 
@@ -189,17 +207,16 @@ static size_t set_parts(const store_request *r, uint32_t i, uint32_t replica)
 {
     const struct mc_put *put = client_item_at(r, i);
     const struct client_item *item = &r->items[i];
-    uint8_t *scratch = item->scratch;
-    const size_t header = sizeof(struct mc_object_header);
+    uint8_t *frame = frame_of(item, replica);
     size_t n = 0;
 
-    r->parts[n++] = (struct mc_range){ scratch + replica * header, header };
+    r->parts[n++] = (struct mc_range){ frame, sizeof(struct mc_object_header) };
     for (uint64_t k = 0; k < put->count; k++)
         if (put->ranges[k].size > 0)
             r->parts[n++] = put->ranges[k];
     if (item->length > 0)
-        r->parts[n++] = (struct mc_range){ scratch + item->replicas * header,
-                                           4 * mc_object_pieces(item->length) };
+        r->parts[n++] =
+            (struct mc_range){ frame + sizeof(struct mc_object_header), trailer_bytes(item) };
     return n;
 }
 
@@ -269,9 +286,9 @@ static void committed(store_client *c, store_request *r, const struct wire_outco
 {
     for (uint32_t n = 0; n < r->asked_count; n++) {
         const uint32_t i = r->asked[n];
-        const mc_status status =
-            n < outcomes->statuses.count ? (mc_status)(int32_t)wire_u32_at(&outcomes->statuses, n)
-                                         : MC_E_FORMAT;
+        const mc_status status = n < outcomes->statuses.count
+                                     ? (mc_status)(int32_t)wire_u32_at(&outcomes->statuses, n)
+                                     : MC_E_FORMAT;
         if (status == MC_OK) {
             c->total.put_stored++;
             c->total.put_bytes += r->items[i].length;
@@ -333,9 +350,9 @@ static void put_renew(store_client *c, store_request *r)
                                                .token = token_said(&r->items[i]) };
     if (n == 0)
         return;
-    const struct wire_put_renew message = {
-        .items = { .items = ends, .count = n }, .epoch = r->lease.epoch, .lease_ns = r->lease_ns
-    };
+    const struct wire_put_renew message = { .items = { .items = ends, .count = n },
+                                            .epoch = r->lease.epoch,
+                                            .lease_ns = r->lease_ns };
     client_ask_renew(c, r, WIRE_PUT_RENEW, &message);
 }
 

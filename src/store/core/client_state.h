@@ -18,11 +18,11 @@ struct client_item {
     uint64_t token[2]; /* 0, 0: none that the master may know */
     void *scratch;
     size_t scratch_size;
-    mc_status failed;  /* of the last replica that failed */
-    uint8_t state;     /* enum item_state */
+    mc_status failed;          /* of the last replica that failed */
+    uint8_t state;             /* enum item_state */
     uint8_t replicas, replica; /* known; get: at which we are */
-    uint8_t moving, written; /* bits: replicas */
-    uint8_t rounds;    /* begun anew */
+    uint8_t moving, written;   /* bits: replicas */
+    uint8_t rounds;            /* begun anew */
 };
 
 enum request_state { REQUEST_RUNS, REQUEST_STOPS, REQUEST_FINAL };
@@ -40,8 +40,8 @@ struct store_request {
     mc_status status; /* the outcome, known when it stops */
     uint64_t deadline_ns;
 
-    size_t base; /* first item of the part at hand */
-    uint32_t n;  /* items in it */
+    size_t base;                 /* first item of the part at hand */
+    uint32_t n;                  /* items in it */
     struct client_item *items;   /* [part_max], of the part */
     struct mc_replica *replicas; /* [part_max x replicas_each] */
     uint32_t replicas_each, part_max;
@@ -53,9 +53,9 @@ struct store_request {
     uint64_t sent_ns, renew_sent_ns;
     uint64_t retry_at, renew_at; /* 0: not */
     uint32_t asked_before, moving;
-    uint32_t fulls;         /* in a row: the master had no room */
-    bool committing;        /* put: the question that is out is the commit */
-    struct mc_lease lease;  /* get: over the part; put: epoch and end of its tokens */
+    uint32_t fulls;        /* in a row: the master had no room */
+    bool committing;       /* put: the question that is out is the commit */
+    struct mc_lease lease; /* get: over the part; put: epoch and end of its tokens */
     uint64_t lease_ns;
 };
 
@@ -64,10 +64,10 @@ struct store_client {
     const struct store_client_out *out;
     uint64_t now;
     bool up;
-    store_request **slots; /* [requests_max] */
-    uint32_t *serials;     /* [requests_max] */
-    struct due due;        /* slots */
-    void *say;             /* [batch_max] list elements */
+    store_request **slots;   /* [requests_max] */
+    uint32_t *serials;       /* [requests_max] */
+    struct due due;          /* slots */
+    void *say;               /* [batch_max] list elements */
     struct mc_key *say_keys; /* [batch_max] */
     uint64_t aside;          /* questions whose answers nobody waits for */
     uint64_t epoch;          /* of the master that answered last */

@@ -3,7 +3,7 @@
 
 #include "store/core/master_state.h"
 
-enum { SNAPSHOT_SCAN_MAX = 65536 };          /* records walked in one go */
+enum { SNAPSHOT_SCAN_MAX = 65536 };      /* records walked in one go */
 #define FEED_RETRY_NS UINT64_C(10000000) /* a connection that was full is tried again */
 
 void feed_add(store_master *m, enum mc_store_event_kind kind, uint64_t node, uint32_t medium,
@@ -130,8 +130,8 @@ static uint32_t snapshot_part(const store_master *m, uint32_t *cursor,
     const uint32_t end = m->nodes_high + m->o.objects_max;
     uint32_t n = 0, c = *cursor;
 
-    for (int looked = 0; c < end && n + MC_REPLICAS_MAX <= m->o.batch_max &&
-                         looked < SNAPSHOT_SCAN_MAX;
+    for (int looked = 0;
+         c < end && n + MC_REPLICAS_MAX <= m->o.batch_max && looked < SNAPSHOT_SCAN_MAX;
          c++, looked++) {
         if (c >= m->nodes_high)
             n += snapshot_object(m, c - m->nodes_high + 1, items + n);

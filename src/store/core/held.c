@@ -62,8 +62,7 @@ void held_tell(store_master *m, uint64_t conn, uint64_t id, const struct wire_no
     struct wire_held held;
     uint32_t n = 0;
 
-    if (!node || node->conn != conn || node->state != NODE_JOINING ||
-        list.count > m->o.batch_max) {
+    if (!node || node->conn != conn || node->state != NODE_JOINING || list.count > m->o.batch_max) {
         say_outcome(m, conn, id, MC_E_STALE, "node_held: not now; register again");
         return;
     }

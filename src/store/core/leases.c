@@ -71,8 +71,10 @@ static void lease_free(store_master *m, uint32_t i)
     for (uint32_t item = m->leases[i].first; item != 0;) {
         const uint32_t next = m->lease_items[item].next;
         struct object *o = covered(m, &m->lease_items[item]);
-        if (o && --o->leases == 0 && !(o->flags & OBJECT_GUARDED))
-            o->lease_until = 0;
+        if (o && --o->leases == 0) {
+            o->flags &= (uint8_t)~OBJECT_SHRUNK;
+            o->lease_until = o->flags & OBJECT_GUARDED ? o->lease_until : 0;
+        }
         m->lease_items[item] = (struct lease_item){ .next = m->lease_item_spare };
         m->lease_item_spare = item;
         m->lease_item_count--;
@@ -97,19 +99,30 @@ static uint64_t lease_time(const store_master *m, uint64_t wanted)
     return wanted < m->o.lease_max_ns ? wanted : m->o.lease_max_ns;
 }
 
+/** Is all that the lease covers still there, every replica? Else the holder must look up again. */
+static bool covers_all(store_master *m, const struct lease *lease)
+{
+    for (uint32_t item = lease->first; item != 0; item = m->lease_items[item].next) {
+        const struct object *o = covered(m, &m->lease_items[item]);
+        if (!o || o->flags & OBJECT_SHRUNK)
+            return false;
+    }
+    return true;
+}
+
 static mc_status renew(store_master *m, uint64_t id, uint64_t lease_ns)
 {
     const uint32_t i = lease_find(m, id);
 
-    if (i == 0)
+    if (i == 0 || !covers_all(m, &m->leases[i]))
         return MC_E_STALE;
     struct lease *lease = &m->leases[i];
-    lease->until = m->now + lease_ns;
+    /* Never shorter: the holder may not have heard of a renewal, and counts on what it knows. */
+    if (lease->until < m->now + lease_ns)
+        lease->until = m->now + lease_ns;
     due_set(&m->due, due_lease(m, i), lease->until);
     for (uint32_t item = lease->first; item != 0; item = m->lease_items[item].next) {
         struct object *o = covered(m, &m->lease_items[item]);
-        if (!o)
-            return MC_E_STALE; /* removed by force: what is left holds, but not all of it */
         if (o->lease_until < lease->until)
             o->lease_until = lease->until;
     }
@@ -163,7 +176,8 @@ static uint32_t distance(const store_master *m, uint32_t extent, const struct mc
     const bool near =
         memcmp(host, &nobody, sizeof(nobody)) != 0 && memcmp(host, &node->host, sizeof(*host)) == 0;
 
-    return (node->conn == 0 ? 4u : 0u) + (m->now < node->suspect_until ? 2u : 0u) + (near ? 0u : 1u);
+    return (node->conn == 0 ? 4u : 0u) + (m->now < node->suspect_until ? 2u : 0u) +
+           (near ? 0u : 1u);
 }
 
 /** The object's replicas, the best first. */
@@ -300,20 +314,20 @@ static void replica_drop(store_master *m, uint32_t i, uint32_t extent)
     const uint64_t until = table_leased(m, i) ? m->objects[i].lease_until : 0;
 
     m->total.bad_replicas++;
+    if (m->objects[i].leases > 0)
+        m->objects[i].flags |= OBJECT_SHRUNK; /* the place waits for the leases as they are now */
     table_detach(m, i, extent, MC_STORE_REMOVED);
     nodes_dying(m, extent, until);
 }
 
-void leases_bad(store_master *m, uint64_t conn, uint64_t id,
-                const struct wire_replica_bad *message)
+void leases_bad(store_master *m, uint64_t conn, uint64_t id, const struct wire_replica_bad *message)
 {
     const uint32_t i = table_find(m, &message->key);
     uint32_t e = i != 0 && m->objects[i].state == OBJECT_COMMITTED ? m->objects[i].places : 0;
 
     for (; e != 0; e = m->space.extents[e].other) {
         struct extent *extent = &m->space.extents[e];
-        if (m->nodes[extent->node].id == message->node &&
-            extent->generation == message->generation)
+        if (m->nodes[extent->node].id == message->node && extent->generation == message->generation)
             break;
     }
     if (e != 0 && message->status == MC_E_PEER)

@@ -55,8 +55,8 @@ struct store_master_options {
 enum store_master_event_kind {
     STORE_MASTER_TICK,    /* only the time */
     STORE_MASTER_MESSAGE, /* conn asks or says `message`; id 0: a statement */
-    STORE_MASTER_ANSWER,  /* to what was asked with tag `id`; status MC_OK: `message` of kind `wire` */
-    STORE_MASTER_DOWN,    /* conn is gone; what it was asked was answered, by ANSWER with MC_E_PEER,
+    STORE_MASTER_ANSWER, /* to what was asked with tag `id`; status MC_OK: `message` of kind `wire` */
+    STORE_MASTER_DOWN,   /* conn is gone; what it was asked was answered, by ANSWER with MC_E_PEER,
                            * before or is so after this */
 };
 

@@ -14,14 +14,17 @@
 #include "store/core/space.h"
 
 enum object_state { OBJECT_FREE, OBJECT_WRITING, OBJECT_COMMITTED };
-enum object_flags { OBJECT_GUARDED = 1 }; /* lease_until stands for leases of a life before */
+enum object_flags {
+    OBJECT_GUARDED = 1, /* lease_until stands for leases of a life before */
+    OBJECT_SHRUNK = 2,  /* a replica was dropped under its leases: they are not renewed */
+};
 
 struct object {
     struct mc_key key;
     uint64_t length;
-    uint64_t lease_until; /* the end of the last lease, if leases or GUARDED */
-    uint64_t pin_until;   /* not evicted before */
-    uint32_t chain;       /* next in the bucket, or of the free records */
+    uint64_t lease_until;  /* the end of the last lease, if leases or GUARDED */
+    uint64_t pin_until;    /* not evicted before */
+    uint32_t chain;        /* next in the bucket, or of the free records */
     uint32_t older, newer; /* neighbours by last use */
     uint32_t places;       /* first replica */
     uint32_t leases;       /* that cover it */
@@ -91,7 +94,7 @@ struct node {
     uint32_t lent_count;
     uint32_t open_first, open_last;   /* extents to be opened */
     uint32_t dying_first, dying_last; /* extents to be evicted */
-    uint32_t mark;      /* equal to the master's: no place for the object at hand */
+    uint32_t mark;                    /* equal to the master's: no place for the object at hand */
     uint32_t open_next; /* in the master's list of nodes with something to be opened, + 1 */
     uint8_t state;
     bool draining;
@@ -145,7 +148,7 @@ struct store_master {
     struct lease_item *lease_items; /* [lease_items_max + 1] */
     uint32_t lease_item_spare, lease_item_count;
 
-    struct node *nodes; /* [nodes_max] */
+    struct node *nodes;   /* [nodes_max] */
     uint16_t *node_lents; /* [nodes_max * LENTS_OF_NODE]: where nodes' lents point to */
     uint32_t nodes_high;  /* records above were never used */
     uint32_t open_nodes;  /* first node with something to be opened, + 1 */
@@ -153,7 +156,7 @@ struct store_master {
     struct ask *asks; /* [asks_max + 1] */
     uint32_t asks_max, ask_spare;
 
-    struct feed_event *feed; /* [events_max]; event n at n % events_max */
+    struct feed_event *feed;       /* [events_max]; event n at n % events_max */
     uint64_t feed_first, sequence; /* the oldest kept; the last one */
     struct reader *readers;        /* [subscribers_max] */
     bool feed_dirty;

@@ -100,13 +100,26 @@ static bool give_up(store_node *node, uint32_t i)
     return true;
 }
 
+void node_rest(store_node *node, uint32_t i)
+{
+    struct held_place *p = &node->places[i];
+
+    if (!p->closing)
+        node->total.quarantined_bytes += p->size;
+    p->closing = true;
+    p->keep_until = node->now + node->readers_ns;
+    due_set(&node->due, i, p->keep_until);
+}
+
 /** The lease of its window is over: nobody may use it any more, and it costs room. */
 static void place_due(store_node *node, uint32_t i)
 {
     if (node->places[i].closing && node->state == LINK_TELLING)
         due_set(&node->due, i, node->now + QUIET_RETRY_NS); /* the list keeps its order meanwhile */
-    else if (node->places[i].closing)
-        (void)give_up(node, i);
+    else if (node->places[i].closing && node->now < node->places[i].keep_until)
+        due_set(&node->due, i, node->places[i].keep_until);
+    else if (node->places[i].closing && give_up(node, i))
+        node->total.dropped++;
     else
         (void)node_quiet(node, i);
 }
@@ -166,6 +179,7 @@ static struct wire_window window_said(const struct mc_window *window)
 static bool open_one(store_node *node, const struct wire_place *place, uint64_t lease_ns,
                      struct wire_window *window_p)
 {
+    const uint32_t before = node->count;
     const uint32_t i = place_for(node, place);
     struct held_place *p = &node->places[i];
 
@@ -178,7 +192,8 @@ static bool open_one(store_node *node, const struct wire_place *place, uint64_t 
         if (node->out->grant(node->out->user, place->lent, place->offset, place->size, lease_ns,
                              &p->window) != MC_OK) {
             p->window = (struct mc_window){ 0 };
-            node_forget(node, i);
+            if (node->count != before) /* else it may hold an object by now: only the window ends */
+                node_forget(node, i);
             return false;
         }
         node->total.windows++;
@@ -287,6 +302,8 @@ static void beat_answer(store_node *node, const struct store_node_event *event)
 
 static void down(store_node *node)
 {
+    if (node->state == LINK_QUIET || node->state == LINK_TELLING)
+        node->id = 0; /* not all was told, or its answer lost: to be told from the start */
     node->state = LINK_AWAY;
     node->waits = node->waits_beat = 0;
     due_stop(&node->due, due_beat(node));
@@ -355,7 +372,8 @@ struct store_node_place store_node_place_at(const store_node *node, uint32_t ind
 {
     const struct held_place *p = &node->places[node->list[index]];
 
-    return (struct store_node_place){ p->lent, p->offset, p->size, p->generation, p->closing };
+    return (struct store_node_place){ p->lent,       p->offset,  p->size,
+                                      p->generation, p->closing, p->keep_until != 0 };
 }
 
 void store_node_figures(const store_node *node, struct store_node_figures *figures_p)

@@ -28,7 +28,7 @@ struct store_node_lent {
 };
 
 struct store_node_options {
-    const struct mc_alloc *alloc; /* borrowed until close; required */
+    const struct mc_alloc *alloc;       /* borrowed until close; required */
     const struct store_node_lent *lent; /* [lent_count], 1 .. 16; copied */
     uint32_t lent_count;
     const char *segment;  /* name of its Transfer Engine; copied; required */
@@ -43,7 +43,7 @@ enum store_node_event_kind {
     STORE_NODE_UP,      /* a connection to the master is there */
     STORE_NODE_DOWN,    /* it is gone; what was asked over it gets no answer */
     STORE_NODE_MESSAGE, /* the master asks `message`; answer with `id` */
-    STORE_NODE_ANSWER,  /* to what was asked with tag `id`; status MC_OK: `message` of kind `wire` */
+    STORE_NODE_ANSWER, /* to what was asked with tag `id`; status MC_OK: `message` of kind `wire` */
 };
 
 struct store_node_event {
@@ -89,15 +89,16 @@ void store_node_drain(store_node *node, bool drain);
 struct store_node_place {
     uint32_t lent;
     uint64_t offset, size, generation;
-    bool closing; /* given up, and not quiet yet */
+    bool closing; /* given up, and not quiet yet, or: */
+    bool resting; /* dropped by the node itself, and kept closed while readers may have leases */
 };
 
 /** Place `index` of [0, figures.places), in no order. */
 struct store_node_place store_node_place_at(const store_node *node, uint32_t index);
 
 struct store_node_figures {
-    uint64_t id;    /* given by the master; 0: none yet */
-    uint64_t epoch; /* of that master */
+    uint64_t id;                                             /* given by the master; 0: none yet */
+    uint64_t epoch;                                          /* of that master */
     uint64_t places, used_bytes, windows, quarantined_bytes; /* now */
     uint64_t told, refused, dropped;                         /* since open: places */
     bool ready; /* registered, and all that is held was told */

@@ -8,6 +8,7 @@
 struct held_place {
     uint64_t offset, size, generation;
     struct mc_window window; /* key 0, 0: none */
+    uint64_t keep_until;     /* dropped by us: readers of another epoch may still have leases */
     uint32_t chain;          /* next in the bucket, or of the spare ones */
     uint32_t index;          /* in node->list */
     uint16_t lent;
@@ -38,12 +39,13 @@ struct store_node {
     struct due due; /* places' windows; then the heartbeat; then rejoining */
 
     enum link_state state;
-    uint64_t id, epoch;    /* as of the last registration that was completed or begun */
-    uint64_t heartbeat_ns;
-    uint64_t questions;    /* asked so far: the tag of an old connection is never taken for a new one */
-    uint64_t waits;        /* tag of the register or held that is out; 0: none */
-    uint64_t waits_beat;   /* tag of the heartbeat that is out; 0: none */
-    uint32_t *told;        /* [batch_max] records told in the message that is out */
+    uint64_t id, epoch; /* as of the last registration that was completed or begun */
+    uint64_t heartbeat_ns, readers_ns;
+    uint64_t
+        questions;  /* asked so far: the tag of an old connection is never taken for a new one */
+    uint64_t waits; /* tag of the register or held that is out; 0: none */
+    uint64_t waits_beat; /* tag of the heartbeat that is out; 0: none */
+    uint32_t *told;      /* [batch_max] records told in the message that is out */
     uint32_t told_count;
     uint32_t cursor;    /* rejoining: how much of `list` is done */
     uint32_t announced; /* places that the registration spoke of */
@@ -74,6 +76,9 @@ void node_ask(store_node *node, enum wire_kind kind, const void *message, uint64
 
 /** The place goes from the table. Its window is gone. */
 void node_forget(store_node *node, uint32_t place);
+
+/** Not held any more, by our own choice: it rests until no reader can have a lease, and is quiet. */
+void node_rest(store_node *node, uint32_t place);
 
 /** Is its window closed, or does it close now? False: not quiet yet, tried again later. */
 bool node_quiet(store_node *node, uint32_t place);

@@ -124,7 +124,8 @@ static void dying_add(store_master *m, uint32_t extent)
     e->flags = EXTENT_QUEUED;
     *(node->dying_last ? &m->space.extents[node->dying_last].link : &node->dying_first) = extent;
     node->dying_last = extent;
-    due_set(&m->due, due_work(m, e->node), 0); /* soon: what dies in one step is asked for at once */
+    due_set(&m->due, due_work(m, e->node),
+            0); /* soon: what dies in one step is asked for at once */
 }
 
 void nodes_dying(store_master *m, uint32_t extent, uint64_t until)
@@ -448,6 +449,7 @@ static void say_registered(store_master *m, uint64_t id, uint32_t n)
         .epoch = m->o.epoch,
         .heartbeat_ns = m->o.node_ns / 4,
         .lease_ns = m->o.node_ns,
+        .readers_ns = m->o.lease_max_ns,
     };
 
     (void)m->out->answer(m->out->user, m->nodes[n].conn, id, WIRE_NODE_REGISTERED, &registered);
@@ -468,8 +470,7 @@ static void node_back(store_master *m, uint32_t n, uint64_t conn)
 
 /** Forget what a life before of this node, or of this connection, had registered. Returns its record + 1
  * if it is the same life. */
-static uint32_t node_known(store_master *m, uint64_t conn,
-                           const struct wire_node_register *message)
+static uint32_t node_known(store_master *m, uint64_t conn, const struct wire_node_register *message)
 {
     for (uint32_t n = 0; n < m->nodes_high; n++) {
         struct node *node = &m->nodes[n];

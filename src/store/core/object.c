@@ -84,21 +84,29 @@ static uint64_t piece_size(uint64_t length, uint64_t done)
     return length - done < MC_OBJECT_PIECE ? length - done : MC_OBJECT_PIECE;
 }
 
-void object_sum(const struct mc_range *ranges, uint64_t count, uint64_t length, uint8_t *trailer)
+void object_sum(const struct mc_range *ranges, uint64_t count, uint64_t length, uint32_t *sums)
 {
     struct walk walk = { ranges, count, 0 };
 
-    for (uint64_t done = 0; done < length; done += MC_OBJECT_PIECE, trailer += 4)
-        put_u32(trailer, walk_piece(&walk, piece_size(length, done)));
+    for (uint64_t done = 0; done < length; done += MC_OBJECT_PIECE)
+        *sums++ = walk_piece(&walk, piece_size(length, done));
 }
 
-mc_status object_verify(const struct mc_range *ranges, uint64_t count, uint64_t length,
-                        const uint8_t *trailer)
+void object_trailer_make(const struct mc_object_header *header, const uint32_t *sums,
+                         uint64_t pieces, uint8_t *trailer)
+{
+    for (uint64_t i = 0; i < pieces; i++)
+        put_u32(trailer + 4 * i, sums[i] ^ header->header_crc);
+}
+
+mc_status object_verify(const struct mc_object_header *header, const struct mc_range *ranges,
+                        uint64_t count, const uint8_t *trailer)
 {
     struct walk walk = { ranges, count, 0 };
 
-    for (uint64_t done = 0; done < length; done += MC_OBJECT_PIECE, trailer += 4)
-        if (walk_piece(&walk, piece_size(length, done)) != get_u32(trailer))
+    for (uint64_t done = 0; done < header->length; done += MC_OBJECT_PIECE, trailer += 4)
+        if ((walk_piece(&walk, piece_size(header->length, done)) ^ header->header_crc) !=
+            get_u32(trailer))
             return MC_E_CORRUPT;
     return MC_OK;
 }
@@ -118,7 +126,7 @@ mc_status object_inspect(const void *bytes, uint64_t size, uint64_t generation,
 
     const uint8_t *payload = (const uint8_t *)bytes + sizeof(header);
     const struct mc_range range = { (void *)(uintptr_t)payload, header.length };
-    if (object_verify(&range, 1, header.length, payload + header.length) != MC_OK)
+    if (object_verify(&header, &range, 1, payload + header.length) != MC_OK)
         return MC_E_CORRUPT;
     *header_p = header;
     return MC_OK;

@@ -29,13 +29,17 @@ mc_status object_header_check(const struct mc_object_header *header,
 /** Is this any object's header? MC_OK or MC_E_CORRUPT. */
 mc_status object_header_whole(const struct mc_object_header *header);
 
-/** Sums of the pieces of a payload that lies in `ranges` one after another, whose first `length` bytes count,
- * into `trailer`, mc_object_pieces(length) little-endian numbers. The ranges are long enough. */
-void object_sum(const struct mc_range *ranges, uint64_t count, uint64_t length, uint8_t *trailer);
+/** CRC32C of the pieces of a payload that lies in `ranges` one after another, whose first `length` bytes
+ * count, into `sums`, mc_object_pieces(length) numbers. The ranges are long enough. */
+void object_sum(const struct mc_range *ranges, uint64_t count, uint64_t length, uint32_t *sums);
 
-/** Do the sums agree? MC_OK or MC_E_CORRUPT. */
-mc_status object_verify(const struct mc_range *ranges, uint64_t count, uint64_t length,
-                        const uint8_t *trailer);
+/** The trailer of an object with this header: its sums, each bound to the header. `pieces` of 4 bytes. */
+void object_trailer_make(const struct mc_object_header *header, const uint32_t *sums,
+                         uint64_t pieces, uint8_t *trailer);
+
+/** Does the payload agree with header and trailer? MC_OK or MC_E_CORRUPT. */
+mc_status object_verify(const struct mc_object_header *header, const struct mc_range *ranges,
+                        uint64_t count, const uint8_t *trailer);
 
 /**
  * What lies in a place of `size` bytes at `bytes`: an object that is whole, by header and sums, of this

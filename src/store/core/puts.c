@@ -484,7 +484,8 @@ static mc_status renew_one(store_master *m, const struct wire_put_end *end, uint
         return MC_E_STALE;
     struct token *t = &m->tokens[i];
     t->lease_ns = token_lease(m, lease_ns);
-    t->until = m->now + t->lease_ns;
+    if (t->until < m->now + t->lease_ns)
+        t->until = m->now + t->lease_ns;
     due_set(&m->due, due_token(m, i), t->until);
     for (uint32_t p = 0; t->state == TOKEN_OPEN && p < t->count; p++)
         if (t->places[p] != 0 && m->space.extents[t->places[p]].window != 0)
@@ -504,8 +505,7 @@ void puts_renew(store_master *m, uint64_t conn, uint64_t id, const struct wire_p
         return;
     }
     while (wire_put_end_next(&list, &end))
-        m->say_statuses[n++] =
-            (uint32_t)renew_one(m, &end, message->epoch, message->lease_ns);
+        m->say_statuses[n++] = (uint32_t)renew_one(m, &end, message->epoch, message->lease_ns);
     say_outcomes(m, conn, id, n);
     nodes_open_flush(m);
 }

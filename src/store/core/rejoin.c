@@ -43,6 +43,7 @@ static void registered(store_node *node, const struct wire_node_registered *mess
 
     node->id = message->node;
     node->epoch = message->epoch;
+    node->readers_ns = message->readers_ns;
     node->heartbeat_ns = message->heartbeat_ns != 0 ? message->heartbeat_ns : REGISTER_RETRY_NS;
     due_set(&node->due, due_beat(node), node->draining ? 0 : node->now + node->heartbeat_ns);
     /* The same master, which knows us: it forgets a node that had not told all, so we had. */
@@ -56,10 +57,8 @@ static void close_all(store_node *node)
 {
     for (uint32_t n = 0; n < node->count; n++) {
         struct held_place *p = &node->places[node->list[n]];
-        if (node_quiet(node, node->list[n]) || p->closing)
-            continue;
-        p->closing = true;
-        node->total.quarantined_bytes += p->size;
+        if (!node_quiet(node, node->list[n]) || p->closing)
+            node_rest(node, node->list[n]);
     }
 }
 
@@ -119,8 +118,7 @@ static bool verify_some(store_node *node)
             continue;
         if (node->out->inspect(node->out->user, p->lent, p->offset, p->size, p->generation,
                                &header) != MC_OK) {
-            p->closing = true; /* forgotten in the end: the list keeps its order until then */
-            node->total.quarantined_bytes += p->size;
+            node_rest(node, i);
             continue;
         }
         node->told[node->told_count] = i;
@@ -175,26 +173,11 @@ void rejoin_due(store_node *node)
     }
 }
 
-/** What is neither whole nor wanted goes; what is not quiet stays in quarantine. */
-static void drop_rest(store_node *node)
-{
-    for (uint32_t n = node->count; n > 0; n--) {
-        const uint32_t i = node->list[n - 1];
-        if (node->places[i].closing && node_quiet(node, i)) {
-            node->total.dropped++;
-            node_forget(node, i);
-        }
-    }
-}
-
 static void told(store_node *node, const struct wire_outcomes *outcomes)
 {
     for (uint32_t i = 0; i < node->told_count; i++) {
-        struct held_place *p = &node->places[node->told[i]];
-        if ((mc_status)(int32_t)wire_u32_at(&outcomes->statuses, i) == MC_OK)
-            continue;
-        p->closing = true;
-        node->total.quarantined_bytes += p->size;
+        if ((mc_status)(int32_t)wire_u32_at(&outcomes->statuses, i) != MC_OK)
+            node_rest(node, node->told[i]);
     }
     node->told_count = 0;
     if (node->cursor < node->count) {
@@ -202,7 +185,6 @@ static void told(store_node *node, const struct wire_outcomes *outcomes)
         return;
     }
     node->state = LINK_READY;
-    drop_rest(node);
 }
 
 void rejoin_answer(store_node *node, const struct store_node_event *event)
