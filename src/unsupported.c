@@ -5,7 +5,6 @@
  * names against the headers, so none can be forgotten or doubled.
  */
 #include <mooncake/p2p.h>
-#include <mooncake/store.h>
 #include <mooncake/transfer.h>
 
 #include "base/error.h"
@@ -58,6 +57,3 @@ NOTHING_TO_CLOSE(mc_p2p_end, mc_p2p_job *job)
 UNSUPPORTED_TEXT(mc_p2p_list, mc_p2p *p2p, const char *prefix, uint64_t deadline_ns,
                  struct mc_p2p_object *objects_p, size_t capacity, size_t *count_p, size_t *total_p,
                  struct mc_error *error)
-
-/* mooncake/store.h */
-UNSUPPORTED(mc_store_node_drain, mc_store_node *node, uint64_t deadline_ns)

@@ -424,8 +424,9 @@ MC_API MC_MUST_USE mc_status mc_store_node_open(mc_store *store,
                                                 const struct mc_store_node_options *options,
                                                 mc_store_node **node_p, struct mc_error *error);
 
-/** Take no more; objects move to other nodes as far as there is room. Returns MC_OK (empty) or
- * MC_E_TIMEOUT (goes on; call again). */
+/** Take no more; objects move to other nodes as far as there is room, each away from the pool for a moment.
+ * Returns MC_OK (nothing is here alone), MC_E_FULL (no room elsewhere for what is left), MC_E_TIMEOUT (not
+ * done; call again) or MC_E_NOMEM. */
 MC_API MC_MUST_USE mc_status mc_store_node_drain(mc_store_node *node, uint64_t deadline_ns);
 
 /** Leave the pool: what was only here is lost. Waits until quiet, frees. NULL is allowed. */
