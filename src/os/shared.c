@@ -61,7 +61,10 @@ static bool there_is_room(size_t size)
 {
     const uint64_t kib = kernel_number("/proc/meminfo", "MemAvailable:", UINT64_MAX / 1024);
     const uint64_t most = kernel_number("/sys/fs/cgroup/memory.max", "", UINT64_MAX);
-    const uint64_t used = kernel_number("/sys/fs/cgroup/memory.current", "", 0);
+    const uint64_t all = kernel_number("/sys/fs/cgroup/memory.current", "", 0);
+    /* What files left in the cache is given up for it. */
+    const uint64_t cache = kernel_number("/sys/fs/cgroup/memory.stat", "inactive_file ", 0);
+    const uint64_t used = all > cache ? all - cache : 0;
 
     return size <= kib * 1024 && (most == UINT64_MAX || (used <= most && size <= most - used));
 }

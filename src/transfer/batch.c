@@ -218,19 +218,22 @@ mc_status mc_batch_submit(mc_batch *batch)
     if (batch->final != MC_PENDING)
         return batch->final;
     batch->started = true;
+    const uint64_t deadline_ns = atomic_load(&batch->deadline_ns);
+    const uint64_t now_ns = os_now_ns();
+    if (deadline_ns <= now_ns) /* nothing is begun after it */
+        batch_stop(batch, MC_E_TIMEOUT, true);
     if (batch_stopped(batch) != MC_OK) {
         batch->submitted = batch->added; /* they end with the batch */
         batch_fail(batch, batch_stopped(batch), NULL);
         return MC_OK;
     }
     atomic_fetch_add(&batch->unfinished, count + 1); /* one for this call */
-    const uint64_t deadline_ns = atomic_load(&batch->deadline_ns);
     if (deadline_ns != UINT64_MAX)
         engine_alarm(batch->engine, deadline_ns);
     if (count > 0) {
         atomic_fetch_add(&batch->engine->busy, (uint32_t)count);
         engine_tick(batch->engine);
-        push_new(batch, os_now_ns());
+        push_new(batch, now_ns);
     }
     batch_part_done(batch);
     return MC_OK;

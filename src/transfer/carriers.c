@@ -141,7 +141,7 @@ static mc_status open_state(mc_transfer *engine, struct carrier *carrier, struct
         return error_set(error, MC_E_NOMEM, "%s: out of memory", carrier->name);
     carrier->opened = true; /* close accepts what was opened half-way */
     mc_status status = carrier->ops->open(carrier->state, &carrier->env, error);
-    if (status == MC_OK && carrier->ops->describe)
+    if (status == MC_OK)
         status = carrier->ops->describe(carrier->state, carrier->address, &carrier->address_size);
     if (status == MC_OK && (carrier->caps.queue_depth == 0 || carrier->caps.slice_max == 0))
         return error_set(error, MC_E_UNSUPPORTED, "%s: its table says nothing of queues",

@@ -204,7 +204,7 @@ static uint32_t write_endpoints(mc_transfer *engine, struct wire_endpoint *endpo
 
     for (uint32_t i = 0; i < engine->carrier_count; i++) {
         const struct carrier *carrier = &engine->carriers[i];
-        if (carrier->ops->describe)
+        if (carrier->address_size > 0)
             endpoints[count++] = (struct wire_endpoint){
                 .transport = wire_text(carrier->wire),
                 .address = { carrier->address, (uint32_t)carrier->address_size },

@@ -135,7 +135,7 @@ static uint32_t slot_take(mc_transfer *engine)
             return slot;
         }
     }
-    assert(!"there is a free slot: it was counted");
+    assert(false && "there is a free slot: it was counted");
     return 0;
 }
 

@@ -164,10 +164,9 @@ static bool suits(const struct segment *segment, const struct entry *entry,
 }
 
 static enum choice try_carrier(struct segment *segment, struct entry *entry,
-                               struct carrier *carrier)
+                               struct carrier *carrier, struct mc_error *error)
 {
     struct path *path = NULL;
-    struct mc_error error = { 0 };
 
     if (by_window(entry) && segment->description && (carrier->caps.flags & TRANSPORT_ONE_SIDED)) {
         const enum choice choice = find_map(segment, entry, carrier);
@@ -177,8 +176,11 @@ static enum choice try_carrier(struct segment *segment, struct entry *entry,
         map_unuse(entry->map, false);
         entry->map = NULL;
     }
-    const mc_status status = path_open(segment, carrier, &path, &error);
+    const mc_status status = path_open(segment, carrier, &path, error);
     if (status != MC_OK) {
+        if (error->status == MC_OK)
+            error_set(error, status, "%s, by %s: %s", segment->name, carrier->name,
+                      mc_status_text(status));
         engine_log(segment->engine, MC_LOG_INFO,
                    "event=queue_not_opened peer=%s transport=%s status=%s", segment->name,
                    carrier->name, mc_status_name(status));
@@ -193,24 +195,24 @@ static enum choice try_carrier(struct segment *segment, struct entry *entry,
 static void choose(struct segment *segment, struct entry *entry, const struct peer_region *region)
 {
     const uint64_t now_ns = os_now_ns();
-    bool any = false;
+    struct mc_error error = { 0 };
+    uint32_t asked = 0; /* bit of each carrier */
 
     for (uint32_t pass = 0; pass < 2; pass++) {
         for (uint32_t i = 0; i < segment->engine->carrier_count; i++) {
             struct carrier *carrier = &segment->engine->carriers[i];
             const bool doubted = (entry->tried & (1u << i)) || now_ns < segment->again_ns[i];
-            if (doubted != (pass == 1) || !suits(segment, entry, carrier, region))
+            if ((asked & (1u << i)) || doubted != (pass == 1) ||
+                !suits(segment, entry, carrier, region))
                 continue;
-            any = true;
-            if (try_carrier(segment, entry, carrier) != NOT_THIS)
+            asked |= 1u << i;
+            if (try_carrier(segment, entry, carrier, &error) != NOT_THIS)
                 return;
         }
     }
-    struct mc_error error = { 0 };
-    error_set(&error, any ? MC_E_PEER : MC_E_UNSUPPORTED,
-              any ? "%s: no transport could open a queue"
-                  : "%s: no transport of both ends carries this",
-              segment->name);
+    if (error.status == MC_OK)
+        error_set(&error, MC_E_UNSUPPORTED, "%s: no transport of both ends carries this",
+                  segment->name);
     finish(segment, entry, error.status, &error);
 }
 

@@ -22,7 +22,7 @@ static const uint64_t SILENT_NS =
 static const uint64_t REST_NS = 100000000; /* without a descriptor for who wants to connect */
 
 /* What an epoll event is about: the listener, a session's socket, or its process's end. */
-enum { LISTENER = UINT32_MAX };
+#define TAG_LISTENER UINT64_C(0xffffffff)
 #define TAG_PROCESS (UINT64_C(1) << 32)
 
 static void say(const struct shm *shm, enum mc_log_level level, const char *line)
@@ -51,7 +51,7 @@ mc_status shm_serve_open(struct shm *shm, uint32_t sessions_max, struct mc_error
     if (status != MC_OK)
         return status;
     shm->epoll = epoll_create1(EPOLL_CLOEXEC);
-    if (shm->epoll < 0 || watch(shm, shm->listener, LISTENER) != MC_OK)
+    if (shm->epoll < 0 || watch(shm, shm->listener, TAG_LISTENER) != MC_OK)
         return error_set(error, MC_E_FULL, "shm: no descriptor for epoll");
     return MC_OK;
 }
@@ -259,7 +259,7 @@ static bool accept_one(struct shm *shm, uint64_t now_ns)
 
 static void handle(struct shm *shm, uint64_t tag, uint64_t now_ns)
 {
-    if (tag == LISTENER) {
+    if (tag == TAG_LISTENER) {
         for (int i = 0; i < PACKETS && accept_one(shm, now_ns); i++)
             continue;
         return;
@@ -290,7 +290,7 @@ static uint64_t tidy(struct shm *shm, uint64_t now_ns)
     uint64_t next_ns = 0;
 
     if (shm->rest_until_ns != 0) {
-        if (now_ns >= shm->rest_until_ns && watch(shm, shm->listener, LISTENER) == MC_OK)
+        if (now_ns >= shm->rest_until_ns && watch(shm, shm->listener, TAG_LISTENER) == MC_OK)
             shm->rest_until_ns = 0;
         else
             earlier(&next_ns, now_ns + REST_NS);

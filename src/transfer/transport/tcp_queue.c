@@ -19,7 +19,7 @@ static_assert(sizeof(struct tcp_op) <= TCP_OP_BYTES, "tcp.c states it");
 static_assert(sizeof(struct transport_slice) % _Alignof(struct tcp_op) == 0,
               "ops lie behind slices");
 
-enum { EVENT_TIMER = UINT32_MAX };
+#define EVENT_TIMER UINT32_MAX
 
 /* -------------------------------------------------------------------------------------- completions */
 

@@ -368,6 +368,103 @@ static void test_another_secret_is_refused(void **state)
     mc_transfer_close(three);
 }
 
+/* One transfer by a window and one by region, and a notice, with an allocator that may fail. */
+static mc_status use_peer(const struct mc_alloc *alloc, const char *transport, mc_transfer *there,
+                          struct mc_region region)
+{
+    const struct mc_transfer_options options = { .transports = transport,
+                                                 .alloc = alloc,
+                                                 .flags = MC_TRANSFER_DRIVEN,
+                                                 .sessions_max = 4,
+                                                 .regions_max = 8,
+                                                 .windows_max = 8 };
+    static unsigned char local[4096];
+    const struct mc_region_options range = { .address = local, .size = sizeof(local) };
+    const struct mc_window_options lend = {
+        .region = region, .count = 1, .piece_bytes = SIZE, .permissions = BOTH
+    };
+    const struct mc_batch_options quick = { .deadline_ns = in_seconds(5) };
+    mc_transfer *here = NULL;
+    struct mc_transfer_info info;
+    struct mc_region mine;
+    struct mc_window window;
+    mc_batch *batch = NULL;
+    uint32_t segment = 0;
+    bool registered = false;
+
+    mc_status status = mc_transfer_open(&options, &here, NULL);
+    if (status != MC_OK)
+        return status;
+    mc_transfer_info(there, &info);
+    assert_int_equal(mc_window_grant(there, &lend, &window, NULL), MC_OK);
+    status = mc_region_register(here, &range, 1, &mine, NULL);
+    registered = status == MC_OK;
+    if (status == MC_OK)
+        status = mc_segment_open(here, info.name, &segment, NULL);
+    if (status == MC_OK)
+        status = mc_batch_open(here, &quick, &batch);
+    struct mc_xfer xfers[2] = {
+        { .op = MC_WRITE, .segment = segment, .region = region, .length = 100, .local = local },
+        { .op = MC_READ,
+          .segment = segment,
+          .window = &window,
+          .length = 1000,
+          .local = local + 1000 }
+    };
+    if (status == MC_OK)
+        status = mc_batch_notify(batch, segment, "n", "m", 1);
+    if (status == MC_OK)
+        status = mc_batch_add(batch, xfers, 2);
+    if (status == MC_OK)
+        status = mc_batch_submit(batch);
+    if (status == MC_OK)
+        status = mc_batch_wait(batch, in_seconds(10));
+    mc_batch_close(batch);
+    mc_segment_close(here, segment);
+    if (registered)
+        unregister(here, mine);
+    mc_transfer_close(here);
+    assert_int_equal(mc_window_revoke(there, &window, in_seconds(5), NULL), MC_OK);
+    return status;
+}
+
+static void sweep(const char *transport)
+{
+    const struct mc_transfer_options options = { .transports = transport };
+    mc_transfer *there = open_engine(&options);
+    static char message[MC_NOTICE_MAX];
+    struct mc_notice notice;
+    void *memory;
+
+    assert_int_equal(mc_memory_alloc(there, SIZE, NULL, &memory, NULL), MC_OK);
+    const struct mc_region region = register_memory(there, memory, SIZE, BOTH, 0);
+    for (long k = 0;; k++) {
+        struct faulty f;
+        faulty_init(&f, k);
+        const mc_status status = use_peer(&f.alloc, transport, there, region);
+        assert_int_equal(f.held, 0);
+        while (mc_notice_take(there, MC_AT_ONCE, &notice, message, sizeof(message)) == MC_OK)
+            ;
+        if (f.calls <= k) {
+            assert_int_equal(status, MC_OK);
+            break;
+        }
+    }
+    unregister(there, region);
+    mc_memory_free(there, memory);
+    mc_transfer_close(there);
+}
+
+static void test_every_failed_allocation_leaves_nothing_behind(void **state)
+{
+    (void)state;
+    for (size_t i = 0; transport_table[i]; i++) {
+        const char *name = transport_table[i]->name;
+        if (strcmp(name, "self") != 0 && strcmp(name, "hook") != 0)
+            sweep(name);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -380,6 +477,7 @@ int main(void)
         cmocka_unit_test(test_a_peer_shows_what_it_published),
         cmocka_unit_test(test_a_peer_that_was_never_there_is_an_event),
         cmocka_unit_test(test_another_secret_is_refused),
+        cmocka_unit_test(test_every_failed_allocation_leaves_nothing_behind),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
