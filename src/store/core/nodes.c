@@ -84,9 +84,10 @@ static uint32_t ask_add(store_master *m, uint32_t node, enum ask_kind kind, uint
     if (a == 0)
         return 0;
     m->ask_spare = m->asks[a].chain;
-    m->asks[a] = (struct ask){
-        .first = first, .serial = m->asks[a].serial + 1, .node = (uint16_t)node, .kind = kind
-    };
+    m->asks[a] = (struct ask){ .first = first,
+                               .serial = m->asks[a].serial + 1,
+                               .node = (uint16_t)node,
+                               .kind = (uint8_t)kind };
     return a;
 }
 
