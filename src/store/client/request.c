@@ -44,15 +44,16 @@ static void publish(mc_store_request *r, mc_status status)
 
     r->status = status;
     if (status == MC_E_TIMEOUT && !link_is_up(&store->link))
-        error_set(&r->error, status, "deadline passed without a connection to the master: %s",
-                  *store->link.why ? store->link.why : "it has not answered yet");
+        error_set(&r->error, status, "deadline passed without a connection to the master at %s: %s",
+                  store->masters, *store->link.why ? store->link.why : "it has not answered yet");
     else if (status != MC_OK)
         error_set(&r->error, status, "store: %s", mc_status_text(status));
     os_lock(&store->lock);
     store->under_way--;
+    atomic_store_explicit(&r->word, 1,
+                          memory_order_release); /* before anybody is woken to read it */
     if (r->fd >= 0)
         os_event_raise(r->fd);
-    atomic_store_explicit(&r->word, 1, memory_order_release);
     os_unlock(&store->lock);
     os_wake_all(&r->word);
 }

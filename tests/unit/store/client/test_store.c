@@ -213,11 +213,14 @@ static mc_status write_object(struct member *m, const struct mc_replica *replica
     const struct mc_identity id = identity(name);
     const struct mc_range payload = { m->memory + 64, size };
     struct mc_object_header header;
+    uint32_t sums[16];
 
     object_header_make(&header, &id, size, replica->generation);
     memcpy(m->memory, &header, sizeof(header));
     paint(m->memory + 64, size, name);
-    object_sum(&payload, 1, size, m->memory + 64 + size);
+    assert_true(mc_object_pieces(size) <= sizeof(sums) / sizeof(sums[0]));
+    object_sum(&payload, 1, size, sums);
+    object_trailer_make(&header, sums, mc_object_pieces(size), m->memory + 64 + size);
     const struct mc_xfer xfer = { .op = MC_WRITE,
                                   .segment = replica->segment,
                                   .window = &replica->window,
