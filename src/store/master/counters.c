@@ -38,7 +38,7 @@ static const struct {
 enum { ROWS = sizeof(rows) / sizeof(rows[0]) };
 
 void master_counters_answer(net_conn *conn, uint64_t id, const struct wire_stats *stats,
-                     const struct store_master_figures *figures)
+                            const struct store_master_figures *figures)
 {
     struct wire_counter items[ROWS];
     uint32_t count = 0;

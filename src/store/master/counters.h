@@ -7,6 +7,6 @@
 
 /** Answer the question `id` with those whose names begin as asked, by name. */
 void master_counters_answer(net_conn *conn, uint64_t id, const struct wire_stats *stats,
-                     const struct store_master_figures *figures);
+                            const struct store_master_figures *figures);
 
 #endif /* STORE_COUNTERS_H */

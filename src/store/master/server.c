@@ -212,7 +212,8 @@ static void on_message(void *user, net_conn *conn, const struct wire_frame *fram
     if (frame->kind == WIRE_STATS) {
         struct store_master_figures f;
         store_master_figures(s->master, &f);
-        master_counters_answer(conn, frame->id, (const struct wire_stats *)(const void *)message, &f);
+        master_counters_answer(conn, frame->id, (const struct wire_stats *)(const void *)message,
+                               &f);
         return;
     }
     const struct store_master_event event = {

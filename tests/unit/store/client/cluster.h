@@ -7,7 +7,7 @@
 #ifndef UNIT_STORE_CLUSTER_H
 #define UNIT_STORE_CLUSTER_H
 
-#include "../../transfer/engines.h"
+#include "engines.h"
 
 #include <stdio.h>
 
