@@ -130,6 +130,7 @@ static void fill_env(mc_transfer *engine, struct carrier *carrier,
         .inner = inner,
         .pin = pin_of_carrier,
         .unpin = unpin_of_carrier,
+        .moved = moved_by_carrier,
         .engine = carrier,
     };
 }

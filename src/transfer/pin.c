@@ -139,11 +139,15 @@ mc_status pin_of_carrier(void *carrier_p, const struct transport_access *access,
 
     if (status != MC_OK)
         count_add(&carrier->counts, COUNT_refused, 1);
-    else if (access->peer != carrier->engine->incarnation)
-        count_add(&carrier->counts,
-                  access->op == MC_READ ? COUNT_served_read_bytes : COUNT_served_write_bytes,
-                  access->length);
     return status;
+}
+
+void moved_by_carrier(void *carrier_p, enum mc_op op, uint64_t bytes)
+{
+    struct carrier *carrier = carrier_p;
+
+    count_add(&carrier->counts, op == MC_READ ? COUNT_served_read_bytes : COUNT_served_write_bytes,
+              bytes);
 }
 
 void unpin_of_carrier(void *carrier_p, uint64_t pin)

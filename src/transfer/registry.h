@@ -158,6 +158,8 @@ mc_status pin_check(mc_transfer *engine, const struct transport_access *access,
 mc_status pin_of_carrier(void *carrier, const struct transport_access *access, void **address_p,
                          uint64_t *pin_p);
 void unpin_of_carrier(void *carrier, uint64_t pin);
+/** Bytes that a peer moved, for the counters. */
+void moved_by_carrier(void *carrier, enum mc_op op, uint64_t bytes);
 
 /** Hold the region that has all of [address, size) for a slice of our own. write: the memory will be
  * changed. NULL: none. Hot. */

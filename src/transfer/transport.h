@@ -75,7 +75,9 @@ struct transport_env {
     mc_status (*pin)(void *engine, const struct transport_access *access, void **address_p,
                      uint64_t *pin_p);
     void (*unpin)(void *engine, uint64_t pin);
-    void *engine; /* passed back to pin and unpin */
+    /** Optional, may be NULL: so many bytes of a peer's access moved, under whatever number of pins. */
+    void (*moved)(void *engine, enum mc_op op, uint64_t bytes);
+    void *engine; /* passed back to these */
 };
 
 enum transport_flags {

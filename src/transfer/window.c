@@ -43,6 +43,7 @@ static void link_window(mc_transfer *engine, struct window *window)
     registry->window_count++;
     window->region->windows++;
     pthread_mutex_lock(&registry->lock);
+    registry->window_next++; /* pins tell revoked keys from forged ones by it */
     window->chain = *bucket;
     *bucket = window;
     pthread_mutex_unlock(&registry->lock);
@@ -233,7 +234,6 @@ static mc_status grant(mc_transfer *engine, const struct mc_window_options *o,
     struct window *window = window_new(engine, o, region);
     if (!window)
         return error_set(error, MC_E_NOMEM, "out of memory for a window");
-    registry->window_next++;
     link_window(engine, window);
     status = tell_open(engine, window);
     if (status != MC_OK) {

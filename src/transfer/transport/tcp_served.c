@@ -38,6 +38,14 @@ static void unpin(const struct tcp_served *served, uint64_t pin)
     served->tcp->env->unpin(served->tcp->env->engine, pin);
 }
 
+static void count_moved(const struct tcp_served *served, enum mc_op op, uint64_t bytes)
+{
+    const struct transport_env *env = served->tcp->env;
+
+    if (env->moved && bytes != 0)
+        env->moved(env->engine, op, bytes);
+}
+
 /** May it be accessed now? */
 static mc_status check(const struct tcp_served *served, const struct transport_access *access)
 {
@@ -195,6 +203,7 @@ static void side_arrived(struct tcp_conn *conn, const void *bytes, uint64_t size
         if (write->summed)
             tcp_sums_add(&write->sums, bytes, size);
         unpin(served, write->pin);
+        count_moved(served, MC_WRITE, size);
     }
     write->at += size;
     if (conn->payload == 0)
@@ -265,6 +274,7 @@ static void put_small(struct tcp_served *served, const struct tcp_answer *answer
     if (length != 0)
         memcpy(copy, address, length);
     unpin(served, pin);
+    count_moved(served, MC_READ, length);
     if (answer->summed)
         tcp_sums_add(&sums, copy, length);
     put_head(served, answer->id,
@@ -401,8 +411,10 @@ static mc_status send_some(struct tcp_served *served, struct mc_error *error)
     const uint64_t moved = sent > heads ? sent - heads : 0;
     if (pinned && read->summed && moved != 0)
         tcp_sums_add(&read->sums, bytes, moved);
-    if (pinned)
+    if (pinned) {
         unpin(served, pin);
+        count_moved(served, MC_READ, moved);
+    }
     if (status == MC_E_ARG &&
         payload) { /* the memory here cannot be read: that is its owner's fault */
         read->status = MC_E_IO;

@@ -73,14 +73,19 @@ static void test_every_size_lands_whole_and_nowhere_else(void **state)
     static const uint64_t sizes[] = { 0,     1,     63,    64,    65,     4095,    4096,   4097,
                                       16000, 65535, 65536, 65537, 200000, 1048575, 1 << 20 };
 
+    uint64_t total = 0;
+
     pair_connect(&f->pair);
     for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
         for (uint32_t flags = 0; flags < 2; flags++) {
+            total += sizes[i];
             move_and_compare(f, MC_WRITE, 777, sizes[i], flags);
             move_and_compare(f, MC_READ, 777, sizes[i], flags);
         }
     }
     assert_true(f->pair.engine.peer == PAIR_CLIENT);
+    assert_true(f->pair.engine.moved[MC_READ] == total); /* however many pins it took */
+    assert_true(f->pair.engine.moved[MC_WRITE] == total);
 }
 
 static void test_more_slices_than_the_queue_holds_all_move(void **state)

@@ -22,6 +22,7 @@ struct pair_engine {
     uint64_t pins, pinned; /* so far; now */
     uint64_t pins_max;     /* the region is stale after so many pins */
     uint64_t peer;         /* who asked last */
+    uint64_t moved[2];     /* bytes, by op */
 };
 
 struct pair {
@@ -68,6 +69,11 @@ static inline void pair_unpin(void *context, uint64_t pin)
     engine->pinned--;
 }
 
+static inline void pair_moved(void *context, enum mc_op op, uint64_t bytes)
+{
+    ((struct pair_engine *)context)->moved[op] += bytes;
+}
+
 static inline void *pair_bytes(size_t size)
 {
     void *p = NULL;
@@ -85,6 +91,7 @@ static inline void pair_env(struct pair *pair, struct transport_env *env, uint64
         .incarnation = incarnation,
         .pin = pair_pin,
         .unpin = pair_unpin,
+        .moved = pair_moved,
         .engine = &pair->engine,
     };
 }
