@@ -143,7 +143,7 @@ static bool check_door(gateway *g, struct api_error *error)
     if (g->draining)
         api_fail(error, 503, "service_unavailable_error", "draining", NULL,
                  "this gateway is shutting down: ask another one");
-    else if (!g->has_fingerprint || !gateway_control_can_serve(g))
+    else if (!g->has_fingerprint) /* none was ever there; one that is lost is waited for */
         api_fail(error, 503, "service_unavailable_error", "no_workers", NULL,
                  "no workers are there to prefill and to decode; they may be starting");
     else if (g->client_count >= g->options.requests_max)

@@ -56,6 +56,8 @@ class Load:
                 self.broken_streams.append(answer)
             elif stream and answer.status == 200 and answer.error is None and not answer.done:
                 self.unreached += 1  # cut off in the middle: only with the gateway
+            elif answer.status == 503 and '"no_workers"' in answer.body:
+                self.unreached += 1  # a gateway that has just started, before a worker registers
             else:
                 self.wrong.append((answer.status, answer.body, answer.error, answer.tokens))
 

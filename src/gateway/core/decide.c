@@ -18,9 +18,9 @@ static mc_status status_of_refusal(uint32_t reason)
 static void on_refused(struct request *r, uint64_t now_ns, const struct mc_decision *d,
                        struct request_outbox *outbox)
 {
-    const bool has_failed = r->patience_until_ns != UINT64_MAX;
+    /* No instance: one was there when the gateway took the request in, or is starting again. */
     const bool may_pass = (d->reason == MC_REASON_KV_MEMORY && d->retry_after_ns != 0) ||
-                          (d->reason == MC_REASON_NO_INSTANCE && has_failed);
+                          d->reason == MC_REASON_NO_INSTANCE;
 
     r->in_sched = false;
     r->barred = r->barred_decode = 0; /* the one that failed may be all there is */

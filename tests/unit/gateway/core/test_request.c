@@ -306,7 +306,7 @@ static void act(struct life *l, enum act a)
         place(l, P, D);
         break;
     case ACT_REFUSED:
-        refused(l, MC_REASON_NO_INSTANCE, 5);
+        refused(l, MC_REASON_TOO_LONG, 5);
         break;
     case ACT_NO_MEMORY:
         refused(l, MC_REASON_KV_MEMORY, 5);
