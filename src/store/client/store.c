@@ -253,6 +253,12 @@ static mc_status copy_secret(mc_store *store, const struct mc_store_options *o)
     return MC_OK;
 }
 
+/* Of at most MC_NAME_MAX bytes: the tenant was checked, an engine's name is no longer. */
+static void copy_name(char name[MC_NAME_MAX + 1], const char *text)
+{
+    memcpy(name, text, strlen(text) + 1);
+}
+
 static mc_status copy_options(mc_store *store, const struct mc_store_options *o)
 {
     struct mc_transfer_info info;
@@ -262,9 +268,9 @@ static mc_status copy_options(mc_store *store, const struct mc_store_options *o)
     store->timeout_ns = o->timeout_ns ? o->timeout_ns : UINT64_C(5000000000);
     store->requests_max = o->requests_max ? o->requests_max : 1024;
     store->items_max = o->items_max ? o->items_max : 4096;
-    strcpy(store->tenant, o->tenant && *o->tenant ? o->tenant : "default"); /* checked */
     (void)mc_transfer_info(o->transfer, &info);
-    strcpy(store->name, info.name); /* at most MC_NAME_MAX, as every hello's */
+    copy_name(store->tenant, o->tenant && *o->tenant ? o->tenant : "default");
+    copy_name(store->name, info.name);
     store->masters = alloc_text(store->alloc, o->master, strlen(o->master));
     return store->masters ? copy_secret(store, o) : MC_E_NOMEM;
 }
