@@ -308,7 +308,9 @@ bool ops_idle(const struct world *w);
 const struct store_client_out *client_out(struct world *w, struct sim_client *client);
 
 /* ---- world_check.c */
+/** The master asks for windows over a place; the node grants one: from then on it is the writer's. */
 void check_opened(struct world *w, struct sim_node *node, const struct wire_place *place);
+void check_granted(struct world *w, struct sim_node *node, const struct wire_place *place);
 /** The node found an object under `offset`: is it one? */
 void check_whole(struct world *w, const struct sim_node *node, uint64_t offset,
                  const struct mc_object_header *header);
@@ -326,6 +328,8 @@ void check_master(struct world *w);
 void check_end(struct world *w);
 
 /* ---- world_run.c */
+/** Very soon the actor and the master crash together. */
+void world_power_cut(struct world *w, struct actor *actor);
 /** Run one seed; false, and w->why, when something promised was not kept. */
 bool world_run(uint64_t seed, bool verbose, struct world *w);
 

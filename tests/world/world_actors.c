@@ -99,6 +99,7 @@ static void master_start(struct world *w)
 struct node_user {
     struct world *w;
     struct sim_node *node;
+    const struct wire_place_open *open; /* that the node is answering */
 };
 
 static mc_status node_answer(void *user, uint64_t id, enum wire_kind kind, const void *message)
@@ -123,7 +124,13 @@ static mc_status node_grant(void *user, uint32_t lent, uint64_t offset, uint64_t
     struct node_user *u = user;
 
     (void)lent;
-    return memory_grant(u->w, u->node, offset, size, lease_ns, window_p);
+    const mc_status status = memory_grant(u->w, u->node, offset, size, lease_ns, window_p);
+    struct wire_list list = u->open->places;
+    struct wire_place place;
+    while (status == MC_OK && wire_place_next(&list, &place))
+        if (place.offset == offset)
+            check_granted(u->w, u->node, &place);
+    return status;
 }
 
 static mc_status node_renew(void *user, const struct mc_window *window, uint64_t lease_ns)
@@ -154,10 +161,12 @@ static mc_status node_inspect(void *user, uint32_t lent, uint64_t offset, uint64
 
 static void node_step(struct world *w, struct sim_node *node, const struct store_node_event *event)
 {
-    struct node_user user = { w, node };
+    struct node_user user = { w, node, NULL };
     const struct store_node_out out = { node_answer, node_ask,     node_grant, node_renew,
                                         node_revoke, node_inspect, &user };
 
+    if (event->kind == STORE_NODE_MESSAGE && event->wire == WIRE_PLACE_OPEN)
+        user.open = event->message;
     store_node_step(node->core, event, w->now, &out);
     arm(w, &node->actor);
 }

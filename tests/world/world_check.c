@@ -52,32 +52,36 @@ static void check_generation(struct world *w, const struct sim_node *node,
     w->places[i].offset = place->offset;
 }
 
+static bool apart(const struct owner *o, const struct wire_place *place)
+{
+    return o->offset >= place->offset + place->size || place->offset >= o->offset + o->size;
+}
+
 void check_opened(struct world *w, struct sim_node *node, const struct wire_place *place)
 {
-    uint32_t kept = 0;
-    bool known = false;
-
     check_generation(w, node, place);
     for (uint32_t i = 0; i < node->owner_count; i++) {
-        const struct owner o = node->owners[i];
-        const bool same = o.generation == place->generation && o.offset == place->offset;
-        const bool apart =
-            o.offset >= place->offset + place->size || place->offset >= o.offset + o.size;
-        known = known || same;
-        if (!same && !apart) {
-            if (node_has(node, o.generation))
-                world_fail(w, "%s: [%u, +%u) is given away before it is free",
-                           actor_name(&node->actor), (unsigned)place->offset,
-                           (unsigned)place->size);
-            check_unleased(w, o.generation);
+        const struct owner *o = &node->owners[i];
+        if (o->generation == place->generation || apart(o, place))
             continue;
-        }
-        node->owners[kept++] = o;
+        if (node_has(node, o->generation))
+            world_fail(w, "%s: [%u, +%u) is given away before it is free", actor_name(&node->actor),
+                       (unsigned)place->offset, (unsigned)place->size);
+        check_unleased(w, o->generation);
     }
+}
+
+void check_granted(struct world *w, struct sim_node *node, const struct wire_place *place)
+{
+    uint32_t kept = 0;
+
+    (void)w;
+    for (uint32_t i = 0; i < node->owner_count; i++)
+        if (node->owners[i].generation != place->generation && apart(&node->owners[i], place))
+            node->owners[kept++] = node->owners[i];
     node->owner_count = kept;
-    if (!known && kept < sizeof(node->owners) / sizeof(*node->owners))
-        node->owners[node->owner_count++] =
-            (struct owner){ place->offset, place->size, place->generation };
+    node->owners[node->owner_count++] =
+        (struct owner){ place->offset, place->size, place->generation };
 }
 
 void check_write(struct world *w, struct sim_node *node, uint64_t offset, uint64_t size,

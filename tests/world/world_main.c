@@ -1,7 +1,8 @@
 /*
  * world_main.c - run many seeds; say which one broke a promise.
  *
- * usage: world [--seeds A-B] [--seed N [-v]] [--expect-failure] [--json FILE]
+ * usage: world [--seeds A-B] [--seed N [-v]] [--expect-failure]
+ *              [--json FILE [--commit TEXT] [--machine TEXT]]
  * exit 0: all promises kept (with --expect-failure: one was broken); 1: not so; 2: usage.
  */
 #define _GNU_SOURCE /* gmtime_r, clock_gettime */
@@ -16,7 +17,7 @@
 struct run {
     uint64_t first, last;
     bool verbose, expect_failure;
-    const char *json;
+    const char *json, *commit, *machine;
 };
 
 static bool number(const char *text, char end, uint64_t *value_p, const char **rest_p)
@@ -33,7 +34,7 @@ static bool parse(int argc, char **argv, struct run *run)
 {
     const char *rest;
 
-    *run = (struct run){ .first = 1, .last = 2000 };
+    *run = (struct run){ .first = 1, .last = 2000, .commit = "", .machine = "" };
     for (int i = 1; i < argc; i++) {
         const bool more = i + 1 < argc;
         if (strcmp(argv[i], "-v") == 0) {
@@ -42,6 +43,10 @@ static bool parse(int argc, char **argv, struct run *run)
             run->expect_failure = true;
         } else if (strcmp(argv[i], "--json") == 0 && more) {
             run->json = argv[++i];
+        } else if (strcmp(argv[i], "--commit") == 0 && more) {
+            run->commit = argv[++i];
+        } else if (strcmp(argv[i], "--machine") == 0 && more) {
+            run->machine = argv[++i];
         } else if (strcmp(argv[i], "--seed") == 0 && more) {
             if (!number(argv[++i], '\0', &run->first, &rest))
                 return false;
@@ -87,7 +92,7 @@ static void row(FILE *f, const char *metric, const char *unit, double value, con
             metric, unit, value, value, value, end);
 }
 
-/** The shape of bench/results; commit, machine and date are filled in by whoever keeps it. */
+/** The shape of bench/results. Commit and machine are plain text, as given. */
 static int write_json(const struct run *run, const struct world_counts *c, double took)
 {
     FILE *f = fopen(run->json, "w");
@@ -103,9 +108,11 @@ static int write_json(const struct run *run, const struct world_counts *c, doubl
     if (gmtime_r(&now, &tm))
         strftime(date, sizeof(date), "%Y-%m-%dT%H:%M:%SZ", &tm);
     fprintf(f,
-            "{\"bench\": \"world\", \"command\": \"world --seeds %llu-%llu\", \"commit\": \"\", "
-            "\"machine\": \"\", \"date\": \"%s\", \"rows\": [\n",
-            (unsigned long long)run->first, (unsigned long long)run->last, date);
+            "{ \"bench\": \"world\",\n  \"command\": \"world --seeds %llu-%llu --json FILE\",\n"
+            "  \"commit\": \"%s\",\n  \"machine\": \"%s\",\n  \"date\": \"%s\",\n"
+            "  \"rows\": [\n",
+            (unsigned long long)run->first, (unsigned long long)run->last, run->commit,
+            run->machine, date);
     row(f, "seeds", "1", (double)seeds, ",");
     row(f, "failed", "1", 0, ",");
     row(f, "seeds per second", "1/s", (double)seeds / took, ",");
@@ -131,7 +138,7 @@ int main(int argc, char **argv)
 
     if (!w || !parse(argc, argv, &run)) {
         fprintf(stderr, "usage: world [--seeds A-B] [--seed N [-v]] [--expect-failure] "
-                        "[--json FILE]\n");
+                        "[--json FILE [--commit TEXT] [--machine TEXT]]\n");
         free(w);
         return 2;
     }

@@ -182,9 +182,13 @@ static void fragment_copy(struct world *w, struct event *e)
     if (window)
         window->pins--;
     copy(w, move, node, move->fragment);
-    if (move->op == MC_READ && move->done == move->parts[0].size && w->troubles[TROUBLE_STOP] &&
-        !w->calm && world_chance(w, 40)) /* with the header read: the worst of moments */
-        world_stop(w, move->actor, (200 + world_below(w, 700)) * MS);
+    /* With the header moved and nothing else: the worst of moments. */
+    if (!w->calm && move->done == move->parts[0].size) {
+        if (move->op == MC_READ && w->troubles[TROUBLE_STOP] != 0 && world_chance(w, 40))
+            world_stop(w, move->actor, (200 + world_below(w, 700)) * MS);
+        if (move->op == MC_WRITE && w->troubles[TROUBLE_CRASH_MASTER] != 0 && world_chance(w, 40))
+            world_power_cut(w, move->actor);
+    }
     later(w, move, fragment_delay(w), fragment_pin);
 }
 

@@ -32,6 +32,19 @@ static void crash(struct world *w, struct actor *actor)
     world_after(w, (1 + world_below(w, 250)) * MS, NULL, restart)->a = (uintptr_t)actor;
 }
 
+static void power_cut(struct world *w, struct event *e)
+{
+    if (w->calm)
+        return;
+    crash(w, (struct actor *)(uintptr_t)e->a);
+    crash(w, &w->master);
+}
+
+void world_power_cut(struct world *w, struct actor *actor)
+{
+    world_after(w, 1000, NULL, power_cut)->a = (uintptr_t)actor;
+}
+
 static void stop(struct world *w, struct actor *actor)
 {
     world_stop(w, actor, (10 + world_below(w, 500)) * MS);

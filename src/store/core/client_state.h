@@ -126,6 +126,20 @@ void client_scratch_free(store_client *c, struct client_item *item);
 /** Look at the request again at `at_ns`, if nothing happens before. */
 void client_retry(store_client *c, store_request *r, uint64_t at_ns);
 
+/* request.c, for client.c: */
+
+mc_status *request_status_at(const store_request *r, size_t index);
+/** The part of the items that begins at r->base. */
+void request_part(store_client *c, store_request *r);
+/** As far as it goes without waiting. */
+void request_advance(store_client *c, store_request *r);
+void request_set_due(store_client *c, const store_request *r);
+void request_due(store_client *c, store_request *r);
+void request_answered(store_client *c, const struct store_client_event *event);
+void request_moved(store_client *c, const struct store_client_event *event);
+/** End with `status`, once no transfer is under way. */
+void request_stop(store_client *c, store_request *r, mc_status status);
+
 /** The lists that answers share. `nodes` beside the replicas tell their engines. */
 uint32_t client_take_replicas(store_client *c, struct wire_list replicas, struct wire_list nodes,
                               struct mc_replica *replicas_p, uint32_t max);

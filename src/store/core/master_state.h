@@ -2,9 +2,10 @@
  * master_state.h - what the files of the master share: its records and who changes them.
  *
  *   master.c  open, close, dispatch, time          table.c   objects by key, replicas, eviction
- *   puts.c    put_begin .. put_renew, tokens       leases.c  lookup .. lease_release
- *   nodes.c   nodes, questions to them, dying      held.c    what a node tells that it holds
- *   feed.c    events and snapshots
+ *   puts.c    put_begin, tokens                    ends.c    put_commit, put_revoke, put_renew
+ *   leases.c  lookup .. lease_release
+ *   nodes.c   nodes: who lends what                asks.c    what they are asked: windows, dying places
+ *   held.c    what a node tells that it holds      feed.c    events and snapshots
  */
 #ifndef STORE_MASTER_STATE_H
 #define STORE_MASTER_STATE_H
@@ -226,17 +227,29 @@ void table_keep_free(store_master *m);
 /* -------------------------------------------------------------------------------------- puts.c */
 
 void puts_begin(store_master *m, uint64_t conn, uint64_t id, const struct wire_put_begin *message);
+/** A place of a put has its window, or never will (window NULL: the caller frees the extent). */
+void puts_window(store_master *m, uint32_t extent, const struct wire_window *window);
+/** Nobody is at conn any more. */
+void puts_down(store_master *m, uint64_t conn);
+void puts_window_free(store_master *m, uint32_t extent);
+/** Of a token, as granted. */
+uint64_t puts_token_lease(const store_master *m, uint64_t wanted);
+/** 0: unknown. */
+uint32_t puts_token_find(const store_master *m, const struct mc_key *id);
+void puts_token_free(store_master *m, uint32_t token);
+/** End a put that is not committed. The token goes, with whatever waits for it told `status`. */
+void puts_token_revoke(store_master *m, uint32_t token, mc_status status);
+/** A place of a put that will not be: its windows close at the node before it is free. */
+void puts_place_drop(store_master *m, uint32_t extent);
+
+/* -------------------------------------------------------------------------------------- ends.c */
+
 void puts_commit(store_master *m, uint64_t conn, uint64_t id,
                  const struct wire_put_commit *message);
 void puts_revoke(store_master *m, uint64_t conn, uint64_t id,
                  const struct wire_put_revoke *message);
 void puts_renew(store_master *m, uint64_t conn, uint64_t id, const struct wire_put_renew *message);
 void puts_expired(store_master *m, uint32_t token);
-/** A place of a put has its window, or never will (window NULL: the caller frees the extent). */
-void puts_window(store_master *m, uint32_t extent, const struct wire_window *window);
-/** Nobody is at conn any more. */
-void puts_down(store_master *m, uint64_t conn);
-void puts_window_free(store_master *m, uint32_t extent);
 
 /* ------------------------------------------------------------------------------------ leases.c */
 
@@ -259,19 +272,25 @@ void nodes_heartbeat(store_master *m, uint64_t conn, uint64_t id,
                      const struct wire_node_heartbeat *message);
 void nodes_down(store_master *m, uint64_t conn);
 void nodes_expired(store_master *m, uint32_t node);
-void nodes_work(store_master *m, uint32_t node);
-void nodes_answer(store_master *m, const struct store_master_event *event);
 /** Forget a node and all that lies on it. */
 void nodes_forget(store_master *m, uint32_t node);
+/** Where to put `size` bytes; 0: nowhere. Not on nodes marked with m->mark. */
+uint32_t nodes_place(store_master *m, uint64_t size, uint64_t preferred,
+                     const struct mc_identity *host, uint32_t medium);
+struct node *nodes_find(store_master *m, uint64_t id);
+
+/* -------------------------------------------------------------------------------------- asks.c */
+
+/** Ask for what may go; the rest stays in the node's list. */
+void nodes_work(store_master *m, uint32_t node);
+void nodes_answer(store_master *m, const struct store_master_event *event);
+/** Nothing that this node was asked will be answered. */
+void nodes_asks_fail(store_master *m, uint32_t node);
 /** The node's windows over this extent are wanted: sent by nodes_open_flush(). */
 void nodes_open_later(store_master *m, uint32_t extent);
 void nodes_open_flush(store_master *m);
 /** Give the place back once `until` is over and the node said quiet. */
 void nodes_dying(store_master *m, uint32_t extent, uint64_t until);
-/** Where to put `size` bytes; 0: nowhere. Not on nodes marked with m->mark. */
-uint32_t nodes_place(store_master *m, uint64_t size, uint64_t preferred,
-                     const struct mc_identity *host, uint32_t medium);
-struct node *nodes_find(store_master *m, uint64_t id);
 
 /* -------------------------------------------------------------------------------------- held.c */
 

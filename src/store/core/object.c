@@ -84,6 +84,12 @@ static uint64_t piece_size(uint64_t length, uint64_t done)
     return length - done < MC_OBJECT_PIECE ? length - done : MC_OBJECT_PIECE;
 }
 
+/** A sum as the trailer has it: under another header it is another one. */
+static uint32_t bound(const struct mc_object_header *header, uint32_t sum)
+{
+    return sum ^ header->header_crc;
+}
+
 void object_sum(const struct mc_range *ranges, uint64_t count, uint64_t length, uint32_t *sums)
 {
     struct walk walk = { ranges, count, 0 };
@@ -96,7 +102,7 @@ void object_trailer_make(const struct mc_object_header *header, const uint32_t *
                          uint64_t pieces, uint8_t *trailer)
 {
     for (uint64_t i = 0; i < pieces; i++)
-        put_u32(trailer + 4 * i, sums[i] ^ header->header_crc);
+        put_u32(trailer + 4 * i, bound(header, sums[i]));
 }
 
 mc_status object_verify(const struct mc_object_header *header, const struct mc_range *ranges,
@@ -104,10 +110,11 @@ mc_status object_verify(const struct mc_object_header *header, const struct mc_r
 {
     struct walk walk = { ranges, count, 0 };
 
-    for (uint64_t done = 0; done < header->length; done += MC_OBJECT_PIECE, trailer += 4)
-        if ((walk_piece(&walk, piece_size(header->length, done)) ^ header->header_crc) !=
-            get_u32(trailer))
+    for (uint64_t done = 0; done < header->length; done += MC_OBJECT_PIECE, trailer += 4) {
+        const uint32_t sum = walk_piece(&walk, piece_size(header->length, done));
+        if (bound(header, sum) != get_u32(trailer))
             return MC_E_CORRUPT;
+    }
     return MC_OK;
 }
 

@@ -1,10 +1,10 @@
-/* puts.c - a put's life: begin (places, windows), commit, revoke, renew; named by its token. */
+/* puts.c - a put begins: token, places, windows, and the question that waits for them. */
 #include <assert.h>
 #include <string.h>
 
 #include "store/core/master_state.h"
 
-static uint64_t token_lease(const store_master *m, uint64_t wanted)
+uint64_t puts_token_lease(const store_master *m, uint64_t wanted)
 {
     if (wanted == 0)
         return m->o.token_ns;
@@ -21,7 +21,7 @@ static uint32_t token_bucket(const store_master *m, const struct mc_key *id)
     return hash & m->token_mask;
 }
 
-static uint32_t token_find(const store_master *m, const struct mc_key *id)
+uint32_t puts_token_find(const store_master *m, const struct mc_key *id)
 {
     uint32_t i = m->token_buckets[token_bucket(m, id)];
 
@@ -46,7 +46,7 @@ static uint32_t token_add(store_master *m, const struct mc_key *id)
     return i;
 }
 
-static void token_free(store_master *m, uint32_t i)
+void puts_token_free(store_master *m, uint32_t i)
 {
     struct token *t = &m->tokens[i];
     struct mc_key id;
@@ -157,26 +157,24 @@ void puts_window_free(store_master *m, uint32_t extent)
     e->window = 0;
 }
 
-/** A place of a put that will not be: its windows close at the node before it is free. */
-static void place_drop(store_master *m, uint32_t extent)
+void puts_place_drop(store_master *m, uint32_t extent)
 {
     m->writing -= m->space.extents[extent].size;
     puts_window_free(m, extent);
     nodes_dying(m, extent, 0);
 }
 
-/** End a put that is not committed. The token goes, with whatever waits for it told `status`. */
-static void token_revoke(store_master *m, uint32_t i, mc_status status)
+void puts_token_revoke(store_master *m, uint32_t i, mc_status status)
 {
     struct token *t = &m->tokens[i];
 
     assert(t->state == TOKEN_WAITING || t->state == TOKEN_OPEN);
     for (uint32_t p = 0; p < t->count; p++)
         if (t->places[p] != 0)
-            place_drop(m, t->places[p]);
+            puts_place_drop(m, t->places[p]);
     table_free(m, t->object);
     token_told(m, i, status);
-    token_free(m, i);
+    puts_token_free(m, i);
 }
 
 /** All windows that will come are there. */
@@ -192,7 +190,7 @@ static void token_settle(store_master *m, uint32_t i)
             t->places[left++] = t->places[p]; /* from now on place i is replica i of the answer */
     t->count = (uint8_t)left;
     if (left == 0) {
-        token_revoke(m, i, MC_E_PEER);
+        puts_token_revoke(m, i, MC_E_PEER);
         return;
     }
     t->state = TOKEN_OPEN;
@@ -275,7 +273,7 @@ static mc_status put_new(store_master *m, const struct wire_put_item *item,
     t->object = table_add(m, &key, item->length, OBJECT_WRITING);
     if (t->object == 0) {
         table_evict(m, 1); /* the records are full: make one free for who asks again */
-        token_free(m, i);
+        puts_token_free(m, i);
         return MC_E_FULL;
     }
     m->objects[t->object].token = i;
@@ -284,11 +282,11 @@ static mc_status put_new(store_master *m, const struct wire_put_item *item,
     const mc_status status = allot(m, i, item, ask);
     if (status != MC_PENDING) {
         table_free(m, t->object);
-        token_free(m, i);
+        puts_token_free(m, i);
         table_evict(m, mc_object_bytes(item->length)); /* for who asks again soon */
         return status;
     }
-    t->lease_ns = token_lease(m, ask->lease_ns);
+    t->lease_ns = puts_token_lease(m, ask->lease_ns);
     t->until = m->now + t->lease_ns;
     due_set(&m->due, due_token(m, i), t->until);
     *token_p = i;
@@ -299,7 +297,7 @@ static mc_status put_new(store_master *m, const struct wire_put_item *item,
 static mc_status put_one(store_master *m, const struct wire_put_item *item,
                          const struct wire_put_begin *ask, uint32_t *token_p)
 {
-    const uint32_t i = token_find(m, &item->token);
+    const uint32_t i = puts_token_find(m, &item->token);
 
     if (i == 0)
         return put_new(m, item, ask, token_p);
@@ -322,7 +320,7 @@ static uint32_t request_add(store_master *m, uint64_t conn, uint64_t id,
     m->requests[r] = (struct request){
         .conn = conn,
         .id = id,
-        .lease_ns = token_lease(m, ask->lease_ns),
+        .lease_ns = puts_token_lease(m, ask->lease_ns),
         .waiting = 1, /* until all items were looked at */
     };
     m->request_count++;
@@ -379,144 +377,6 @@ void puts_begin(store_master *m, uint64_t conn, uint64_t id, const struct wire_p
     if (--m->requests[r].waiting == 0)
         request_finish(m, r);
     table_keep_free(m);
-}
-
-/* ------------------------------------------------------------------------- commit, revoke, renew */
-
-/** The token of an end, or 0: unknown, expired, of another object or life. */
-static uint32_t end_token(const store_master *m, const struct wire_put_end *end, uint64_t epoch)
-{
-    const uint32_t i = epoch == m->o.epoch ? token_find(m, &end->token) : 0;
-
-    return i != 0 && memcmp(&m->tokens[i].key, &end->key, sizeof(end->key)) == 0 ? i : 0;
-}
-
-static mc_status commit(store_master *m, uint32_t i, uint32_t mask)
-{
-    struct token *t = &m->tokens[i];
-    uint32_t kept = 0, n = 0;
-
-    for (uint32_t p = 0; p < t->count; p++)
-        kept += t->places[p] != 0 && (mask == 0 || mask >> p & 1);
-    if (kept == 0)
-        return mask != 0 ? MC_E_ARG : MC_E_STALE;
-    struct object *o = &m->objects[t->object];
-    o->state = OBJECT_COMMITTED;
-    o->token = 0;
-    table_link_newest(m, t->object);
-    for (uint32_t p = 0; p < t->count; p++) {
-        const uint32_t extent = t->places[p];
-        t->places[p] = 0;
-        if (extent == 0)
-            continue;
-        if (mask != 0 && !(mask >> p & 1)) {
-            place_drop(m, extent);
-            continue;
-        }
-        m->writing -= m->space.extents[extent].size;
-        puts_window_free(m, extent);
-        table_add_replica(m, t->object, extent);
-        n++;
-    }
-    assert(n == kept);
-    t->state = TOKEN_COMMITTED;
-    t->object = 0;
-    m->total.committed_objects++;
-    return MC_OK;
-}
-
-static mc_status commit_one(store_master *m, const struct wire_put_end *end, uint64_t epoch)
-{
-    const uint32_t i = end_token(m, end, epoch);
-
-    if (i == 0)
-        return MC_E_STALE;
-    if (m->tokens[i].state == TOKEN_COMMITTED)
-        return MC_OK; /* asked again */
-    if (m->tokens[i].state != TOKEN_OPEN)
-        return MC_E_STALE; /* nobody was told its places */
-    return commit(m, i, end->replicas);
-}
-
-void puts_commit(store_master *m, uint64_t conn, uint64_t id, const struct wire_put_commit *message)
-{
-    struct wire_list list = message->items;
-    struct wire_put_end end;
-    uint32_t n = 0;
-
-    if (list.count > m->o.batch_max) {
-        say_outcome(m, conn, id, MC_E_RANGE, "put_commit: too many items");
-        return;
-    }
-    while (wire_put_end_next(&list, &end))
-        m->say_statuses[n++] = (uint32_t)commit_one(m, &end, message->epoch);
-    say_outcomes(m, conn, id, n);
-    table_keep_free(m);
-}
-
-void puts_revoke(store_master *m, uint64_t conn, uint64_t id, const struct wire_put_revoke *message)
-{
-    struct wire_list list = message->items;
-    struct wire_put_end end;
-    uint32_t n = 0;
-
-    if (list.count > m->o.batch_max) {
-        say_outcome(m, conn, id, MC_E_RANGE, "put_revoke: too many items");
-        return;
-    }
-    while (wire_put_end_next(&list, &end)) {
-        const uint32_t i = end_token(m, &end, message->epoch);
-        const bool can = i != 0 && m->tokens[i].state != TOKEN_COMMITTED;
-        if (can)
-            token_revoke(m, i, MC_E_STALE);
-        m->say_statuses[n++] = (uint32_t)(can ? MC_OK : MC_E_STALE);
-    }
-    say_outcomes(m, conn, id, n);
-}
-
-static mc_status renew_one(store_master *m, const struct wire_put_end *end, uint64_t epoch,
-                           uint64_t lease_ns)
-{
-    /* By the token alone: who renews may have kept nothing else. */
-    const uint32_t i = epoch == m->o.epoch ? token_find(m, &end->token) : 0;
-
-    if (i == 0)
-        return MC_E_STALE;
-    struct token *t = &m->tokens[i];
-    t->lease_ns = token_lease(m, lease_ns);
-    if (t->until < m->now + t->lease_ns)
-        t->until = m->now + t->lease_ns;
-    due_set(&m->due, due_token(m, i), t->until);
-    for (uint32_t p = 0; t->state == TOKEN_OPEN && p < t->count; p++)
-        if (t->places[p] != 0 && m->space.extents[t->places[p]].window != 0)
-            nodes_open_later(m, t->places[p]); /* the same windows, for longer */
-    return MC_OK;
-}
-
-void puts_renew(store_master *m, uint64_t conn, uint64_t id, const struct wire_put_renew *message)
-{
-    struct wire_list list = message->items;
-    struct wire_put_end end;
-    uint32_t n = 0;
-
-    /* As with leases: the answer has no place for a shorter time. */
-    if (list.count > m->o.batch_max || message->lease_ns > m->o.lease_max_ns) {
-        say_outcome(m, conn, id, MC_E_RANGE, "put_renew: too many items, or for too long");
-        return;
-    }
-    while (wire_put_end_next(&list, &end))
-        m->say_statuses[n++] = (uint32_t)renew_one(m, &end, message->epoch, message->lease_ns);
-    say_outcomes(m, conn, id, n);
-    nodes_open_flush(m);
-}
-
-void puts_expired(store_master *m, uint32_t token)
-{
-    m->total.expired_tokens++;
-    if (m->tokens[token].state == TOKEN_COMMITTED)
-        token_free(m, token);
-    else
-        token_revoke(m, token, MC_E_TIMEOUT);
 }
 
 void puts_down(store_master *m, uint64_t conn)

@@ -12,8 +12,8 @@ enum { NODE_CONN = 7, CLIENT_CONN = 8, MAX = 16 };
 struct said {
     uint64_t conn, id, tag;
     uint32_t kind, count;
-    mc_status status;              /* of an outcome */
-    uint32_t statuses[MAX];        /* outcomes */
+    mc_status status;       /* of an outcome */
+    uint32_t statuses[MAX]; /* outcomes */
     struct wire_put_place puts[MAX];
     struct wire_replica replicas[MAX];
     struct wire_found_item found[MAX];
@@ -204,9 +204,9 @@ static int tear_down(void **state)
 
 static struct wire_put_item item_of(uint8_t name, uint64_t length)
 {
-    return (struct wire_put_item){
-        .identity = { { name } }, .length = length, .token = { { name, 1 } }
-    };
+    return (struct wire_put_item){ .identity = { { name } },
+                                   .length = length,
+                                   .token = { { name, 1 } } };
 }
 
 static void begin(struct fixture *x, const struct wire_put_item *items, uint32_t count)
@@ -298,7 +298,8 @@ static void test_an_object_is_seen_once_it_is_committed(void **state)
     assert_int_equal(commit(x, 1, 1), MC_E_STALE); /* its places are nobody's yet */
     begin(x, &item, 1);
     assert_int_equal(x->ask.kind, 0); /* its window is asked for already */
-    assert_int_equal(x->answer.puts[0].status, MC_E_BUSY); /* the first question's: it is not waited for */
+    assert_int_equal(x->answer.puts[0].status,
+                     MC_E_BUSY); /* the first question's: it is not waited for */
 }
 
 static void test_asked_again_is_answered_the_same(void **state)

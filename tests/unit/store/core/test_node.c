@@ -71,9 +71,8 @@ static mc_status grant(void *user, uint32_t lent, uint64_t offset, uint64_t size
 
     (void)lent;
     (void)offset;
-    *window_p = (struct mc_window){
-        .key = { ++x->windows_made, 1 }, .size = size, .lease_ns = lease_ns
-    };
+    *window_p =
+        (struct mc_window){ .key = { ++x->windows_made, 1 }, .size = size, .lease_ns = lease_ns };
     return x->grant_status;
 }
 
@@ -311,7 +310,8 @@ static void test_a_new_master_is_told_of_what_is_whole(void **state)
     const struct wire_outcomes outcomes = { .statuses = { said, 2 } };
     step(x, STORE_NODE_ANSWER, x->tag, WIRE_OUTCOMES, &outcomes);
     assert_true(figures(x).ready);
-    assert_int_equal(figures(x).quarantined_bytes, 512); /* it rests while readers may have leases */
+    assert_int_equal(figures(x).quarantined_bytes,
+                     512); /* it rests while readers may have leases */
     assert_false(opened(x, 1024, 30));
     tick(x, 500 * MS);
     assert_int_equal(figures(x).places, 1);

@@ -15,9 +15,9 @@ static size_t make(uint8_t *bytes, uint64_t length, uint64_t generation)
     struct mc_object_header header;
     uint8_t *payload = bytes + sizeof(header);
     const uint64_t third = length / 3;
-    const struct mc_range ranges[] = {
-        { payload, third }, { payload + third, 0 }, { payload + third, length - third }
-    };
+    const struct mc_range ranges[] = { { payload, third },
+                                       { payload + third, 0 },
+                                       { payload + third, length - third } };
     uint32_t sums[8];
 
     for (uint64_t i = 0; i < length; i++)
@@ -31,8 +31,9 @@ static size_t make(uint8_t *bytes, uint64_t length, uint64_t generation)
 
 static void test_what_is_made_is_found_whole(void **state)
 {
-    static const uint64_t lengths[] = { 0, 1, 63, MC_OBJECT_PIECE - 1, MC_OBJECT_PIECE,
-                                        MC_OBJECT_PIECE + 1, LENGTH };
+    static const uint64_t lengths[] = {
+        0, 1, 63, MC_OBJECT_PIECE - 1, MC_OBJECT_PIECE, MC_OBJECT_PIECE + 1, LENGTH
+    };
     uint8_t *bytes = malloc(mc_object_bytes(LENGTH));
 
     (void)state;
