@@ -7,17 +7,39 @@
 #ifndef UNIT_STORE_CLUSTER_H
 #define UNIT_STORE_CLUSTER_H
 
+<<<<<<< HEAD
 #include "engines.h"
+=======
+#include "test.h"
+>>>>>>> storeio
 
 #include <stdio.h>
 
 #include <mooncake/store.h>
 
+#include "os/clock.h"
 #include "os/loop.h"
 #include "os/sysalloc.h"
 #include "os/thread.h"
 #include "store/core/object.h"
 #include "store/master/server.h"
+
+#define SECOND_NS UINT64_C(1000000000)
+
+static inline uint64_t in_seconds(uint64_t seconds)
+{
+    return os_now_ns() + seconds * SECOND_NS;
+}
+
+static inline mc_transfer *open_engine(const struct mc_transfer_options *options)
+{
+    mc_transfer *engine = NULL;
+    struct mc_error error = { 0 };
+
+    if (mc_transfer_open(options, &engine, &error) != MC_OK)
+        fail_msg("engine: %s", error.text);
+    return engine;
+}
 
 /* --------------------------------------------------------------------------------------- master */
 
@@ -151,7 +173,10 @@ static inline void client_open(struct member *m, const char *master, size_t size
     m->size = size;
     m->memory = calloc(1, size);
     assert_non_null(m->memory);
-    m->region = register_memory(m->engine, m->memory, size, 0, MC_REGION_PRIVATE);
+    const struct mc_region_options options = { .address = m->memory,
+                                               .size = size,
+                                               .flags = MC_REGION_PRIVATE };
+    assert_int_equal(mc_region_register(m->engine, &options, 1, &m->region, NULL), MC_OK);
 }
 
 static inline void member_close(struct member *m)
@@ -159,7 +184,8 @@ static inline void member_close(struct member *m)
     mc_store_node_close(m->node);
     mc_store_close(m->store);
     if (m->memory)
-        unregister(m->engine, m->region);
+        assert_int_equal(mc_region_unregister(m->engine, &m->region, 1, in_seconds(10), NULL),
+                         MC_OK);
     mc_transfer_close(m->engine);
     free(m->memory);
     *m = (struct member){ .engine = NULL };

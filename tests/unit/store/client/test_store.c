@@ -206,6 +206,21 @@ static void test_a_prefix_is_leased_until_it_is_given_back(void **state)
     cluster_close(&c);
 }
 
+/** One transfer in a batch of its own, to its end. */
+static mc_status move(mc_transfer *engine, const struct mc_xfer *xfer)
+{
+    mc_batch *batch = NULL;
+
+    assert_int_equal(mc_batch_open(engine, NULL, &batch), MC_OK);
+    mc_status status = mc_batch_add(batch, xfer, 1);
+    if (status == MC_OK)
+        status = mc_batch_submit(batch);
+    if (status == MC_OK)
+        status = mc_batch_wait(batch, in_seconds(20));
+    mc_batch_close(batch);
+    return status;
+}
+
 /** Write a whole object into a replica's place. */
 static mc_status write_object(struct member *m, const struct mc_replica *replica, const char *name,
                               size_t size)
