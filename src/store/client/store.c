@@ -2,7 +2,6 @@
 #include "store/client/store.h"
 
 #include <assert.h>
-#include <stdio.h>
 #include <string.h>
 
 #include "base/alloc.h"
@@ -269,16 +268,9 @@ static mc_status copy_options(mc_store *store, const struct mc_store_options *o)
     store->timeout_ns = o->timeout_ns ? o->timeout_ns : UINT64_C(5000000000);
     store->requests_max = o->requests_max ? o->requests_max : 1024;
     store->items_max = o->items_max ? o->items_max : 4096;
-<<<<<<< HEAD
-    (void)snprintf(store->tenant, sizeof(store->tenant), "%s",
-                   o->tenant && *o->tenant ? o->tenant : "default"); /* checked */
-    (void)mc_transfer_info(o->transfer, &info);
-    (void)snprintf(store->name, sizeof(store->name), "%s", info.name);
-=======
     (void)mc_transfer_info(o->transfer, &info);
     copy_name(store->tenant, o->tenant && *o->tenant ? o->tenant : "default");
     copy_name(store->name, info.name);
->>>>>>> storeio
     store->masters = alloc_text(store->alloc, o->master, strlen(o->master));
     return store->masters ? copy_secret(store, o) : MC_E_NOMEM;
 }

@@ -7,11 +7,7 @@
 #ifndef UNIT_STORE_CLUSTER_H
 #define UNIT_STORE_CLUSTER_H
 
-<<<<<<< HEAD
-#include "engines.h"
-=======
 #include "test.h"
->>>>>>> storeio
 
 #include <stdio.h>
 
