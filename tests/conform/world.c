@@ -319,7 +319,7 @@ bool told_ready(struct world *world)
 
 static void told(struct world *world, struct reply *reply)
 {
-    const uint64_t until_ns = soon();
+    const uint64_t until_ns = soon(), alone_ns = os_now_ns() + SECOND_NS / 50;
     uint64_t next_ns;
 
     if (world->host) {
@@ -331,8 +331,9 @@ static void told(struct world *world, struct reply *reply)
     while (!told_ready(world)) {
         if (os_now_ns() > until_ns)
             fail_msg("the peer does not answer");
-        /* An engine without a thread may hold what the peer waits for. */
-        if (world->engine)
+        /* An engine without a thread may hold what the peer waits for; but at first let what is half way
+         * stay there: it is what the peer must be safe from. */
+        if (world->engine && os_now_ns() > alone_ns)
             (void)mc_transfer_progress(world->engine, &next_ns);
         (void)poll(&(struct pollfd){ world->fd, POLLIN, 0 }, 1, 1);
     }
