@@ -326,14 +326,15 @@ static uint8_t *map_small_as_large(uint64_t space)
     return memory;
 }
 
-/* More than four gigabytes in one transfer, between ranges in which little memory appears often. */
+/* More than four gigabytes in one transfer, between ranges in which little memory appears often; but what the
+ * engine allocates is populated, so there the peer's range takes four gigabytes of memory. */
 static void test_more_than_four_gigabytes_move_in_one_transfer(void **state)
 {
     struct world *w = *state;
     const uint64_t length = (UINT64_C(4) << 30) + 4097, space = (UINT64_C(4) << 30) + (64 << 20);
     struct mc_region region;
 
-    world_open(w, &(struct world_options){ .space = space, .aliased = true });
+    world_open(w, &(struct world_options){ .space = space, .aliased = !variant->allocated });
     uint8_t *local = map_small_as_large(space);
     const struct mc_region_options options = { .address = local, .size = space };
     assert_int_equal(mc_region_register(w->engine, &options, 1, &region, NULL), MC_OK);
@@ -344,9 +345,9 @@ static void test_more_than_four_gigabytes_move_in_one_transfer(void **state)
     xfer.local = local + 1;
     assert_int_equal(move(w, &xfer, MC_CHECKSUM_NONE), MC_OK);
     memset(local, 0, ALIAS);
-    xfer = xfer_of(w, MC_READ, 0, UINT64_C(4) << 30, 1 << 20);
+    xfer = xfer_of(w, MC_READ, 0, UINT64_C(4) << 30, 8192); /* the last that was written */
     assert_int_equal(move(w, &xfer, MC_CHECKSUM_NONE), MC_OK);
-    for (uint32_t i = 0; i < 1 << 20; i++)
+    for (uint32_t i = 0; i < 8192; i++)
         assert_int_equal(w->local[i], 0x5b);
     assert_int_equal(mc_region_unregister(w->engine, &region, 1, soon(), NULL), MC_OK);
     (void)munmap(local, space);
