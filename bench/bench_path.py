@@ -121,7 +121,7 @@ def slow_link(options):
     from netns import Hosts  # pytest is needed there alone
 
     hosts = Hosts(["gateway", "prefill", "decode"])
-    roles, served, larger = {}, [], []
+    roles, served, larger, model = {}, [], [], os.path.basename(options.model)
     words = words_for(options.model, options.tokens)
     compute, tokens = run_locally(options.model, text_of(words, 0))
     with open(pathlib.Path(options.model) / "config.json", encoding="utf-8") as file:
@@ -141,14 +141,14 @@ def slow_link(options):
                                   f"--gateway={at('gateway')}:7200", f"--listen={at(name)}:7300",
                                   "--kv-memory=256M", options.model, before=hosts.before(name))
         with hosts.inside("gateway"):
-            ask(Client("127.0.0.1:8000"), text_of(words, 1000))
+            ask(Client("127.0.0.1:8000", model=model), text_of(words, 1000))
         hosts.limit("prefill", rate)
         for i in range(options.rounds):
             text = text_of(words, i)
             compute, tokens = run_locally(options.model, text)
             larger.append(max(compute, tokens * token_bytes * 8 / rate))
             with hosts.inside("gateway"):
-                served.append(ask(Client("127.0.0.1:8000"), text)[0])
+                served.append(ask(Client("127.0.0.1:8000", model=model), text)[0])
             say(f"slow link: larger {larger[-1]:.3f} s, served {served[-1]:.3f} s")
     finally:
         for role in roles.values():

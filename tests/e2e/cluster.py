@@ -206,7 +206,7 @@ class Served:
         self.process = Process("serve", "--listen=127.0.0.1:0", "--stall=1s", *arguments, model,
                                **options)
         self.address = self.process.said["address"]
-        self.client = Client(self.address)
+        self.client = Client(self.address, model=os.path.basename(model))
 
     def members(self):
         """Name -> process id, of the last life of each."""
@@ -286,7 +286,7 @@ class ByHand:
                            f"--master={self.master}", "--debug-headers", *self.gateway_flags,
                            self.model).said
         self.address, self.control = said["address"], said["control"]
-        self.client = Client(self.address)
+        self.client = Client(self.address, model=os.path.basename(self.model))
 
     def start_worker(self, name):
         self._begin(name, "worker", f"--role={name.split('-')[0]}", f"--name={name}",
