@@ -345,7 +345,7 @@ def test_a_signal_while_stdin_is_read_ends_it():
 def test_a_signal_that_the_parent_ignores_stays_ignored():
     process = start("run", MODEL, "-p", PROMPT, "-n", "0", "--ignore-eos",
                     preexec_fn=lambda: (default_signals(),
-                                        signal.send(signal.SIGHUP, signal.SIG_IGN)))
+                                        signal.signal(signal.SIGHUP, signal.SIG_IGN)))
     while not catches(process, signal.SIGTERM):
         pass
     process.send_signal(signal.SIGHUP)  # as the terminal that nohup outlives
