@@ -3,7 +3,9 @@
 #include "engines.h"
 
 #include <stdio.h>
+#include <unistd.h>
 
+#include "os/address.h"
 #include "transfer/transport/table.h"
 
 enum { SIZE = 1 << 20, BOTH = MC_REMOTE_READ | MC_REMOTE_WRITE };
@@ -232,6 +234,30 @@ static void gone(const char *transport, uint32_t flags)
     pair.there = NULL;
     const mc_status status = move(pair.here, &xfer);
     assert_true(status == MC_E_PEER || status == MC_E_STALE);
+    close_pair(&pair);
+}
+
+/* Where a window lies cannot be asked any more. */
+static void test_a_window_of_a_peer_that_is_gone_ends_as_lost(void **state)
+{
+    (void)state;
+    struct pair pair = open_pair("shm", 0);
+    struct mc_segment_info info;
+    struct mc_window window;
+    const struct mc_window_options options = {
+        .region = pair.region, .count = 2, .piece_bytes = 4096, .permissions = BOTH
+    };
+
+    assert_int_equal(mc_window_grant(pair.there, &options, &window, NULL), MC_OK);
+    assert_int_equal(mc_segment_info(pair.here, pair.segment, true, in_seconds(5), &info, NULL),
+                     MC_OK);
+    unregister(pair.there, pair.region);
+    mc_memory_free(pair.there, pair.remote);
+    mc_transfer_close(pair.there);
+    pair.there = NULL;
+    struct mc_xfer xfer = write_of(&pair, 0, 4096);
+    xfer.window = &window;
+    assert_int_equal(move(pair.here, &xfer), MC_E_PEER);
     close_pair(&pair);
 }
 
@@ -473,6 +499,7 @@ int main(void)
         cmocka_unit_test(test_what_is_not_permitted_is_refused),
         cmocka_unit_test(test_a_restarted_peer_is_another_one_at_the_same_address),
         cmocka_unit_test(test_transfers_to_a_peer_that_is_gone_end),
+        cmocka_unit_test(test_a_window_of_a_peer_that_is_gone_ends_as_lost),
         cmocka_unit_test(test_notices_follow_the_bytes_or_do_not_come),
         cmocka_unit_test(test_a_peer_shows_what_it_published),
         cmocka_unit_test(test_a_peer_that_was_never_there_is_an_event),
