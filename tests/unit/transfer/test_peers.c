@@ -261,6 +261,42 @@ static void test_a_window_of_a_peer_that_is_gone_ends_as_lost(void **state)
     close_pair(&pair);
 }
 
+/* Memory that one transport does not reach goes by the other at once, not after a refusal. */
+static void test_memory_that_shm_does_not_reach_goes_by_tcp_at_once(void **state)
+{
+    (void)state;
+    const struct mc_transfer_options options = { .transports = "shm,tcp",
+                                                 .settings = "shm.attach=0" };
+    mc_transfer *here = open_engine(&options), *there = open_engine(&options);
+    static unsigned char local[4096], remote[4096];
+    const struct mc_region mine = register_memory(here, local, sizeof(local), 0, 0);
+    const struct mc_region region = register_memory(there, remote, sizeof(remote), BOTH, 0);
+    const struct mc_window_options granted = {
+        .region = region, .count = 1, .piece_bytes = 4096, .permissions = BOTH
+    };
+    struct mc_transfer_stats stats;
+    struct mc_transfer_info info;
+    struct mc_window window;
+    struct mc_xfer xfer = {
+        .op = MC_WRITE, .region = region, .length = sizeof(local), .local = local
+    };
+
+    mc_transfer_info(there, &info);
+    assert_int_equal(mc_segment_open(here, info.name, &xfer.segment, NULL), MC_OK);
+    assert_int_equal(move(here, &xfer), MC_OK);
+    assert_int_equal(mc_window_grant(there, &granted, &window, NULL), MC_OK);
+    xfer.window = &window;
+    assert_int_equal(move(here, &xfer), MC_OK);
+    assert_int_equal(mc_transfer_stats(here, UINT32_MAX, &stats), MC_OK);
+    assert_int_equal(stats.transfers_ok, 2);
+    assert_int_equal(stats.retries, 0);
+    mc_segment_close(here, xfer.segment);
+    unregister(there, region);
+    unregister(here, mine);
+    mc_transfer_close(there);
+    mc_transfer_close(here);
+}
+
 static void test_transfers_to_a_peer_that_is_gone_end(void **state)
 {
     (void)state;
@@ -500,6 +536,7 @@ int main(void)
         cmocka_unit_test(test_a_restarted_peer_is_another_one_at_the_same_address),
         cmocka_unit_test(test_transfers_to_a_peer_that_is_gone_end),
         cmocka_unit_test(test_a_window_of_a_peer_that_is_gone_ends_as_lost),
+        cmocka_unit_test(test_memory_that_shm_does_not_reach_goes_by_tcp_at_once),
         cmocka_unit_test(test_notices_follow_the_bytes_or_do_not_come),
         cmocka_unit_test(test_a_peer_shows_what_it_published),
         cmocka_unit_test(test_a_peer_that_was_never_there_is_an_event),
