@@ -99,11 +99,13 @@ void notices_run(void *user)
     for (const struct batch_notice *notice = batch->notices; notice; notice = notice->next)
         count++;
     atomic_fetch_add(&batch->unfinished, count);
+    /* Whoever stops it from here on has the loop look again, and notices_stop() finds what was sent. */
+    const mc_status stopped = batch_stopped(batch);
     for (struct batch_notice *notice = batch->notices, *next; notice; notice = next) {
         next = notice->next; /* the batch lives: this run is not done */
-        if (atomic_load(&notice->segment->closed) && !notice->segment->own) {
+        if (stopped != MC_OK || (atomic_load(&notice->segment->closed) && !notice->segment->own)) {
             notice->sent = true;
-            answered(notice, MC_E_CANCELLED, NULL);
+            answered(notice, stopped != MC_OK ? stopped : MC_E_CANCELLED, NULL);
         } else {
             send_one(notice);
         }

@@ -347,6 +347,34 @@ static void test_notices_follow_the_bytes_or_do_not_come(void **state)
     for_each(notices);
 }
 
+/* Nobody answers there, and the loop had work before: a cancel must reach notices that it has not begun. */
+static void test_a_cancel_meets_notices_that_are_not_sent_yet(void **state)
+{
+    (void)state;
+    const struct mc_transfer_options options = { .flags = MC_TRANSFER_DRIVEN };
+    mc_transfer *engine = open_engine(&options);
+    struct os_address any, bound;
+    char text[OS_ADDRESS_TEXT];
+    uint32_t segment;
+    mc_batch *batch;
+    int listener;
+
+    assert_int_equal(os_address_parse("127.0.0.1:0", &any, NULL), MC_OK);
+    assert_int_equal(os_tcp_listen(&any, &listener, &bound, NULL), MC_OK);
+    assert_int_equal(mc_segment_open(engine, os_address_format(&bound, text), &segment, NULL),
+                     MC_OK);
+    const struct mc_batch_options an_hour = { .deadline_ns = in_seconds(3600) };
+    assert_int_equal(mc_batch_open(engine, &an_hour, &batch), MC_OK);
+    assert_int_equal(mc_batch_notify(batch, segment, "layer", "1", 1), MC_OK);
+    assert_int_equal(mc_batch_submit(batch), MC_OK);
+    assert_int_equal(mc_batch_cancel(batch), MC_OK);
+    assert_int_equal(mc_batch_wait(batch, in_seconds(1)), MC_E_CANCELLED);
+    mc_batch_close(batch);
+    mc_segment_close(engine, segment);
+    mc_transfer_close(engine);
+    close(listener);
+}
+
 static void finds(const char *transport, uint32_t flags)
 {
     struct pair pair = open_pair(transport, flags);
@@ -538,6 +566,7 @@ int main(void)
         cmocka_unit_test(test_a_window_of_a_peer_that_is_gone_ends_as_lost),
         cmocka_unit_test(test_memory_that_shm_does_not_reach_goes_by_tcp_at_once),
         cmocka_unit_test(test_notices_follow_the_bytes_or_do_not_come),
+        cmocka_unit_test(test_a_cancel_meets_notices_that_are_not_sent_yet),
         cmocka_unit_test(test_a_peer_shows_what_it_published),
         cmocka_unit_test(test_a_peer_that_was_never_there_is_an_event),
         cmocka_unit_test(test_another_secret_is_refused),
