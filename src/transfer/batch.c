@@ -166,15 +166,14 @@ void batch_fail(struct mc_batch *batch, mc_status status, const struct mc_error 
 void batch_part_done(struct mc_batch *batch)
 {
     pthread_mutex_lock(&batch->lock);
-    if (atomic_fetch_sub(&batch->unfinished, 1) == 1) {
-        if (batch->notices && !batch->noticing && batch->error == MC_OK &&
-            batch_stopped(batch) == MC_OK) {
-            batch->noticing = true;
-            atomic_store(&batch->unfinished, 1);
-            os_loop_post(batch->engine->loop, &batch->post);
-        } else if (batch->wanted) {
-            os_event_raise(batch->event);
-        }
+    if (batch->notices && !batch->noticing && batch->error == MC_OK &&
+        batch_stopped(batch) == MC_OK && atomic_load(&batch->unfinished) == 1) {
+        /* What is counted goes over to the notices: the owner, who does not lock to look, must never
+         * see nothing in between. */
+        batch->noticing = true;
+        os_loop_post(batch->engine->loop, &batch->post);
+    } else if (atomic_fetch_sub(&batch->unfinished, 1) == 1 && batch->wanted) {
+        os_event_raise(batch->event);
     }
     pthread_mutex_unlock(&batch->lock);
 }
