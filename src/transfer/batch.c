@@ -393,6 +393,8 @@ mc_status mc_batch_reset(mc_batch *batch, uint64_t deadline_ns)
 {
     if (batch->final == MC_PENDING && batch->started)
         return MC_E_BUSY;
+    /* The loop may be looking at the life that is over: its deadline is not the next one's. */
+    pthread_mutex_lock(&batch->engine->batches_lock);
     empty(batch);
     batch->added = batch->submitted = 0;
     batch->started = false;
@@ -406,6 +408,7 @@ mc_status mc_batch_reset(mc_batch *batch, uint64_t deadline_ns)
     pthread_mutex_unlock(&batch->lock);
     atomic_store(&batch->stop, MC_OK);
     atomic_store(&batch->deadline_ns, deadline_of(deadline_ns));
+    pthread_mutex_unlock(&batch->engine->batches_lock);
     return MC_OK;
 }
 

@@ -120,14 +120,12 @@ void notices_stop(struct mc_batch *batch)
     pthread_mutex_unlock(&batch->lock);
     if (!noticing || atomic_load(&batch->unfinished) == 0)
         return;
-    for (struct batch_notice *notice = batch->notices, *next; notice; notice = next) {
-        next = notice->next;
+    atomic_fetch_add(&batch->unfinished, 1); /* the list lives until this is taken back */
+    for (struct batch_notice *notice = batch->notices; notice; notice = notice->next) {
         if (!notice->sent || notice->answered)
             continue;
-        const bool last = !next;
         peer_forget(&notice->ask);
         answered(notice, batch_stopped(batch), NULL);
-        if (last)
-            return;
     }
+    batch_part_done(batch);
 }
