@@ -63,6 +63,10 @@ static void on_description(void *user, mc_status status, const struct wire_frame
     if (same) { /* nothing has changed */
         segment->read_ns = segment->asked_ns;
         segment->stale = false;
+    } else if (status == MC_OK && message.since != 0 &&
+               segment->ask.message.segment.known == 0) { /* it would say so for ever */
+        status = error_set(&text, MC_E_FORMAT, "%s: tells of changes and was asked for everything",
+                           segment->name);
     } else if (status == MC_OK && message.since != 0) {
         segment->ask_all = true; /* changes to what we do not have */
     } else if (status == MC_OK) {
