@@ -166,15 +166,14 @@ void batch_fail(struct mc_batch *batch, mc_status status, const struct mc_error 
 void batch_part_done(struct mc_batch *batch)
 {
     pthread_mutex_lock(&batch->lock);
-    if (atomic_fetch_sub(&batch->unfinished, 1) == 1) {
-        if (batch->notices && !batch->noticing && batch->error == MC_OK &&
-            batch_stopped(batch) == MC_OK) {
-            batch->noticing = true;
-            atomic_store(&batch->unfinished, 1);
-            os_loop_post(batch->engine->loop, &batch->post);
-        } else if (batch->wanted) {
-            os_event_raise(batch->event);
-        }
+    if (batch->notices && !batch->noticing && batch->error == MC_OK &&
+        batch_stopped(batch) == MC_OK && atomic_load(&batch->unfinished) == 1) {
+        /* What is counted goes over to the notices: the owner, who does not lock to look, must never
+         * see nothing in between. */
+        batch->noticing = true;
+        os_loop_post(batch->engine->loop, &batch->post);
+    } else if (atomic_fetch_sub(&batch->unfinished, 1) == 1 && batch->wanted) {
+        os_event_raise(batch->event);
     }
     pthread_mutex_unlock(&batch->lock);
 }
@@ -394,6 +393,8 @@ mc_status mc_batch_reset(mc_batch *batch, uint64_t deadline_ns)
 {
     if (batch->final == MC_PENDING && batch->started)
         return MC_E_BUSY;
+    /* The loop may be looking at the life that is over: its deadline is not the next one's. */
+    pthread_mutex_lock(&batch->engine->batches_lock);
     empty(batch);
     batch->added = batch->submitted = 0;
     batch->started = false;
@@ -407,6 +408,7 @@ mc_status mc_batch_reset(mc_batch *batch, uint64_t deadline_ns)
     pthread_mutex_unlock(&batch->lock);
     atomic_store(&batch->stop, MC_OK);
     atomic_store(&batch->deadline_ns, deadline_of(deadline_ns));
+    pthread_mutex_unlock(&batch->engine->batches_lock);
     return MC_OK;
 }
 

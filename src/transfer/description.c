@@ -215,13 +215,19 @@ static uint32_t write_endpoints(mc_transfer *engine, struct wire_endpoint *endpo
     return count;
 }
 
+/* A transport that cannot reach the memory gives an empty key: peers need not try it. */
+static bool is_key(const struct transport_key *key)
+{
+    return key->opened && key->size > 0;
+}
+
 static void write_region(mc_transfer *engine, const struct region *region, struct wire_region *to,
                          struct wire_transport_key *keys)
 {
     uint32_t count = 0;
 
     for (uint32_t i = 0; i < engine->carrier_count; i++) {
-        if (region->keys[i].opened)
+        if (is_key(&region->keys[i]))
             keys[count++] = (struct wire_transport_key){
                 .transport = wire_text(engine->carriers[i].wire),
                 .key = { region->keys[i].bytes, region->keys[i].size },
@@ -305,7 +311,7 @@ mc_status window_tell(mc_transfer *engine, const uint64_t key[2], uint64_t gener
             .offsets = { one ? &nought : window->offsets, one ? 1 : (uint32_t)window->count },
         };
         for (uint32_t i = 0; i < engine->carrier_count; i++) {
-            if (window->keys[i].opened)
+            if (is_key(&window->keys[i]))
                 keys[message.keys.count++] = (struct wire_transport_key){
                     .transport = wire_text(engine->carriers[i].wire),
                     .key = { window->keys[i].bytes, window->keys[i].size },

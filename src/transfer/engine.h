@@ -137,7 +137,7 @@ struct mc_transfer {
     uint32_t segment_count;
 
     /* Batches that may have a deadline. */
-    pthread_mutex_t batches_lock; /* leaf, but for batch->lock */
+    pthread_mutex_t batches_lock; /* only leaves are taken under it */
     struct mc_batch *batches;
     uint32_t batch_count;
 

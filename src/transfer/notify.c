@@ -99,11 +99,13 @@ void notices_run(void *user)
     for (const struct batch_notice *notice = batch->notices; notice; notice = notice->next)
         count++;
     atomic_fetch_add(&batch->unfinished, count);
+    /* Whoever stops it from here on has the loop look again, and notices_stop() finds what was sent. */
+    const mc_status stopped = batch_stopped(batch);
     for (struct batch_notice *notice = batch->notices, *next; notice; notice = next) {
         next = notice->next; /* the batch lives: this run is not done */
-        if (atomic_load(&notice->segment->closed) && !notice->segment->own) {
+        if (stopped != MC_OK || (atomic_load(&notice->segment->closed) && !notice->segment->own)) {
             notice->sent = true;
-            answered(notice, MC_E_CANCELLED, NULL);
+            answered(notice, stopped != MC_OK ? stopped : MC_E_CANCELLED, NULL);
         } else {
             send_one(notice);
         }
@@ -118,14 +120,12 @@ void notices_stop(struct mc_batch *batch)
     pthread_mutex_unlock(&batch->lock);
     if (!noticing || atomic_load(&batch->unfinished) == 0)
         return;
-    for (struct batch_notice *notice = batch->notices, *next; notice; notice = next) {
-        next = notice->next;
+    atomic_fetch_add(&batch->unfinished, 1); /* the list lives until this is taken back */
+    for (struct batch_notice *notice = batch->notices; notice; notice = notice->next) {
         if (!notice->sent || notice->answered)
             continue;
-        const bool last = !next;
         peer_forget(&notice->ask);
         answered(notice, batch_stopped(batch), NULL);
-        if (last)
-            return;
     }
+    batch_part_done(batch);
 }

@@ -115,7 +115,7 @@ enum choice { TAKEN, WAITS, ENDED, NOT_THIS };
 
 /* The map that a one-sided transport needs for a window. */
 static enum choice find_map(struct segment *segment, struct entry *entry,
-                            const struct carrier *carrier)
+                            const struct carrier *carrier, struct mc_error *error)
 {
     struct map *map = map_find(segment, &entry->window);
 
@@ -132,7 +132,11 @@ static enum choice find_map(struct segment *segment, struct entry *entry,
         finish(segment, entry, map->status, &map->error);
         return ENDED;
     }
-    if (map->status != MC_OK || (carrier->base->window_open && !map->keys[carrier->index].opened))
+    if (map->status != MC_OK) {
+        *error = map->error; /* what it ends with, if there is no other way */
+        return NOT_THIS;
+    }
+    if (carrier->base->window_open && !map->keys[carrier->index].opened)
         return NOT_THIS;
     if (entry->map != map) {
         if (entry->map)
@@ -169,7 +173,7 @@ static enum choice try_carrier(struct segment *segment, struct entry *entry,
     struct path *path = NULL;
 
     if (by_window(entry) && segment->description && (carrier->caps.flags & TRANSPORT_ONE_SIDED)) {
-        const enum choice choice = find_map(segment, entry, carrier);
+        const enum choice choice = find_map(segment, entry, carrier, error);
         if (choice != TAKEN)
             return choice;
     } else if (entry->map) {

@@ -63,6 +63,10 @@ static void on_description(void *user, mc_status status, const struct wire_frame
     if (same) { /* nothing has changed */
         segment->read_ns = segment->asked_ns;
         segment->stale = false;
+    } else if (status == MC_OK && message.since != 0 &&
+               segment->ask.message.segment.known == 0) { /* it would say so for ever */
+        status = error_set(&text, MC_E_FORMAT, "%s: tells of changes and was asked for everything",
+                           segment->name);
     } else if (status == MC_OK && message.since != 0) {
         segment->ask_all = true; /* changes to what we do not have */
     } else if (status == MC_OK) {
@@ -397,20 +401,25 @@ void segments_close(mc_transfer *engine)
 
 /* ------------------------------------------------------------------------------------- what is known */
 
+static void fill_own_info(struct segment *segment, struct mc_segment_info *info_p)
+{
+    *info_p = (struct mc_segment_info){
+        .name = segment->name,
+        .transport = "self",
+        .incarnation = segment->engine->incarnation,
+        .same_host = 1,
+    };
+    pthread_mutex_lock(&segment->engine->registry.admin);
+    info_p->regions = segment->engine->registry.published;
+    pthread_mutex_unlock(&segment->engine->registry.admin);
+}
+
+/* Under its lock. */
 static void fill_info(struct segment *segment, struct mc_segment_info *info_p)
 {
     const struct description *description = segment->description;
 
     *info_p = (struct mc_segment_info){ .name = segment->name, .transport = "" };
-    if (segment->self) {
-        info_p->transport = "self";
-        info_p->incarnation = segment->engine->incarnation;
-        info_p->same_host = 1;
-        pthread_mutex_lock(&segment->engine->registry.admin);
-        info_p->regions = segment->engine->registry.published;
-        pthread_mutex_unlock(&segment->engine->registry.admin);
-        return;
-    }
     info_p->incarnation = description->incarnation;
     info_p->age_ns = os_now_ns() - segment->read_ns;
     info_p->regions = description->count;
@@ -434,20 +443,27 @@ mc_status mc_segment_info(mc_transfer *engine, uint32_t id, bool refresh, uint64
 
     if (!segment)
         return error_set(error, MC_E_NOT_FOUND, "no segment %u is open", id);
+    if (segment->self) {
+        fill_own_info(segment, info_p);
+        segment_unref(segment);
+        return MC_OK;
+    }
     pthread_mutex_lock(&segment->lock);
     const bool out = refresh && segment->wanted; /* a question that is out is older than this one */
     target = segment->rounds + (out ? 2 : 1);
     for (;;) {
         const uint32_t seen = atomic_load(&segment->changes);
         const bool answered_us = (int32_t)(segment->rounds - target) >= 0;
-        if (segment->self || (segment->description && !segment->stale &&
-                              (!refresh || (answered_us && segment->failure == MC_OK)))) {
+        if (segment->description && !segment->stale &&
+            (!refresh || (answered_us && segment->failure == MC_OK))) {
             fill_info(segment, info_p);
             status = MC_OK;
         } else if (answered_us && segment->failure != MC_OK) {
             status = segment->failure;
             if (error)
                 *error = segment->failure_error;
+        } else if (atomic_load(&segment->closed)) { /* meanwhile: nothing is asked any more */
+            status = error_set(error, MC_E_NOT_FOUND, "%s was closed", segment->name);
         } else if (os_now_ns() >= until_ns) {
             status = error_set(error, MC_E_TIMEOUT, "%s did not answer in time", segment->name);
         } else {

@@ -1,8 +1,6 @@
 /*
  * transport.h - the table that every transport implements: self, tcp, shm, file, rdma, cuda, hook.
  *
- * In this release there is no engine and no transport behind it yet; the table is reviewed first.
- *
  * Life:    probe -> open -> ... -> close; between them, in any number and order,
  *          region_open -> ... -> region_close -> region_poll until quiet
  *          window_open -> ... -> window_close -> window_poll until quiet, within a region's life
@@ -178,7 +176,8 @@ struct transport_ops {
     mc_status (*describe)(void *transport, uint8_t address[TRANSPORT_KEY_MAX], size_t *size_p);
 
     /** Optional (NULL: any memory will do and the key is empty). Pin, map or key a range;
-     * key: at most TRANSPORT_KEY_MAX bytes that peers get for it. */
+     * key: at most TRANSPORT_KEY_MAX bytes that peers get for it; empty: they do not reach it
+     * this way. */
     mc_status (*region_open)(void *transport, const struct transport_region *range, void *region,
                              uint8_t key[TRANSPORT_KEY_MAX], size_t *key_size_p,
                              struct mc_error *error);

@@ -51,12 +51,12 @@ static void slot_done(struct tcp_queue *queue, struct tcp_slot *slot, mc_status 
     slot_free(queue, slot);
 }
 
-/** The slot of an answer that came on this stream, or NULL. */
+/** The slot of an answer that came on this stream, or NULL. 0 is no question's, but what free slots have. */
 static struct tcp_slot *slot_find(struct tcp_stream *stream, uint64_t id)
 {
     struct tcp_slot *slot = &stream->queue->slots[id % TCP_QUEUE_DEPTH];
 
-    return slot->id == id && slot->stream == stream->index ? slot : NULL;
+    return id != 0 && slot->id == id && slot->stream == stream->index ? slot : NULL;
 }
 
 /* ---------------------------------------------------------------------------------------- requests */

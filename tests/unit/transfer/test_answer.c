@@ -330,6 +330,73 @@ static void test_counters_are_told_by_name(void **state)
     close_asker(&asker);
 }
 
+/* A peer that tells of changes only, whatever it is asked. */
+static void tell_changes(void *user, net_conn *conn, const struct wire_frame *frame)
+{
+    uint32_t *asked = user;
+    const struct wire_segment_description message = {
+        .name = wire_text("liar"), .incarnation = 5, .version = 7, .since = 6
+    };
+
+    if (frame->kind == WIRE_SEGMENT_ASK) {
+        (*asked)++;
+        assert_int_equal(net_answer(conn, frame->id, WIRE_SEGMENT_DESCRIPTION, &message), MC_OK);
+    }
+}
+
+static void peer_up(void *user, net_conn *conn, const struct net_peer *peer)
+{
+    (void)user, (void)conn, (void)peer;
+}
+
+static void peer_down(void *user, net_conn *conn, mc_status status, const char *text)
+{
+    (void)user, (void)conn, (void)status, (void)text;
+}
+
+static void test_changes_to_nothing_are_not_asked_for_again_and_again(void **state)
+{
+    (void)state;
+    static const struct net_events liar = { peer_up, tell_changes, peer_down };
+    const struct mc_transfer_options options = { .flags = MC_TRANSFER_DRIVEN };
+    mc_transfer *engine = open_engine(&options);
+    const struct mc_region mine = register_memory(engine, memory, SIZE, 0, 0);
+    struct mc_xfer xfer = {
+        .op = MC_WRITE, .region = { .id = 1, .generation = 1 }, .length = 8, .local = memory
+    };
+    mc_status status = MC_PENDING;
+    uint32_t asked = 0;
+    char address[80];
+    os_loop *loop;
+    mc_batch *batch;
+    net *its;
+
+    assert_int_equal(os_loop_open(os_alloc(), &loop, NULL), MC_OK);
+    const struct net_options peer = {
+        .alloc = os_alloc(), .loop = loop, .role = NET_ENGINE, .name = "liar"
+    };
+    assert_int_equal(net_open(&peer, &its, NULL), MC_OK);
+    assert_int_equal(
+        net_listen(its, "127.0.0.1:0", false, &liar, &asked, address, sizeof(address), NULL),
+        MC_OK);
+    assert_int_equal(mc_segment_open(engine, address, &xfer.segment, NULL), MC_OK);
+    assert_int_equal(mc_batch_open(engine, NULL, &batch), MC_OK);
+    assert_int_equal(mc_batch_add(batch, &xfer, 1), MC_OK);
+    assert_int_equal(mc_batch_submit(batch), MC_OK);
+    const uint64_t until_ns = in_seconds(5);
+    while (status == MC_PENDING && asked < 10 && os_now_ns() < until_ns) {
+        assert_int_equal(os_loop_turn(loop, 0), MC_OK);
+        status = mc_batch_poll(batch);
+    }
+    assert_int_equal(status, MC_E_FORMAT);
+    mc_batch_close(batch);
+    mc_segment_close(engine, xfer.segment);
+    unregister(engine, mine);
+    net_close(its);
+    os_loop_close(loop);
+    mc_transfer_close(engine);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -338,6 +405,7 @@ int main(void)
         cmocka_unit_test(test_where_a_window_lies_is_told_to_its_holder_alone),
         cmocka_unit_test(test_a_description_has_all_or_says_that_nothing_changed),
         cmocka_unit_test(test_notices_beyond_the_queue_are_refused),
+        cmocka_unit_test(test_changes_to_nothing_are_not_asked_for_again_and_again),
         cmocka_unit_test(test_counters_are_told_by_name),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

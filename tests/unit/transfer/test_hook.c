@@ -218,6 +218,35 @@ static void test_a_queue_that_ends_completes_all_it_has(void **state)
         free(slices[i]);
 }
 
+/* What has moved when the queue ends is not spoilt any more: nothing would bring it back. */
+static void test_a_queue_that_ends_completes_what_was_to_be_corrupt(void **state)
+{
+    struct fixture *f = *state;
+    enum { COUNT = 101 }; /* more than the hook takes from the inner queue at once, and the end */
+    struct transport_slice *slices[COUNT];
+    struct transport_completion completions[COUNT];
+    uint32_t posted, got;
+
+    start(f, "corrupt=1,end_at=101");
+    for (uint32_t i = 0; i < COUNT; i++)
+        slices[i] = pair_slice(&f->pair, MC_WRITE, f->local, i * EACH, EACH, 0);
+    assert_int_equal(f->pair.ops->post(f->pair.queue, slices, COUNT - 1, &posted), MC_OK);
+    assert_int_equal(posted, COUNT - 1);
+    while (f->remote[(COUNT - 1) * EACH - 1] == 1) {
+        pair_serve(&f->pair);
+        if (f->remote[0] == 1) /* it connects yet */
+            assert_int_equal(f->pair.ops->poll(f->pair.queue, os_now_ns(), completions, 0, &got),
+                             MC_OK);
+    }
+    for (int i = 0; i < 3; i++)
+        pair_serve(&f->pair);
+    assert_int_equal(f->pair.ops->poll(f->pair.queue, os_now_ns(), completions, 0, &got), MC_OK);
+    assert_int_equal(f->pair.ops->post(f->pair.queue, slices + COUNT - 1, 1, &posted), MC_OK);
+    pair_finish(&f->pair, completions, COUNT);
+    for (uint32_t i = 0; i < COUNT; i++)
+        free(slices[i]);
+}
+
 static void test_a_delay_holds_completions_back_and_a_cancel_does_not_wait_for_it(void **state)
 {
     struct fixture *f = *state;
@@ -389,6 +418,7 @@ int main(void)
         TEST(test_past_the_checksum_nobody_here_finds_it),
         TEST(test_a_lost_slice_ends_when_it_is_cancelled),
         TEST(test_a_queue_that_ends_completes_all_it_has),
+        TEST(test_a_queue_that_ends_completes_what_was_to_be_corrupt),
         TEST(test_a_delay_holds_completions_back_and_a_cancel_does_not_wait_for_it),
         TEST(test_a_short_delay_wakes_who_sleeps),
         TEST(test_faults_keep_the_promise_of_quiet),

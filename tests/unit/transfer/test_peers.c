@@ -3,7 +3,9 @@
 #include "engines.h"
 
 #include <stdio.h>
+#include <unistd.h>
 
+#include "os/address.h"
 #include "transfer/transport/table.h"
 
 enum { SIZE = 1 << 20, BOTH = MC_REMOTE_READ | MC_REMOTE_WRITE };
@@ -235,6 +237,66 @@ static void gone(const char *transport, uint32_t flags)
     close_pair(&pair);
 }
 
+/* Where a window lies cannot be asked any more. */
+static void test_a_window_of_a_peer_that_is_gone_ends_as_lost(void **state)
+{
+    (void)state;
+    struct pair pair = open_pair("shm", 0);
+    struct mc_segment_info info;
+    struct mc_window window;
+    const struct mc_window_options options = {
+        .region = pair.region, .count = 2, .piece_bytes = 4096, .permissions = BOTH
+    };
+
+    assert_int_equal(mc_window_grant(pair.there, &options, &window, NULL), MC_OK);
+    assert_int_equal(mc_segment_info(pair.here, pair.segment, true, in_seconds(5), &info, NULL),
+                     MC_OK);
+    unregister(pair.there, pair.region);
+    mc_memory_free(pair.there, pair.remote);
+    mc_transfer_close(pair.there);
+    pair.there = NULL;
+    struct mc_xfer xfer = write_of(&pair, 0, 4096);
+    xfer.window = &window;
+    assert_int_equal(move(pair.here, &xfer), MC_E_PEER);
+    close_pair(&pair);
+}
+
+/* Memory that one transport does not reach goes by the other at once, not after a refusal. */
+static void test_memory_that_shm_does_not_reach_goes_by_tcp_at_once(void **state)
+{
+    (void)state;
+    const struct mc_transfer_options options = { .transports = "shm,tcp",
+                                                 .settings = "shm.attach=0" };
+    mc_transfer *here = open_engine(&options), *there = open_engine(&options);
+    static unsigned char local[4096], remote[4096];
+    const struct mc_region mine = register_memory(here, local, sizeof(local), 0, 0);
+    const struct mc_region region = register_memory(there, remote, sizeof(remote), BOTH, 0);
+    const struct mc_window_options granted = {
+        .region = region, .count = 1, .piece_bytes = 4096, .permissions = BOTH
+    };
+    struct mc_transfer_stats stats;
+    struct mc_transfer_info info;
+    struct mc_window window;
+    struct mc_xfer xfer = {
+        .op = MC_WRITE, .region = region, .length = sizeof(local), .local = local
+    };
+
+    mc_transfer_info(there, &info);
+    assert_int_equal(mc_segment_open(here, info.name, &xfer.segment, NULL), MC_OK);
+    assert_int_equal(move(here, &xfer), MC_OK);
+    assert_int_equal(mc_window_grant(there, &granted, &window, NULL), MC_OK);
+    xfer.window = &window;
+    assert_int_equal(move(here, &xfer), MC_OK);
+    assert_int_equal(mc_transfer_stats(here, UINT32_MAX, &stats), MC_OK);
+    assert_int_equal(stats.transfers_ok, 2);
+    assert_int_equal(stats.retries, 0);
+    mc_segment_close(here, xfer.segment);
+    unregister(there, region);
+    unregister(here, mine);
+    mc_transfer_close(there);
+    mc_transfer_close(here);
+}
+
 static void test_transfers_to_a_peer_that_is_gone_end(void **state)
 {
     (void)state;
@@ -283,6 +345,34 @@ static void test_notices_follow_the_bytes_or_do_not_come(void **state)
 {
     (void)state;
     for_each(notices);
+}
+
+/* Nobody answers there, and the loop had work before: a cancel must reach notices that it has not begun. */
+static void test_a_cancel_meets_notices_that_are_not_sent_yet(void **state)
+{
+    (void)state;
+    const struct mc_transfer_options options = { .flags = MC_TRANSFER_DRIVEN };
+    mc_transfer *engine = open_engine(&options);
+    struct os_address any, bound;
+    char text[OS_ADDRESS_TEXT];
+    uint32_t segment;
+    mc_batch *batch;
+    int listener;
+
+    assert_int_equal(os_address_parse("127.0.0.1:0", &any, NULL), MC_OK);
+    assert_int_equal(os_tcp_listen(&any, &listener, &bound, NULL), MC_OK);
+    assert_int_equal(mc_segment_open(engine, os_address_format(&bound, text), &segment, NULL),
+                     MC_OK);
+    const struct mc_batch_options an_hour = { .deadline_ns = in_seconds(3600) };
+    assert_int_equal(mc_batch_open(engine, &an_hour, &batch), MC_OK);
+    assert_int_equal(mc_batch_notify(batch, segment, "layer", "1", 1), MC_OK);
+    assert_int_equal(mc_batch_submit(batch), MC_OK);
+    assert_int_equal(mc_batch_cancel(batch), MC_OK);
+    assert_int_equal(mc_batch_wait(batch, in_seconds(1)), MC_E_CANCELLED);
+    mc_batch_close(batch);
+    mc_segment_close(engine, segment);
+    mc_transfer_close(engine);
+    close(listener);
 }
 
 static void finds(const char *transport, uint32_t flags)
@@ -473,7 +563,10 @@ int main(void)
         cmocka_unit_test(test_what_is_not_permitted_is_refused),
         cmocka_unit_test(test_a_restarted_peer_is_another_one_at_the_same_address),
         cmocka_unit_test(test_transfers_to_a_peer_that_is_gone_end),
+        cmocka_unit_test(test_a_window_of_a_peer_that_is_gone_ends_as_lost),
+        cmocka_unit_test(test_memory_that_shm_does_not_reach_goes_by_tcp_at_once),
         cmocka_unit_test(test_notices_follow_the_bytes_or_do_not_come),
+        cmocka_unit_test(test_a_cancel_meets_notices_that_are_not_sent_yet),
         cmocka_unit_test(test_a_peer_shows_what_it_published),
         cmocka_unit_test(test_a_peer_that_was_never_there_is_an_event),
         cmocka_unit_test(test_another_secret_is_refused),

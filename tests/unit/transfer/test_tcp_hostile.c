@@ -434,6 +434,32 @@ static void test_a_status_that_no_slice_may_have_is_io(void **state)
     assert_int_equal(answered(f, MC_WRITE, 8, 0, &odd, 0, 0), MC_E_IO);
 }
 
+/* Free slots have no id, and 0 is the id of none. */
+static void test_an_answer_to_question_0_ends_the_queue(void **state)
+{
+    struct fixture *f = *state;
+    const struct wire_data_done ok = { .status = MC_OK };
+    struct transport_slice *slice = pair_slice(&f->pair, MC_WRITE, f->local, 0, 8, 0);
+    struct transport_completion completion = { .status = MC_PENDING };
+    struct mc_error error;
+    uint32_t posted, got = 0;
+
+    start_hostile(f);
+    assert_int_equal(f->pair.ops->post(f->pair.queue, &slice, 1, &posted), MC_OK);
+    while (f->raw.frames == 0)
+        assert_int_equal(tcp_conn_read(&f->raw.conn, &error), MC_OK);
+    raw_say(&f->raw, WIRE_DATA_DONE, &ok, f->raw.id, WIRE_ANSWER, NULL, 0);
+    raw_say(&f->raw, WIRE_DATA_DONE, &ok, 0, WIRE_ANSWER, NULL, 0);
+    mc_status status = MC_OK;
+    while (status == MC_OK) {
+        status = f->pair.ops->poll(f->pair.queue, os_now_ns(), &completion, 1, &got);
+        assert_true(got == 0 || completion.status == MC_OK);
+    }
+    assert_int_equal(status, MC_E_IO);
+    stop_hostile(f);
+    free(slice);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -446,6 +472,7 @@ int main(void)
         TEST(test_answers_that_cannot_be_end_the_queue),
         TEST(test_a_read_whose_sum_is_wrong_is_corrupt),
         TEST(test_a_status_that_no_slice_may_have_is_io),
+        TEST(test_an_answer_to_question_0_ends_the_queue),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
