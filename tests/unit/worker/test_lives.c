@@ -235,6 +235,28 @@ static void test_a_full_queue_of_puts_drops_and_counts(void **state)
     house_close(h);
 }
 
+/* More puts than its inbox holds events end at once when it is cancelled. */
+static void test_a_cancelled_request_ends_all_the_puts_that_wait(void **state)
+{
+    (void)state;
+    struct house *h = house_open();
+    struct worker_options o = house_options("both", MC_ROLE_BOTH);
+    o.master = "127.0.0.1:1";
+    o.chunk_tokens = 16;
+    house_add(h, &o);
+
+    fake_moves.hold_puts = true;
+    struct client *c = house_client(h, 1, HOUSE_PROMPT, HOUSE_ANSWER);
+    c->decode = 0;
+    house_ask(c);
+    house_until(h, c->count > 0);
+    house_cancel(c);
+    house_until(h, c->cancel_answered);
+    assert_true(house_counter(h, 0, "puts_dropped") >= 70 - 4);
+    assert_true(house_is_empty(h));
+    house_close(h);
+}
+
 static bool drained;
 
 static void on_drained(void *user)
@@ -437,6 +459,7 @@ int main(void)
         cmocka_unit_test(test_a_lost_gateway_takes_its_requests_with_it),
         cmocka_unit_test(test_a_decode_worker_that_goes_away_fails_what_was_on_its_way),
         cmocka_unit_test(test_a_full_queue_of_puts_drops_and_counts),
+        cmocka_unit_test(test_a_cancelled_request_ends_all_the_puts_that_wait),
         cmocka_unit_test(test_a_draining_worker_finishes_and_takes_no_more),
         cmocka_unit_test(test_what_is_asked_again_is_answered_again),
         cmocka_unit_test(test_what_cannot_be_served_is_refused),
