@@ -167,6 +167,7 @@ static void say_all(struct arguments *a, const struct family *f, const struct me
         break;
     case MEMBER_NODE:
         say(a, "--name=%s", m->name);
+        say(a, "--listen=127.0.0.1:0"); /* MC_LISTEN is the gateway's */
         say(a, "--memory=%llu", (unsigned long long)f->options->pool_memory);
         say_text(a, "transports", f->options->transports);
         break;
