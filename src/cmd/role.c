@@ -13,6 +13,7 @@
 #include "base/alloc.h"
 #include "base/error.h"
 #include "cmd/cmd.h"
+#include "os/address.h"
 #include "os/clock.h"
 #include "os/file.h"
 #include "os/sysalloc.h"
@@ -97,6 +98,29 @@ int role_read(const struct role_table *table, int argc, char **argv, void *optio
     if (common->help)
         return command_print(table->name, table->help);
     return common->print_config ? print_config(table, asked) : -1;
+}
+
+mc_status role_check_address(const char *flag, const char *text, struct mc_error *error)
+{
+    struct os_address address;
+
+    const mc_status status = text ? os_address_parse(text, &address, error) : MC_OK;
+    return status == MC_OK ? MC_OK : error_prefix(error, status, "--%s", flag);
+}
+
+mc_status role_check_masters(const char *text, struct mc_error *error)
+{
+    char one[256];
+    mc_status status = MC_OK;
+
+    while (text && status == MC_OK) {
+        const size_t size = strcspn(text, ";");
+        const int most = size < sizeof(one) ? (int)size : (int)sizeof(one) - 1;
+        (void)snprintf(one, sizeof(one), "%.*s", most, text);
+        status = role_check_address("master", one, error);
+        text = text[size] ? text + size + 1 : NULL;
+    }
+    return status;
 }
 
 void role_asked_fini(struct role_asked *asked)

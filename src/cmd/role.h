@@ -70,6 +70,12 @@ int role_read(const struct role_table *table, int argc, char **argv, void *optio
 
 void role_asked_fini(struct role_asked *asked);
 
+/** For a table's check: whether `text` (NULL: not given) reads as host:port. The error names the flag. */
+mc_status role_check_address(const char *flag, const char *text, struct mc_error *error);
+
+/** The same of --master, which may name more than one, separated by ';'. */
+mc_status role_check_masters(const char *text, struct mc_error *error);
+
 struct role {
     const char *name;                 /* borrowed */
     const struct mc_alloc *alloc;     /* borrowed */
