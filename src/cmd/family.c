@@ -317,6 +317,8 @@ mc_status family_start(struct family *f, uint32_t index, struct mc_error *error)
         close(output[1]);
         return error_set(error, MC_E_IO, "%s: pipe: %s", m->name, strerror(errno));
     }
+    /* A supervisor that is stopped, or whose terminal is, must not stop its members: lines are lost instead. */
+    (void)fcntl(output[1], F_SETFL, O_NONBLOCK);
     const pid_t parent = getpid(), pid = fork();
     if (pid == 0)
         become(&a, parent, output[1], ready[1]);

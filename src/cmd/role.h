@@ -4,7 +4,8 @@
  *
  * Life:    role_read -> role_begin -> (the role opens) -> role_ready -> role_run -> (the role closes)
  *          -> role_end
- * Threads: one, but for the log, which any thread may write.
+ * Threads: one, but for the log, which any thread may write. Where standard error does not block, as under
+ *          `serve`, lines that nobody takes are lost and counted, and the next one says so.
  * Errors:  texts name flag, variable, line or file.
  */
 #ifndef CMD_ROLE_H
@@ -89,8 +90,9 @@ struct role {
      * once. A second one stops at once anyway. */
     void (*drain)(void *user);
     void *user;
-    int asked_to_end; /* how often */
-    int signal;       /* the first */
+    int asked_to_end;      /* how often */
+    _Atomic uint32_t lost; /* lines of the log that nobody took */
+    int signal;            /* the first */
     int code;
 };
 

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from cluster import Client, Process
+from cluster import Client, Process, Served, until
 from conftest import MODEL, mooncake
 
 
@@ -58,3 +58,19 @@ def test_a_node_that_holds_nothing_ends_at_once_without_a_master():
     assert node.end(signal.SIGINT) == 0
     assert time.monotonic() - begin < 4
     assert "could be handed" not in node.log()
+
+
+def test_a_stopped_supervisor_stops_nobody():
+    """As Ctrl-Z does: the roles' output is taken by nobody, and they go on."""
+    served = Served("--pool-memory=16M", "--kv-memory=16M", "--log-level=debug")
+    try:
+        served.process.send(signal.SIGSTOP)
+        client = Client(served.address, timeout=20)
+        for i in range(400):
+            assert client.complete("a", max_tokens=1).status == 200, f"request {i}"
+        served.process.send(signal.SIGCONT)
+        client.complete("a", max_tokens=1)
+        until(lambda: "event=log_lines_lost" in served.process.log(), "it says what was lost")
+    finally:
+        served.process.send(signal.SIGCONT)
+        assert served.end() == 0
