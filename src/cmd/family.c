@@ -167,6 +167,7 @@ static void say_all(struct arguments *a, const struct family *f, const struct me
         break;
     case MEMBER_NODE:
         say(a, "--name=%s", m->name);
+        say(a, "--listen=127.0.0.1:0"); /* MC_LISTEN is the gateway's */
         say(a, "--memory=%llu", (unsigned long long)f->options->pool_memory);
         say_text(a, "transports", f->options->transports);
         break;
@@ -316,6 +317,8 @@ mc_status family_start(struct family *f, uint32_t index, struct mc_error *error)
         close(output[1]);
         return error_set(error, MC_E_IO, "%s: pipe: %s", m->name, strerror(errno));
     }
+    /* A supervisor that is stopped, or whose terminal is, must not stop its members: lines are lost instead. */
+    (void)fcntl(output[1], F_SETFL, O_NONBLOCK);
     const pid_t parent = getpid(), pid = fork();
     if (pid == 0)
         become(&a, parent, output[1], ready[1]);

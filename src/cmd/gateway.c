@@ -54,12 +54,24 @@ static void help(struct buf *out)
     setting_help(rows, sizeof(rows) / sizeof(rows[0]), out);
 }
 
+static mc_status check(const void *options, const struct settings *settings, struct mc_error *error)
+{
+    const struct gateway_flags *flags = options;
+
+    (void)settings;
+    mc_status status = role_check_address("listen", flags->listen, error);
+    if (status == MC_OK)
+        status = role_check_address("control", flags->control, error);
+    return status == MC_OK ? role_check_masters(flags->master, error) : status;
+}
+
 static const struct role_table table = {
     .name = "gateway",
     .rows = rows,
     .count = sizeof(rows) / sizeof(rows[0]),
     .operands = 1,
     .operand_help = "which model? Give the one directory that the workers are given",
+    .check = check,
     .help = help,
 };
 

@@ -42,11 +42,20 @@ static void help(struct buf *out)
     setting_help(rows, sizeof(rows) / sizeof(rows[0]), out);
 }
 
+static mc_status check(const void *options, const struct settings *settings, struct mc_error *error)
+{
+    const struct master_flags *flags = options;
+
+    (void)settings;
+    return role_check_address("listen", flags->listen, error);
+}
+
 static const struct role_table table = {
     .name = "master",
     .rows = rows,
     .count = sizeof(rows) / sizeof(rows[0]),
     .operand_help = "a master takes settings only; mooncake master --help lists them",
+    .check = check,
     .help = help,
 };
 

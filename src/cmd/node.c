@@ -41,11 +41,21 @@ static void help(struct buf *out)
     setting_help(rows, sizeof(rows) / sizeof(rows[0]), out);
 }
 
+static mc_status check(const void *options, const struct settings *settings, struct mc_error *error)
+{
+    const struct node_flags *flags = options;
+
+    (void)settings;
+    const mc_status status = role_check_address("listen", flags->listen, error);
+    return status == MC_OK ? role_check_masters(flags->master, error) : status;
+}
+
 static const struct role_table table = {
     .name = "node",
     .rows = rows,
     .count = sizeof(rows) / sizeof(rows[0]),
     .operand_help = "a node takes settings only; mooncake node --help lists them",
+    .check = check,
     .help = help,
 };
 
@@ -88,11 +98,13 @@ static mc_status open_all(struct node_role *n, const struct node_flags *flags,
     return status;
 }
 
-/* What it holds goes to other nodes as far as there is time and room; the rest is lost, as said. */
+/* What it holds goes to other nodes as far as there is time and room; the rest is lost, as said. Nobody
+ * turns the loop meanwhile: another signal does to this process what it does to any. */
 static void leave(struct node_role *n, const struct node_flags *flags)
 {
     if (flags->drain == 0 || n->role.asked_to_end != 1)
         return;
+    os_signals_close(&n->role.signals);
     if (mc_store_node_drain(n->node, os_now_ns() + flags->drain) != MC_OK)
         command_complain("node", "not all that it held could be handed to other nodes in time");
 }

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -13,6 +14,7 @@
 #include "base/alloc.h"
 #include "base/error.h"
 #include "cmd/cmd.h"
+#include "os/address.h"
 #include "os/clock.h"
 #include "os/file.h"
 #include "os/sysalloc.h"
@@ -99,6 +101,29 @@ int role_read(const struct role_table *table, int argc, char **argv, void *optio
     return common->print_config ? print_config(table, asked) : -1;
 }
 
+mc_status role_check_address(const char *flag, const char *text, struct mc_error *error)
+{
+    struct os_address address;
+
+    const mc_status status = text ? os_address_parse(text, &address, error) : MC_OK;
+    return status == MC_OK ? MC_OK : error_prefix(error, status, "--%s", flag);
+}
+
+mc_status role_check_masters(const char *text, struct mc_error *error)
+{
+    char one[256];
+    mc_status status = MC_OK;
+
+    while (text && status == MC_OK) {
+        const size_t size = strcspn(text, ";");
+        const int most = size < sizeof(one) ? (int)size : (int)sizeof(one) - 1;
+        (void)snprintf(one, sizeof(one), "%.*s", most, text);
+        status = role_check_address("master", one, error);
+        text = text[size] ? text + size + 1 : NULL;
+    }
+    return status;
+}
+
 void role_asked_fini(struct role_asked *asked)
 {
     if (!asked->alloc)
@@ -110,19 +135,31 @@ void role_asked_fini(struct role_asked *asked)
 
 /* ------------------------------------------------------------------------------------------ log */
 
-/* One write for a line, so that lines of threads do not mix. */
-static void write_line(void *context, enum mc_log_level level, const char *line, size_t size)
+/* One write for a line, so that lines of threads do not mix; a pipe takes all of it or nothing. */
+static bool put_line(const struct role *role, enum mc_log_level level, const char *line,
+                     size_t size)
 {
     static const char *const names[] = { "error", "warn", "info", "debug" };
-    const struct role *role = context;
     char date[21], text[LINE_MAX_BYTES];
 
     const int most = size < LINE_MAX_BYTES - 100 ? (int)size : LINE_MAX_BYTES - 100;
     const int length =
         snprintf(text, sizeof(text), "%s %s level=%s %.*s\n", os_date_text(os_date_s(), date),
                  role->name, names[level], most, line);
-    if (length > 0 && write(STDERR_FILENO, text, (size_t)length) < 0)
-        return; /* nowhere to say it */
+    return length <= 0 || write(STDERR_FILENO, text, (size_t)length) >= 0;
+}
+
+static void write_line(void *context, enum mc_log_level level, const char *line, size_t size)
+{
+    struct role *role = context;
+    char text[64];
+
+    const uint32_t lost = atomic_exchange_explicit(&role->lost, 0, memory_order_relaxed);
+    const int length = snprintf(text, sizeof(text), "event=log_lines_lost lines=%u", lost);
+    if (lost > 0 && !put_line(role, MC_LOG_WARN, text, (size_t)length))
+        atomic_fetch_add_explicit(&role->lost, lost, memory_order_relaxed);
+    if (!put_line(role, level, line, size))
+        atomic_fetch_add_explicit(&role->lost, 1, memory_order_relaxed);
 }
 
 /* --------------------------------------------------------------------------------------- begin */

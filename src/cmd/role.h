@@ -4,7 +4,8 @@
  *
  * Life:    role_read -> role_begin -> (the role opens) -> role_ready -> role_run -> (the role closes)
  *          -> role_end
- * Threads: one, but for the log, which any thread may write.
+ * Threads: one, but for the log, which any thread may write. Where standard error does not block, as under
+ *          `serve`, lines that nobody takes are lost and counted, and the next one says so.
  * Errors:  texts name flag, variable, line or file.
  */
 #ifndef CMD_ROLE_H
@@ -70,6 +71,12 @@ int role_read(const struct role_table *table, int argc, char **argv, void *optio
 
 void role_asked_fini(struct role_asked *asked);
 
+/** For a table's check: whether `text` (NULL: not given) reads as host:port. The error names the flag. */
+mc_status role_check_address(const char *flag, const char *text, struct mc_error *error);
+
+/** The same of --master, which may name more than one, separated by ';'. */
+mc_status role_check_masters(const char *text, struct mc_error *error);
+
 struct role {
     const char *name;                 /* borrowed */
     const struct mc_alloc *alloc;     /* borrowed */
@@ -83,8 +90,9 @@ struct role {
      * once. A second one stops at once anyway. */
     void (*drain)(void *user);
     void *user;
-    int asked_to_end; /* how often */
-    int signal;       /* the first */
+    int asked_to_end;      /* how often */
+    _Atomic uint32_t lost; /* lines of the log that nobody took */
+    int signal;            /* the first */
     int code;
 };
 

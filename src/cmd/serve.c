@@ -3,6 +3,7 @@
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -183,6 +184,13 @@ static mc_status begin(struct serve *s, const char *model, struct mc_error *erro
     return os_signals_open(&s->children, s->role.loop, numbers, error);
 }
 
+/* Its settings are the roles' flags, not their config file too: they would refuse what only serve knows. Texts
+ * of the environment stay where they are. */
+static void keep_config_from_roles(void)
+{
+    (void)unsetenv("MC_CONFIG");
+}
+
 /* Whoever still runs goes with this process, by the parent-death signal. */
 static int run(struct serve *s, const char *model)
 {
@@ -209,6 +217,7 @@ static int serve_main(int argc, char **argv)
     if (code < 0)
         code = role_begin(&s.role, "serve", (const struct role_common *)&options, asked.alloc);
     if (code < 0) {
+        keep_config_from_roles();
         s.family = alloc_zeroed(asked.alloc, 1, sizeof(*s.family));
         if (s.family)
             code = run(&s, asked.operands.items[0]);

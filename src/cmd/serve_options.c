@@ -22,7 +22,7 @@ static mc_status check(const void *options, const struct settings *settings, str
                          "at least 1");
     if (o->chunk % 16 != 0)
         return error_set(error, MC_E_RANGE, "--chunk: %u is not a multiple of 16", o->chunk);
-    return MC_OK;
+    return role_check_address("listen", o->listen, error);
 }
 
 static void help(struct buf *out)

@@ -47,7 +47,8 @@ static void exited(struct supervise *s, struct supervise_child *c, int code)
         return;
     /* One that we killed because somebody had stopped it has not failed. */
     c->failures = c->killed && c->stopped_ns ? 1 : young ? c->failures + 1 : 1;
-    if (code == CMD_USAGE) /* the same arguments will be as wrong the next time */
+    /* Wrong arguments, a model that is not there, a port that is taken: as wrong the next time. */
+    if (code == CMD_USAGE || (code == CMD_FAILED && !c->was_up))
         c->failures = s->options.failures_max + 1;
     c->state = s->stopping ? SUPERVISE_LEFT : SUPERVISE_DOWN;
     c->start_ns = s->now_ns + back_off_ns(c->failures);
@@ -152,7 +153,10 @@ static bool take_give_up(struct supervise *s, struct supervise_action *action)
             continue;
         s->code = CMD_FAILED;
         begin_stop(s);
-        *action = (struct supervise_action){ SUPERVISE_GIVE_UP, i, "it fails again and again" };
+        *action = (struct supervise_action){ SUPERVISE_GIVE_UP, i,
+                                             s->children[i].was_up
+                                                 ? "it fails again and again"
+                                                 : "it cannot start, for the reason above" };
         return true;
     }
     return false;

@@ -2,7 +2,8 @@
  * supervise.h - which process of this machine to start, restart, stop or kill, and when.
  *
  * Children start in the order of their start rank, each rank when all of the one before are up. One that
- * exits is started again after 100 ms, 200 ms ... 5 s; one that dies too often while young ends the whole.
+ * exits is started again after 100 ms, 200 ms ... 5 s; one that dies too often while young ends the whole,
+ * and at once one that fails by itself before it was ever up: it would fail for the same reason again.
  * One that somebody stopped (SIGSTOP) for longer than stall_ns is killed and started again, because to its
  * peers it is dead. Stopping goes by stop rank, each rank when the one before has left, with a time
  * for each after which it is killed.

@@ -62,7 +62,12 @@ static mc_status check(const void *options, const struct settings *settings, str
                          "requests come from there");
     if (flags->chunk % 16 != 0)
         return error_set(error, MC_E_RANGE, "--chunk: %u is not a multiple of 16", flags->chunk);
-    return MC_OK;
+    mc_status status = role_check_address("listen", flags->listen, error);
+    if (status == MC_OK)
+        status = role_check_masters(flags->master, error);
+    for (uint32_t i = 0; i < flags->gateway.count && status == MC_OK; i++)
+        status = role_check_address("gateway", flags->gateway.items[i], error);
+    return status;
 }
 
 static void help(struct buf *out)

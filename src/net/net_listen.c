@@ -117,8 +117,8 @@ mc_status net_listen(net *n, const char *address, bool insecure, const struct ne
     }
     if (!os_address_is_loopback(&at) && !n->options.secret && !insecure)
         return error_set(error, MC_E_DENIED,
-                         "%s: is reached by other machines: set a secret, or say that it may be "
-                         "insecure",
+                         "%s: other machines reach this address: give a secret (--secret-file), or "
+                         "allow it without one (--insecure)",
                          address);
     mc_status status = os_tcp_listen(&at, &fd, &bound, error);
     if (status != MC_OK)

@@ -1,4 +1,5 @@
 /* gateways.c - a dialled connection to each gateway: registration, load reports, the end of a gateway. */
+#include <stdio.h>
 #include <string.h>
 
 #include "base/alloc.h"
@@ -101,6 +102,7 @@ static void on_registered(void *user, mc_status status, const struct wire_frame 
         return;
     }
     gateway->registered = true;
+    gateway->away[0] = '\0';
     gateway->instance = answer.instance;
     gateway->report_ns = answer.report_ns == 0              ? REPORT_DEFAULT_NS
                          : answer.report_ns < REPORT_MIN_NS ? REPORT_MIN_NS
@@ -176,6 +178,16 @@ static void end_requests(struct gateway_link *gateway)
         }
 }
 
+/* Each reason once, as long as it stays the same: it is dialled again and again. */
+static void log_away(struct gateway_link *gateway, mc_status status, const char *text)
+{
+    if (strncmp(gateway->away, text, sizeof(gateway->away) - 1) == 0)
+        return;
+    (void)snprintf(gateway->away, sizeof(gateway->away), "%s", text);
+    worker_log(gateway->worker, MC_LOG_WARN, "event=gateway_away status=%s text=\"%s\"",
+               mc_status_name(status), text);
+}
+
 static void on_down(void *user, net_conn *conn, mc_status status, const char *text)
 {
     struct gateway_link *gateway = user;
@@ -186,6 +198,8 @@ static void on_down(void *user, net_conn *conn, mc_status status, const char *te
     if (gateway->registered)
         worker_log(w, MC_LOG_WARN, "event=gateway_lost instance=%llu status=%s text=\"%s\"",
                    (unsigned long long)gateway->instance, mc_status_name(status), text);
+    else
+        log_away(gateway, status, text);
     gateway->registered = false;
     gateway->latest = 0;
     end_requests(gateway);

@@ -262,9 +262,24 @@ static void set_timer(struct seat *seat)
             worker_log(seat->worker, MC_LOG_ERROR, "event=no_timer text=\"out of memory\"");
 }
 
+/* Stopping a long request's puts ends any number of them at once: one event for all. */
+static bool joins_last(struct seat *seat, const struct decode_event *event)
+{
+    struct decode_event *last =
+        &seat->inbox[(seat->inbox_first + seat->inbox_count + WORKER_INBOX_MAX - 1) %
+                     WORKER_INBOX_MAX];
+
+    if (seat->inbox_count == 0 || event->kind != DECODE_PUT_FINAL || last->kind != event->kind)
+        return false;
+    last->more += event->more + 1;
+    return true;
+}
+
 /* Events that an outbox makes wait until it is carried out. */
 void seat_happen(struct seat *seat, struct decode_event event)
 {
+    if (joins_last(seat, &event))
+        return;
     assert(seat->inbox_count < WORKER_INBOX_MAX);
     seat->inbox[(seat->inbox_first + seat->inbox_count++) % WORKER_INBOX_MAX] = event;
     if (seat->stepping)

@@ -36,6 +36,7 @@ struct gateway_link {
     bool registered;
     uint64_t instance, report_ns;
     uint64_t latest;       /* newest request of it */
+    char away[200];        /* why it was not reached, as logged last */
     struct os_timer timer; /* next report, or to register again */
 };
 

@@ -411,9 +411,24 @@ static void set_timer(struct task *task)
             worker_log(task->worker, MC_LOG_ERROR, "event=no_timer text=\"out of memory\"");
 }
 
+/* Stopping a long request's puts ends any number of them at once: one event for all. */
+static bool joins_last(struct task *task, const struct prefill_event *event)
+{
+    struct prefill_event *last =
+        &task->inbox[(task->inbox_first + task->inbox_count + WORKER_INBOX_MAX - 1) %
+                     WORKER_INBOX_MAX];
+
+    if (task->inbox_count == 0 || event->kind != PREFILL_PUT_FINAL || last->kind != event->kind)
+        return false;
+    last->more += event->more + 1;
+    return true;
+}
+
 /* Events that an outbox makes wait until it is carried out. */
 void task_happen(struct task *task, struct prefill_event event)
 {
+    if (joins_last(task, &event))
+        return;
     assert(task->inbox_count < WORKER_INBOX_MAX);
     task->inbox[(task->inbox_first + task->inbox_count++) % WORKER_INBOX_MAX] = event;
     if (task->stepping)

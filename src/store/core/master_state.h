@@ -44,7 +44,7 @@ struct token {
     uint32_t places[MC_REPLICAS_MAX]; /* extents; 0: lost */
     uint32_t chain;
     uint32_t object;
-    uint32_t request, item; /* put_begin that waits for it; 0: none */
+    uint32_t request, item; /* put_begin that is not answered yet; 0: none */
     uint8_t count, waiting; /* places; those without a window yet */
     uint8_t state;
 };

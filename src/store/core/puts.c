@@ -46,11 +46,14 @@ static uint32_t token_add(store_master *m, const struct mc_key *id)
     return i;
 }
 
+static void token_untie(store_master *m, uint32_t i, mc_status status);
+
 void puts_token_free(store_master *m, uint32_t i)
 {
     struct token *t = &m->tokens[i];
     struct mc_key id;
 
+    token_untie(m, i, MC_E_STALE);
     memcpy(&id, t->id, sizeof(id));
     uint32_t *p = &m->token_buckets[token_bucket(m, &id)];
     while (*p != i)
@@ -109,6 +112,10 @@ static void request_finish(store_master *m, uint32_t r)
         if (item->status != MC_OK)
             continue;
         const uint32_t count = say_places(m, &m->tokens[item->token], replicas);
+        if (count == 0) { /* committed, or lost, while others were awaited */
+            places[n].status = MC_E_STALE;
+            continue;
+        }
         places[n].replicas = (struct wire_list){ .items = replicas, .count = count };
         replicas += count;
     }
@@ -133,15 +140,31 @@ static void item_done(store_master *m, uint32_t r, uint32_t item, mc_status stat
         request_finish(m, r);
 }
 
-/** Tell the put_begin that waits for this token, if one does. */
-static void token_told(store_master *m, uint32_t i, mc_status status)
+/** Its windows are there: tell the put_begin that waits for them, if one does. Until that has its answer, which
+ * may wait for others', the token is tied to it. */
+static void token_opened(store_master *m, uint32_t i)
+{
+    const struct token *t = &m->tokens[i];
+
+    if (t->request != 0)
+        item_done(m, t->request, t->item, MC_OK);
+}
+
+/** Whatever put_begin has not been answered yet hears this instead of the token's places. */
+static void token_untie(store_master *m, uint32_t i, mc_status status)
 {
     struct token *t = &m->tokens[i];
     const uint32_t r = t->request, item = t->item;
 
     t->request = t->item = 0;
-    if (r != 0)
+    if (r == 0)
+        return;
+    if (m->items[item].status == MC_PENDING) {
         item_done(m, r, item, status);
+        return;
+    }
+    m->items[item].status = status;
+    m->items[item].token = 0;
 }
 
 /* ------------------------------------------------------------------------------------- places */
@@ -173,7 +196,7 @@ void puts_token_revoke(store_master *m, uint32_t i, mc_status status)
         if (t->places[p] != 0)
             puts_place_drop(m, t->places[p]);
     table_free(m, t->object);
-    token_told(m, i, status);
+    token_untie(m, i, status);
     puts_token_free(m, i);
 }
 
@@ -194,7 +217,7 @@ static void token_settle(store_master *m, uint32_t i)
         return;
     }
     t->state = TOKEN_OPEN;
-    token_told(m, i, MC_OK);
+    token_opened(m, i);
 }
 
 void puts_window(store_master *m, uint32_t extent, const struct wire_window *window)
@@ -339,13 +362,13 @@ static bool item_add(store_master *m, uint32_t r, mc_status status, uint32_t tok
     *(request->last ? &m->items[request->last].next : &request->first) = i;
     request->last = i;
     request->count++;
-    if (status != MC_PENDING)
+    if (token == 0)
         return true;
     /* Asked again while the first question waits: that one's connection is gone. */
-    token_told(m, token, MC_E_BUSY);
+    token_untie(m, token, MC_E_BUSY);
     m->tokens[token].request = r;
     m->tokens[token].item = i;
-    request->waiting++;
+    request->waiting += status == MC_PENDING;
     return true;
 }
 

@@ -31,6 +31,7 @@ struct drain {
     uint64_t deadline_ns, until_ns;  /* as given, and to be compared */
     struct store_node_place *places; /* owned; of this round */
     uint32_t place_count;
+    bool empty;          /* it holds nothing */
     uint64_t id;         /* the node's; 0: not registered */
     uint64_t room_bytes; /* free at others */
     struct round round;
@@ -62,6 +63,9 @@ static void list_in_loop(void *argument)
 
     store_node_figures(d->node->core, &f);
     d->id = f.ready ? f.id : 0;
+    d->empty = f.places == 0;
+    if (d->empty)
+        return;
     d->places = alloc_zeroed(d->store->alloc, f.places, sizeof(*d->places));
     d->place_count = d->places ? (uint32_t)f.places : 0;
     for (uint32_t i = 0; i < d->place_count; i++)
@@ -288,6 +292,8 @@ static mc_status one_round(struct drain *d)
 
     d->round = (struct round){ .moved = 0 };
     store_run(d->store, list_in_loop, d);
+    if (d->empty)
+        return MC_OK; /* whether there is a master or not */
     if (!d->places)
         return MC_E_NOMEM;
     if (d->id == 0)

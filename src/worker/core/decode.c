@@ -179,8 +179,7 @@ void decode_step(struct decode *d, uint64_t now_ns, const struct decode_event *e
             d->puts++;
         break;
     case DECODE_PUT_FINAL:
-        if (d->puts > 0)
-            d->puts--;
+        d->puts -= event->more < d->puts ? event->more + 1 : d->puts;
         break;
     case DECODE_CANCEL:
         on_cancel(d, outbox);

@@ -55,6 +55,7 @@ struct decode_event {
     mc_status status;
     uint64_t tokens;
     bool queued;
+    uint32_t more; /* of PUT_FINAL: so many others are over, too */
     uint64_t lease_ns;
 };
 

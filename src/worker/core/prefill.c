@@ -306,8 +306,7 @@ void prefill_step(struct prefill *p, uint64_t now_ns, const struct prefill_event
             p->puts++;
         break;
     case PREFILL_PUT_FINAL:
-        if (p->puts > 0)
-            p->puts--;
+        p->puts -= event->more < p->puts ? event->more + 1 : p->puts;
         break;
     case PREFILL_CANCEL:
         on_cancel(p, now_ns, outbox);

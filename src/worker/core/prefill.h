@@ -74,6 +74,7 @@ struct prefill_event {
     enum prefill_event_kind kind;
     mc_status status;
     uint32_t tokens;
+    uint32_t more; /* of PUT_FINAL: so many others are over, too */
     struct push_ready ready;
 };
 

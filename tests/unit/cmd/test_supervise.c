@@ -144,6 +144,24 @@ static void test_wrong_usage_is_not_tried_again(void **state)
     assert_string_equal(tell(&h, SUPERVISE_EXITED, MASTER, CMD_USAGE), "give up 0, done");
 }
 
+static void test_who_fails_before_it_was_ever_up_is_not_tried_again(void **state)
+{
+    struct supervise_action a;
+    struct house h;
+
+    (void)state;
+    house_init(&h);
+    assert_string_equal(todo(&h), "start 0");
+    assert_string_equal(tell(&h, SUPERVISE_EXITED, MASTER, 137), ""); /* somebody killed it */
+    assert_string_equal(later(&h, 100 * MS), "start 0");
+    supervise_event(&h.s, SUPERVISE_EXITED, MASTER, CMD_FAILED, h.now);
+    assert_true(supervise_take(&h.s, &a));
+    assert_int_equal(a.kind, SUPERVISE_GIVE_UP);
+    assert_string_equal(a.why, "it cannot start, for the reason above");
+    assert_string_equal(todo(&h), "done");
+    assert_int_equal(h.s.code, CMD_FAILED);
+}
+
 static void test_a_stopped_child_is_killed_after_a_while_and_that_is_no_failure(void **state)
 {
     struct house h;
@@ -224,6 +242,7 @@ int main(void)
             test_a_failure_in_a_row_waits_twice_as_long_and_one_too_many_ends_the_whole),
         cmocka_unit_test(test_a_long_life_forgives_earlier_failures),
         cmocka_unit_test(test_wrong_usage_is_not_tried_again),
+        cmocka_unit_test(test_who_fails_before_it_was_ever_up_is_not_tried_again),
         cmocka_unit_test(test_a_stopped_child_is_killed_after_a_while_and_that_is_no_failure),
         cmocka_unit_test(test_stopping_goes_by_rank_and_kills_what_does_not_end),
         cmocka_unit_test(test_asked_twice_all_are_killed),

@@ -2,6 +2,7 @@
 #include "house.h"
 
 #include "os/clock.h"
+#include "os/sysalloc.h"
 
 #define MILLISECOND UINT64_C(1000000)
 
@@ -235,6 +236,66 @@ static void test_a_full_queue_of_puts_drops_and_counts(void **state)
     house_close(h);
 }
 
+/* More puts than its inbox holds events end at once when it is cancelled. */
+static void test_a_cancelled_request_ends_all_the_puts_that_wait(void **state)
+{
+    (void)state;
+    struct house *h = house_open();
+    struct worker_options o = house_options("both", MC_ROLE_BOTH);
+    o.master = "127.0.0.1:1";
+    o.chunk_tokens = 16;
+    house_add(h, &o);
+
+    fake_moves.hold_puts = true;
+    struct client *c = house_client(h, 1, HOUSE_PROMPT, HOUSE_ANSWER);
+    c->decode = 0;
+    house_ask(c);
+    house_until(h, c->count > 0);
+    house_cancel(c);
+    house_until(h, c->cancel_answered);
+    assert_true(house_counter(h, 0, "puts_dropped") >= 70 - 4);
+    assert_true(house_is_empty(h));
+    house_close(h);
+}
+
+static char heard[4000];
+
+static void hear(void *context, enum mc_log_level level, const char *line, size_t size)
+{
+    const size_t at = strlen(heard);
+
+    (void)context;
+    (void)level;
+    if (at + size + 1 < sizeof(heard)) {
+        memcpy(heard + at, line, size);
+        heard[at + size] = '\0';
+    }
+}
+
+/* Why it does not get ready; and not each time that it dials. */
+static void test_a_gateway_that_is_not_reached_is_told_of_once(void **state)
+{
+    (void)state;
+    struct house *h = house_open();
+    struct worker_options o = house_options("w", MC_ROLE_BOTH);
+    const char *gateways[] = { "127.0.0.1:1" };
+    worker *w = NULL;
+
+    heard[0] = '\0';
+    o.alloc = os_alloc();
+    o.loop = h->loop;
+    o.log = (struct mc_log){ hear, NULL, MC_LOG_INFO };
+    o.gateways = gateways;
+    o.gateway_count = 1;
+    assert_int_equal(worker_open(&o, &w, NULL), MC_OK);
+    house_until(h, strstr(heard, "event=gateway_away status=MC_E_PEER"));
+    assert_non_null(strstr(heard, "127.0.0.1:1"));
+    turns(h, 50);
+    assert_null(strstr(strstr(heard, "event=gateway_away") + 1, "event=gateway_away"));
+    worker_close(w);
+    house_close(h);
+}
+
 static bool drained;
 
 static void on_drained(void *user)
@@ -437,6 +498,8 @@ int main(void)
         cmocka_unit_test(test_a_lost_gateway_takes_its_requests_with_it),
         cmocka_unit_test(test_a_decode_worker_that_goes_away_fails_what_was_on_its_way),
         cmocka_unit_test(test_a_full_queue_of_puts_drops_and_counts),
+        cmocka_unit_test(test_a_cancelled_request_ends_all_the_puts_that_wait),
+        cmocka_unit_test(test_a_gateway_that_is_not_reached_is_told_of_once),
         cmocka_unit_test(test_a_draining_worker_finishes_and_takes_no_more),
         cmocka_unit_test(test_what_is_asked_again_is_answered_again),
         cmocka_unit_test(test_what_cannot_be_served_is_refused),

@@ -180,6 +180,20 @@ static void test_what_a_node_held_is_with_others_after_it_drained(void **state)
     cluster_close(&c);
 }
 
+static void test_a_node_that_holds_nothing_needs_no_master_to_drain(void **state)
+{
+    (void)state;
+    struct cluster c;
+
+    cluster_open(&c);
+    master_close(&c.master);
+    const uint64_t began_ns = os_now_ns();
+    assert_int_equal(mc_store_node_drain(c.nodes[0].node, in_seconds(20)), MC_OK);
+    assert_true(os_now_ns() - began_ns < UINT64_C(10000000000));
+    master_open(&c.master, NULL);
+    cluster_close(&c);
+}
+
 /* --------------------------------------------------------------------------------- masters that go */
 
 static void test_objects_are_found_again_after_the_master_restarted(void **state)
@@ -379,6 +393,7 @@ int main(void)
         cmocka_unit_test(test_what_only_a_lost_node_had_is_not_found),
         cmocka_unit_test(test_a_node_goes_while_it_is_read),
         cmocka_unit_test(test_what_a_node_held_is_with_others_after_it_drained),
+        cmocka_unit_test(test_a_node_that_holds_nothing_needs_no_master_to_drain),
         cmocka_unit_test(test_objects_are_found_again_after_the_master_restarted),
         cmocka_unit_test(test_leases_and_tokens_of_another_life_are_stale),
         cmocka_unit_test(test_a_request_waits_for_a_master_that_comes_late),

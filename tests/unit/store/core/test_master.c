@@ -323,6 +323,33 @@ static void test_asked_again_is_answered_the_same(void **state)
     assert_int_equal(x->answer.replicas[0].generation, generation);
 }
 
+/* The first of two places is given up, and its token is another put's, before the answer that names both. */
+static void test_an_answer_names_no_place_of_another_put(void **state)
+{
+    struct fixture *x = *state;
+    const struct wire_put_item both[] = { item_of(1, 100), item_of(2, 100) },
+                               other = item_of(3, 100);
+    const struct wire_put_end end = { .key = { { 1 } }, .token = { { 1, 1 } } };
+    const struct wire_put_revoke revoke = { .items = { .items = &end, .count = 1 }, .epoch = 5 };
+
+    begin(x, both, 1);
+    open_windows(x, x->ask.tag, 1);
+    begin(x, both, 2); /* the first is open already */
+    const uint64_t tag = x->ask.tag;
+    say(x, CLIENT_CONN, 9, WIRE_PUT_REVOKE, &revoke);
+    begin(x, &other, 1);
+    open_windows(x, x->ask.tag, 1);
+    assert_int_equal(x->answer.puts[0].status, MC_OK);
+    open_windows(x, tag, 1);
+    assert_int_equal(x->answer.kind, WIRE_PUT_BEGUN);
+    assert_int_equal(x->answer.count, 2);
+    assert_int_equal(x->answer.puts[0].status, MC_E_STALE);
+    assert_int_equal(x->answer.puts[0].replicas.count, 0);
+    assert_int_equal(x->answer.puts[1].status, MC_OK);
+    assert_int_equal(commit(x, 3, 3), MC_OK);
+    assert_int_equal(commit(x, 2, 2), MC_OK);
+}
+
 static void test_a_second_writer_finds_it_busy_and_then_there(void **state)
 {
     struct fixture *x = *state;
@@ -562,6 +589,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(test_an_object_is_seen_once_it_is_committed),
         TEST(test_asked_again_is_answered_the_same),
+        TEST(test_an_answer_names_no_place_of_another_put),
         TEST(test_a_second_writer_finds_it_busy_and_then_there),
         TEST(test_a_token_ends_its_own_put_only),
         TEST(test_a_token_expires_and_its_place_comes_back),
