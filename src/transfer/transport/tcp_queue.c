@@ -115,7 +115,8 @@ static struct tcp_stream *choose(struct tcp_queue *queue)
 /** Give streams what they can take. */
 static void pump(struct tcp_queue *queue)
 {
-    while (queue->status == MC_OK && queue->unsent.first && queue->free_slot != TCP_QUEUE_DEPTH) {
+    while (queue->status == MC_OK && queue->unsent.first && queue->late == 0 &&
+           queue->free_slot != TCP_QUEUE_DEPTH) {
         struct mc_error error = { 0 };
         struct tcp_stream *stream = choose(queue);
 

@@ -4,7 +4,8 @@
  * Slices that are posted wait in one list (`unsent`) from which streams take a few at a time, when their
  * socket takes bytes: so load spreads by itself. What a stream took gets a *slot*, whose number and a
  * counter are the frame's id, until its answer has come. A slice that is cancelled leaves its slot behind
- * (op is NULL), and the answer's payload is thrown away.
+ * (op is NULL), and the answer's payload is thrown away. Until late writes are answered nothing more is
+ * sent: what the engine posts again, or anew to the same place, must not land before them.
  *
  *      unsent -> stream.sending -> (slot only) -> done
  *
@@ -45,6 +46,7 @@ struct tcp_slot {
     uint32_t stream;
     uint32_t next_free;
     bool more; /* the payload has come and does not count before another answer */
+    bool late; /* a write that was let go, and may land yet */
 };
 
 enum tcp_stream_state {
@@ -87,6 +89,7 @@ struct tcp_queue {
     struct tcp_stream *stream; /* owned; [streams] */
     struct tcp_slot *slots;    /* owned; [TCP_QUEUE_DEPTH] */
     uint32_t free_slot;        /* first of a list; TCP_QUEUE_DEPTH: none */
+    uint32_t late;             /* slots of late writes: nothing is sent that could overtake them */
     uint64_t ids;
     struct tcp_list unsent, done;
 };

@@ -29,7 +29,7 @@ static struct tcp_slot *slot_take(struct tcp_stream *stream, struct tcp_op *op)
     slot->id = ++queue->ids * TCP_QUEUE_DEPTH + (uint64_t)(slot - queue->slots);
     slot->op = op;
     slot->stream = stream->index;
-    slot->more = false;
+    slot->more = slot->late = false;
     stream->inflight++;
     return slot;
 }
@@ -37,6 +37,8 @@ static struct tcp_slot *slot_take(struct tcp_stream *stream, struct tcp_op *op)
 static void slot_free(struct tcp_queue *queue, struct tcp_slot *slot)
 {
     queue->stream[slot->stream].inflight--;
+    queue->late -= slot->late;
+    slot->late = false;
     slot->id = 0;
     slot->op = NULL;
     slot->next_free = queue->free_slot;
@@ -460,6 +462,8 @@ void tcp_stream_cancel(struct tcp_stream *stream, mc_status reason)
         if (slot->id == 0 || slot->stream != stream->index || !slot->op)
             continue;
         const bool unsent = slot->op->sending;
+        slot->late = !unsent && tcp_op_slice(slot->op)->op == MC_WRITE;
+        queue->late += slot->late;
         tcp_op_done(queue, slot->op, reason);
         slot->op = NULL;
         if (unsent)
