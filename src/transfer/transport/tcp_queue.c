@@ -141,6 +141,11 @@ static void go(struct tcp_queue *queue, struct tcp_stream *stream, bool listen, 
         if (queue->status != MC_OK || stream->state != TCP_STREAM_UP)
             return;
     }
+    if (stream->state == TCP_STREAM_LEAVING) {
+        status = tcp_stream_leave(stream, now_ns, &error);
+        if (status != MC_OK)
+            fail(queue, status, &error);
+    }
     if (stream->state != TCP_STREAM_UP)
         return;
     if (stream->blocked)
