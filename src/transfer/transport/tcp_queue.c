@@ -115,7 +115,8 @@ static struct tcp_stream *choose(struct tcp_queue *queue)
 /** Give streams what they can take. */
 static void pump(struct tcp_queue *queue)
 {
-    while (queue->status == MC_OK && queue->unsent.first && queue->free_slot != TCP_QUEUE_DEPTH) {
+    while (queue->status == MC_OK && queue->unsent.first && queue->late == 0 &&
+           queue->free_slot != TCP_QUEUE_DEPTH) {
         struct mc_error error = { 0 };
         struct tcp_stream *stream = choose(queue);
 
@@ -139,6 +140,11 @@ static void go(struct tcp_queue *queue, struct tcp_stream *stream, bool listen, 
             unopened(queue, stream, status, &error);
         if (queue->status != MC_OK || stream->state != TCP_STREAM_UP)
             return;
+    }
+    if (stream->state == TCP_STREAM_LEAVING) {
+        status = tcp_stream_leave(stream, now_ns, &error);
+        if (status != MC_OK)
+            fail(queue, status, &error);
     }
     if (stream->state != TCP_STREAM_UP)
         return;

@@ -4,7 +4,8 @@
  * Slices that are posted wait in one list (`unsent`) from which streams take a few at a time, when their
  * socket takes bytes: so load spreads by itself. What a stream took gets a *slot*, whose number and a
  * counter are the frame's id, until its answer has come. A slice that is cancelled leaves its slot behind
- * (op is NULL), and the answer's payload is thrown away.
+ * (op is NULL), and the answer's payload is thrown away. Until late writes are answered nothing more is
+ * sent: what the engine posts again, or anew to the same place, must not land before them.
  *
  *      unsent -> stream.sending -> (slot only) -> done
  *
@@ -45,6 +46,7 @@ struct tcp_slot {
     uint32_t stream;
     uint32_t next_free;
     bool more; /* the payload has come and does not count before another answer */
+    bool late; /* a write that was let go, and may land yet */
 };
 
 enum tcp_stream_state {
@@ -52,6 +54,7 @@ enum tcp_stream_state {
     TCP_STREAM_DIALLING,
     TCP_STREAM_GREETING,
     TCP_STREAM_UP,
+    TCP_STREAM_LEAVING, /* let go with half a request sent: closed once the peer is through with the rest */
     TCP_STREAM_DEAD, /* could not be opened, others could: not tried again */
 };
 
@@ -64,7 +67,7 @@ struct tcp_stream {
     uint32_t index, inflight; /* slots of this stream */
     bool blocked;             /* the socket takes no more */
     uint32_t interest;        /* epoll events */
-    uint64_t open_by_ns;      /* connected and greeted, or it is given up */
+    uint64_t open_by_ns;      /* connected and greeted, or left, or it is given up */
     struct tcp_list sending;
     uint64_t sent;      /* bytes of sending.first that went: head, then payload */
     uint32_t receiving; /* slot whose payload comes */
@@ -87,6 +90,8 @@ struct tcp_queue {
     struct tcp_stream *stream; /* owned; [streams] */
     struct tcp_slot *slots;    /* owned; [TCP_QUEUE_DEPTH] */
     uint32_t free_slot;        /* first of a list; TCP_QUEUE_DEPTH: none */
+    uint32_t
+        late; /* slots of late writes, and streams that leave: nothing is sent to overtake them */
     uint64_t ids;
     struct tcp_list unsent, done;
 };
@@ -136,9 +141,12 @@ mc_status tcp_stream_send_rest(struct tcp_stream *stream, struct mc_error *error
 /** Receive what is there. */
 mc_status tcp_stream_receive(struct tcp_stream *stream, struct mc_error *error);
 
-/** Let go of all slices: each is done with `reason`, its memory quiet. A socket on which one is half sent
- * is closed; the others go on, and late answers are thrown away. */
+/** Let go of all slices: each is done with `reason`, its memory quiet. A stream on which one is half sent
+ * leaves; the others go on, and late answers are thrown away. */
 void tcp_stream_cancel(struct tcp_stream *stream, mc_status reason);
+
+/** The stream is LEAVING: closed once the peer has ended its side. MC_OK, or MC_E_PEER: it does not. */
+mc_status tcp_stream_leave(struct tcp_stream *stream, uint64_t now_ns, struct mc_error *error);
 
 /** Close the socket; slices are done with `reason`. */
 void tcp_stream_close(struct tcp_stream *stream, mc_status reason);

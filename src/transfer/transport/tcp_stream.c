@@ -1,8 +1,10 @@
 /* tcp_stream.c - one socket of a queue: requests out of user memory, answers into it. */
 #define _GNU_SOURCE
 #include <assert.h>
+#include <errno.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/socket.h>
 
 #include "base/error.h"
 #include "os/clock.h"
@@ -13,6 +15,8 @@ enum {
     BATCH_OPS = 64,           /* requests in one call to the socket */
     BATCH_BYTES = 256 * 1024, /* no more are added beyond */
     IOV = 2 * BATCH_OPS,
+    DROP_BYTES = 1 << 20, /* of late answers, in one call */
+    DROPS_MAX = 16,
 };
 
 static const struct tcp_side asking;
@@ -29,7 +33,7 @@ static struct tcp_slot *slot_take(struct tcp_stream *stream, struct tcp_op *op)
     slot->id = ++queue->ids * TCP_QUEUE_DEPTH + (uint64_t)(slot - queue->slots);
     slot->op = op;
     slot->stream = stream->index;
-    slot->more = false;
+    slot->more = slot->late = false;
     stream->inflight++;
     return slot;
 }
@@ -37,6 +41,8 @@ static struct tcp_slot *slot_take(struct tcp_stream *stream, struct tcp_op *op)
 static void slot_free(struct tcp_queue *queue, struct tcp_slot *slot)
 {
     queue->stream[slot->stream].inflight--;
+    queue->late -= slot->late;
+    slot->late = false;
     slot->id = 0;
     slot->op = NULL;
     slot->next_free = queue->free_slot;
@@ -424,13 +430,11 @@ mc_status tcp_stream_open(struct tcp_stream *stream, uint64_t now_ns, struct mc_
     return status == MC_PENDING ? MC_OK : status;
 }
 
-void tcp_stream_close(struct tcp_stream *stream, mc_status reason)
+/** All slices are done with `reason`, also those that were sent. */
+static void drop_slots(struct tcp_stream *stream, mc_status reason)
 {
     struct tcp_queue *queue = stream->queue;
 
-    tcp_conn_close(&stream->conn); /* which takes it out of epoll, too */
-    if (stream->state != TCP_STREAM_DEAD)
-        stream->state = TCP_STREAM_CLOSED;
     stream->sending = (struct tcp_list){ 0 };
     stream->sent = 0;
     stream->blocked = false;
@@ -443,12 +447,52 @@ void tcp_stream_close(struct tcp_stream *stream, mc_status reason)
     assert(stream->inflight == 0);
 }
 
+void tcp_stream_close(struct tcp_stream *stream, mc_status reason)
+{
+    tcp_conn_close(&stream->conn); /* which takes it out of epoll, too */
+    stream->queue->late -= stream->state == TCP_STREAM_LEAVING;
+    if (stream->state != TCP_STREAM_DEAD)
+        stream->state = TCP_STREAM_CLOSED;
+    drop_slots(stream, reason);
+}
+
+/** The peer has requests of ours that it has not looked at. Once it has met the end of what we sent it has
+ * done them all, and closes. */
+static void begin_to_leave(struct tcp_stream *stream, mc_status reason)
+{
+    struct tcp_queue *queue = stream->queue;
+
+    (void)shutdown(stream->conn.fd, SHUT_WR);
+    drop_slots(stream, reason);
+    stream->state = TCP_STREAM_LEAVING;
+    stream->open_by_ns = os_now_ns() + queue->tcp->options.greet;
+    queue->late++;
+}
+
+mc_status tcp_stream_leave(struct tcp_stream *stream, uint64_t now_ns, struct mc_error *error)
+{
+    for (int i = 0; i < DROPS_MAX; i++) {
+        const ssize_t got = recv(stream->conn.fd, NULL, DROP_BYTES, MSG_DONTWAIT | MSG_TRUNC);
+
+        if (got > 0 || (got < 0 && errno == EINTR))
+            continue;
+        if (got == 0 || errno != EAGAIN) {
+            tcp_stream_close(stream, MC_E_CANCELLED);
+            return MC_OK;
+        }
+        break;
+    }
+    if (now_ns >= stream->open_by_ns)
+        return error_set(error, MC_E_PEER, "it is not through with what was cancelled");
+    return MC_OK;
+}
+
 void tcp_stream_cancel(struct tcp_stream *stream, mc_status reason)
 {
     struct tcp_queue *queue = stream->queue;
 
     if (stream->sent != 0) {
-        tcp_stream_close(stream, reason);
+        begin_to_leave(stream, reason);
         return;
     }
     /* What waits for the socket was not begun: the peer will not hear of it, and its slot is free. */
@@ -460,6 +504,8 @@ void tcp_stream_cancel(struct tcp_stream *stream, mc_status reason)
         if (slot->id == 0 || slot->stream != stream->index || !slot->op)
             continue;
         const bool unsent = slot->op->sending;
+        slot->late = !unsent && tcp_op_slice(slot->op)->op == MC_WRITE;
+        queue->late += slot->late;
         tcp_op_done(queue, slot->op, reason);
         slot->op = NULL;
         if (unsent)

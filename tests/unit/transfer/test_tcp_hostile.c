@@ -460,6 +460,94 @@ static void test_an_answer_to_question_0_ends_the_queue(void **state)
     free(slice);
 }
 
+/** Poll until `count` slices have ended; how the last one did. */
+static mc_status ended(struct fixture *f, uint32_t count)
+{
+    struct transport_completion completion = { .status = MC_PENDING };
+
+    while (count > 0) {
+        uint32_t got;
+        assert_int_equal(f->pair.ops->poll(f->pair.queue, os_now_ns(), &completion, 1, &got),
+                         MC_OK);
+        count -= got;
+    }
+    return completion.status;
+}
+
+/* The engine posts again what it called back and still wants: what was sent before must not land later. */
+static void test_nothing_overtakes_a_write_that_was_let_go(void **state)
+{
+    struct fixture *f = *state;
+    const struct wire_data_done ok = { .status = MC_OK };
+    struct transport_slice *slice = pair_slice(&f->pair, MC_WRITE, f->local, 0, 8, 0);
+    struct transport_completion completion;
+    struct mc_error error;
+    uint32_t posted, got;
+
+    start_hostile(f);
+    assert_int_equal(f->pair.ops->post(f->pair.queue, &slice, 1, &posted), MC_OK);
+    while (f->raw.frames == 0)
+        assert_int_equal(tcp_conn_read(&f->raw.conn, &error), MC_OK);
+    const uint64_t first = f->raw.id;
+    f->pair.ops->cancel(f->pair.queue, MC_E_CANCELLED);
+    assert_int_equal(ended(f, 1), MC_E_CANCELLED);
+    assert_int_equal(f->pair.ops->post(f->pair.queue, &slice, 1, &posted), MC_OK);
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(f->pair.ops->poll(f->pair.queue, os_now_ns(), &completion, 1, &got),
+                         MC_OK);
+        assert_int_equal(tcp_conn_read(&f->raw.conn, &error), MC_OK);
+        assert_int_equal(f->raw.frames, 1);
+    }
+    raw_say(&f->raw, WIRE_DATA_DONE, &ok, first, WIRE_ANSWER, NULL, 0);
+    while (f->raw.frames == 1) {
+        assert_int_equal(f->pair.ops->poll(f->pair.queue, os_now_ns(), &completion, 1, &got),
+                         MC_OK);
+        assert_int_equal(tcp_conn_read(&f->raw.conn, &error), MC_OK);
+    }
+    raw_say(&f->raw, WIRE_DATA_DONE, &ok, f->raw.id, WIRE_ANSWER, NULL, 0);
+    assert_int_equal(ended(f, 1), MC_OK);
+    stop_hostile(f);
+    free(slice);
+}
+
+/* The same, where a socket must be given up because half a request is on it. */
+static void test_a_new_socket_waits_until_the_peer_is_through_with_the_old_one(void **state)
+{
+    struct fixture *f = *state;
+    enum { COUNT = 64 }; /* more than sockets hold */
+    struct transport_slice *slices[COUNT];
+    struct transport_completion completion;
+    struct os_address peer;
+    struct mc_error error;
+    uint32_t posted, got;
+    int fd = -1;
+
+    start_hostile(f);
+    for (uint32_t i = 0; i < COUNT; i++)
+        slices[i] = pair_slice(&f->pair, MC_WRITE, f->local, 0, SPACE, 0);
+    for (uint32_t i = 0; i < COUNT; i++)
+        assert_int_equal(f->pair.ops->post(f->pair.queue, slices + i, 1, &posted), MC_OK);
+    while (os_tcp_accept(f->listener, &fd, &peer) == MC_OK)
+        close(fd); /* the other streams; the queue does without */
+    f->pair.ops->cancel(f->pair.queue, MC_E_CANCELLED);
+    (void)ended(f, COUNT);
+    assert_int_equal(f->pair.ops->post(f->pair.queue, slices, 1, &posted), MC_OK);
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(f->pair.ops->poll(f->pair.queue, os_now_ns(), &completion, 1, &got),
+                         MC_OK);
+    assert_int_equal(os_tcp_accept(f->listener, &fd, &peer), MC_PENDING);
+    while (tcp_conn_read(&f->raw.conn, &error) == MC_OK)
+        ;
+    tcp_conn_close(&f->raw.conn);
+    while (os_tcp_accept(f->listener, &fd, &peer) == MC_PENDING)
+        assert_int_equal(f->pair.ops->poll(f->pair.queue, os_now_ns(), &completion, 1, &got),
+                         MC_OK);
+    close(fd);
+    stop_hostile(f);
+    for (uint32_t i = 0; i < COUNT; i++)
+        free(slices[i]);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -473,6 +561,8 @@ int main(void)
         TEST(test_a_read_whose_sum_is_wrong_is_corrupt),
         TEST(test_a_status_that_no_slice_may_have_is_io),
         TEST(test_an_answer_to_question_0_ends_the_queue),
+        TEST(test_nothing_overtakes_a_write_that_was_let_go),
+        TEST(test_a_new_socket_waits_until_the_peer_is_through_with_the_old_one),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
