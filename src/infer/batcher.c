@@ -271,10 +271,13 @@ static bool grow(struct batcher *b, struct request *r)
 /* Oldest first, so that whoever is preempted is not planned yet. */
 static void plan_decodes(struct batcher *b)
 {
-    for (uint32_t i = 0; i < b->running.count; i++) {
+    for (uint32_t i = 0; i < b->running.count;) {
         struct request *r = b->running.items[i];
-        if (remaining(r) == 1 && grow(b, r))
+        if (remaining(r) == 1 && !grow(b, r))
+            continue; /* thrown out: who was behind it has its place, with pages of its own */
+        if (remaining(r) == 1)
             plan(b, r, 1);
+        i++;
     }
 }
 

@@ -133,14 +133,14 @@ static void prompt_of(uint64_t seed, uint32_t *tokens)
         tokens[i] = (uint32_t)(prng_at(seed, i) % VOCAB);
 }
 
-static struct request *open_request(struct house *h, struct answer *a, uint64_t seed,
-                                    uint32_t max_tokens)
+static struct request *open_short(struct house *h, struct answer *a, uint64_t seed,
+                                  uint32_t prompt_count, uint32_t max_tokens)
 {
     uint32_t prompt[PROMPT];
 
     prompt_of(seed, prompt);
     const struct request_options o = { .prompt = prompt,
-                                       .prompt_count = PROMPT,
+                                       .prompt_count = prompt_count,
                                        .context_max = CONTEXT,
                                        .max_tokens = max_tokens,
                                        .sampling.seed = seed,
@@ -150,6 +150,12 @@ static struct request *open_request(struct house *h, struct answer *a, uint64_t 
     *a = (struct answer){ 0 };
     assert_int_equal(request_open(&o, &a->request, NULL), MC_OK);
     return a->request;
+}
+
+static struct request *open_request(struct house *h, struct answer *a, uint64_t seed,
+                                    uint32_t max_tokens)
+{
+    return open_short(h, a, seed, PROMPT, max_tokens);
 }
 
 static void run(struct house *h)
@@ -295,6 +301,40 @@ static void test_joined_requests_are_preempted_and_their_answers_unchanged(void 
     house_close(&d);
 }
 
+/* One is thrown out for want of a page, and behind it is one that needs none: the last token of a prompt. */
+static void test_who_is_behind_one_that_is_thrown_out_is_not_passed_over(void **state)
+{
+    (void)state;
+    enum { SHORT = 33 }; /* a chunk and a token */
+    struct house p, d;
+    struct answer alone, apart, last;
+    struct mc_sample first;
+    void *held[PAGES], *spare;
+
+    answer_alone(1, &alone);
+    house_open(&p, NULL, PAGES);
+    house_open(&d, NULL, kv_pages(PROMPT + ANSWER));
+    const uint32_t count = prefill(&p, 1, held, &first);
+    struct request *r = join(&d, held, count, 1, &first, &apart);
+    while (r->token_count % 16 != 0) /* then its pages are full */
+        assert_int_equal(batcher_step(d.batcher, NULL), MC_OK);
+    struct request *pinned = open_short(&d, &last, 2, SHORT, 1);
+    assert_true(pages_take(d.pages, kv_pages(SHORT), 0, pinned->pages));
+    pinned->page_count = kv_pages(SHORT);
+    pinned->pinned = true;
+    add(&d, pinned);
+    assert_true(pages_take(d.pages, 1, 0, &spare)); /* none is left */
+    assert_int_equal(batcher_step(d.batcher, NULL), MC_OK);
+    assert_int_equal(batcher_step(d.batcher, NULL), MC_OK);
+    assert_int_equal(last.count, 1);
+    pages_drop(d.pages, &spare, 1);
+    run(&d);
+    assert_memory_equal(apart.tokens, alone.tokens, sizeof(alone.tokens));
+    pages_drop(p.pages, held, count);
+    house_close(&p);
+    house_close(&d);
+}
+
 static void test_reserved_pages_make_a_step_wait_and_who_brings_pages_overtakes(void **state)
 {
     (void)state;
@@ -420,6 +460,7 @@ int main(void)
         cmocka_unit_test(test_a_prompt_handed_over_with_its_pages_has_the_same_answer),
         cmocka_unit_test(test_a_pulled_prefix_is_not_computed_again),
         cmocka_unit_test(test_joined_requests_are_preempted_and_their_answers_unchanged),
+        cmocka_unit_test(test_who_is_behind_one_that_is_thrown_out_is_not_passed_over),
         cmocka_unit_test(test_reserved_pages_make_a_step_wait_and_who_brings_pages_overtakes),
         cmocka_unit_test(test_hooks_tell_what_is_in_a_step_each_layer_and_what_is_computed),
         cmocka_unit_test(test_pages_of_a_cancelled_request_stay_with_who_still_reads_them),
