@@ -45,6 +45,6 @@ for command; do
         mount --bind /dev "$SYSTEM/dev"
         mount -t devpts devpts "$SYSTEM/dev/pts"
         mount -t proc proc "$SYSTEM/proc"
-        exec taskset -c 0,1 chroot "$SYSTEM" su - user -c "cd /clone && $COMMAND"'
+        exec taskset -c 0,1 chroot "$SYSTEM" su - user -c "cd /clone || exit; $COMMAND"'
     echo "fresh: $command: $(($(date +%s) - begin)) s"
 done
