@@ -1,7 +1,6 @@
 """Requests one after another from a few threads, each answer held against the right one."""
 import http.client
 import threading
-import time
 
 COUNT = 40
 PROMPTS = [f"Question {i}: which page holds the layer of that token, and who computed it? " * 3
@@ -14,7 +13,6 @@ class Load:
     def __init__(self, client, expected, threads=4):
         self.client, self.expected, self.stop = client, expected, threading.Event()
         self.right, self.broken_streams, self.wrong, self.unreached = 0, [], [], 0
-        self.used = []  # (prefill, decode) of whatever ended well or said so
         self.lock = threading.Lock()
         self.threads = [threading.Thread(target=self._run, args=(i,)) for i in range(threads)]
         for thread in self.threads:
@@ -31,7 +29,7 @@ class Load:
             except (OSError, http.client.HTTPException):
                 with self.lock:
                     self.unreached += 1  # the gateway itself is away
-                time.sleep(0.05)
+                self.stop.wait(0.05)  # as a client that tries again; ends with the load
                 continue
             self._judge(which, stream, answer)
 

@@ -346,7 +346,7 @@ void store_master_step(store_master *m, const struct store_master_event *event, 
         nodes_down(m, event->conn);
         break;
     }
-    expire(m); /* what died in this step is asked for now */
+    expire(m); /* what this step made due: nodes are asked to give up what died in it */
     feed_flush(m);
     m->out = NULL;
 }

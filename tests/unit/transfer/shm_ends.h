@@ -7,7 +7,7 @@
 
 #include "test.h"
 
-#include <time.h>
+#include <sched.h>
 
 #include "os/clock.h"
 #include "os/shared.h"
@@ -127,12 +127,12 @@ static inline void post(struct shm_queue *queue, struct posted *p)
     assert_int_equal(posted, 1);
 }
 
-/** Poll once and note what completed. */
-static inline mc_status poll_once(struct shm_queue *queue)
+/** Poll once, as if it were `now_ns`, and note what completed. */
+static inline mc_status poll_at(struct shm_queue *queue, uint64_t now_ns)
 {
     struct transport_completion done[8];
     uint32_t count = 0;
-    const mc_status status = transport_shm.poll(queue, os_now_ns(), done, 8, &count);
+    const mc_status status = transport_shm.poll(queue, now_ns, done, 8, &count);
 
     for (uint32_t i = 0; i < count; i++) {
         struct posted *p = done[i].slice->user;
@@ -143,11 +143,9 @@ static inline mc_status poll_once(struct shm_queue *queue)
     return status;
 }
 
-static inline void nap(void)
+static inline mc_status poll_once(struct shm_queue *queue)
 {
-    const struct timespec little = { .tv_nsec = 200000 };
-
-    nanosleep(&little, NULL);
+    return poll_at(queue, os_now_ns());
 }
 
 /** Poll the queue, and serve the owner if it is in this process, until the slice is done. */
@@ -193,7 +191,7 @@ static inline mc_status quiet(struct end *owner, struct place *place,
         if (status != MC_PENDING || os_now_ns() >= until_ns)
             return status;
         transport_shm.serve(&owner->shm, os_now_ns(), NULL);
-        nap();
+        sched_yield();
     }
 }
 

@@ -201,7 +201,7 @@ static bool serve_until(struct scene *scene, bool stopped, mc_status *status_p)
             return WIFSTOPPED(how);
         if (!stopped && poll(&said, 1, 0) > 0)
             return read(said.fd, status_p, sizeof(*status_p)) == sizeof(*status_p);
-        nap();
+        sched_yield();
     }
     return false;
 }
@@ -350,15 +350,13 @@ static void test_a_queue_to_a_killed_owner_fails(void **state)
         slice_init(&p, MC_WRITE, local, &order.place, 0, SIZE);
         assert_int_equal(run_slice(queue, NULL, &p), MC_OK);
         kill(pid, SIGKILL);
-        assert_int_equal(waitpid(pid, &how, 0), pid);
-        nap();
+        assert_int_equal(waitpid(pid, &how, 0), pid); /* its sockets are closed by then */
         struct posted more[5];
         for (int i = 0; i < 5; i++) {
             slice_init(&more[i], MC_READ, local, &order.place, 0, SIZE);
             post(queue, &more[i]);
         }
-        const struct timespec longer = { .tv_nsec = 2000000 }; /* than the queue may trust */
-        nanosleep(&longer, NULL);
+        (void)poll_at(queue, os_now_ns() + 2000000); /* later than the queue may trust */
         for (int i = 0; i < 5; i++)
             assert_int_equal(finish_slice(queue, NULL, &more[i]), MC_E_PEER);
         assert_int_equal(poll_once(queue), MC_E_PEER);
