@@ -114,7 +114,7 @@ static void look(void *user, uint64_t now_ns)
 {
     struct worker_role *w = user;
 
-    if (worker_counter(w->worker, "gateways") >= w->gateways)
+    if (worker_counter(w->worker, "worker_gateways") >= w->gateways)
         role_ready(&w->role, "address=%s", worker_address(w->worker));
     else if (os_loop_timer(w->role.loop, &w->look, now_ns + LOOK_MS * UINT64_C(1000000)) != MC_OK)
         role_stop(&w->role, CMD_FAILED);

@@ -4,7 +4,7 @@
 
 #include "gateway/state.h"
 
-/** Answer with every counter and gauge whose name begins as asked: "gateway_requests_ended.stop". */
+/** Answer with every counter and gauge whose name begins as asked: gateway_requests_ended{how="stop"}. */
 void gateway_control_answer_stats(gateway *g, net_conn *conn, uint64_t id,
                                   const struct wire_stats *stats);
 

@@ -5,11 +5,11 @@
 
 #include "base/alloc.h"
 #include "base/error.h"
-#include "net/net.h"
+#include "net/counters.h"
 #include "os/clock.h"
 #include "transfer/description.h"
 
-enum { REVOCATIONS_MAX = 256, WINDOWS_MAX = 4096, COUNTERS_MAX = 256 };
+enum { REVOCATIONS_MAX = 256, WINDOWS_MAX = 4096 };
 
 #define REVOCATION_POLL_NS UINT64_C(1000000)
 #define REVOCATION_MAX_NS UINT64_C(60000000000) /* of one that names no deadline */
@@ -244,25 +244,9 @@ static void on_notify(mc_transfer *engine, net_conn *conn, const struct wire_fra
     (void)net_answer_outcome(conn, frame->id, status, error.text);
 }
 
-struct counter_list {
-    struct wire_counter items[COUNTERS_MAX];
-    char names[COUNTERS_MAX][48];
-    uint32_t count;
-    struct wire_slice prefix;
-};
-
-static void list_counter(void *user, const char *name, uint64_t value)
+static void add_counter(void *user, const char *name, uint64_t value)
 {
-    struct counter_list *list = user;
-
-    if (list->count == COUNTERS_MAX || strlen(name) >= sizeof(list->names[0]) ||
-        strlen(name) < list->prefix.size ||
-        (list->prefix.size > 0 && memcmp(name, list->prefix.data, list->prefix.size) != 0))
-        return;
-    memcpy(list->names[list->count], name, strlen(name) + 1);
-    list->items[list->count] =
-        (struct wire_counter){ .name = wire_text(list->names[list->count]), .value = value };
-    list->count++;
+    net_counters_add(user, name, value);
 }
 
 static void on_stats(mc_transfer *engine, net_conn *conn, const struct wire_frame *frame)
@@ -270,20 +254,15 @@ static void on_stats(mc_transfer *engine, net_conn *conn, const struct wire_fram
     struct wire_stats ask;
     struct mc_error error = { 0 };
 
-    mc_status status = wire_decode(frame->kind, frame->body, frame->body_size, &ask, &error);
-    struct counter_list *list =
-        status == MC_OK ? alloc_zeroed(engine->alloc, 1, sizeof(*list)) : NULL;
-    if (!list) {
-        (void)net_answer_outcome(conn, frame->id, status == MC_OK ? MC_E_NOMEM : status,
-                                 error.text);
+    const mc_status status = wire_decode(frame->kind, frame->body, frame->body_size, &ask, &error);
+    if (status != MC_OK) {
+        (void)net_answer_outcome(conn, frame->id, status, error.text);
         return;
     }
-    list->prefix = ask.prefix;
-    stats_walk(engine, list_counter, list);
-    const struct wire_counters counters = { .items = { .items = list->items,
-                                                       .count = list->count } };
-    (void)net_answer(conn, frame->id, WIRE_COUNTERS, &counters);
-    alloc_free(engine->alloc, list);
+    struct net_counters counters;
+    net_counters_init(&counters, &ask.prefix);
+    stats_walk(engine, add_counter, &counters);
+    (void)net_counters_answer(&counters, conn, frame->id);
 }
 
 /* --------------------------------------------------------------------------------------- the events */

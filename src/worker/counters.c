@@ -1,8 +1,8 @@
 /* counters.c - the worker's figures: gauges read when they are asked for, counters kept and gathered. */
-#include <stdio.h>
 #include <string.h>
 
 #include "base/alloc.h"
+#include "net/counters.h"
 #include "worker/state.h"
 
 static const char *const transport_names[] = { "self", "shm", "tcp", "hook", "other" };
@@ -10,7 +10,7 @@ enum { TRANSPORTS = sizeof(transport_names) / sizeof(transport_names[0]) };
 static const struct metric_label worker_transports = { "transport", transport_names, TRANSPORTS };
 
 static const struct metric rows[] = { WORKER_METRICS(METRIC_ROW) };
-enum { ROWS = sizeof(rows) / sizeof(rows[0]), NAME_MAX_BYTES = 80 };
+enum { ROWS = sizeof(rows) / sizeof(rows[0]) };
 
 mc_status counters_open(struct worker *w)
 {
@@ -117,73 +117,27 @@ void counters_refresh(struct worker *w)
 
 /* ----------------------------------------------------------------------------------------- answers */
 
-/* One series as a counter of the wire. */
-struct series {
-    char name[NAME_MAX_BYTES];
-    uint64_t value;
-};
-
-static uint32_t series_count(uint32_t row)
+static void gather(struct worker *w, const struct wire_slice *prefix, struct net_counters *counters)
 {
-    return rows[row].label ? rows[row].label->count : 1;
-}
-
-static void name_series(uint32_t row, uint32_t number, struct series *series)
-{
-    const struct metric_label *label = rows[row].label;
-
-    if (label)
-        snprintf(series->name, sizeof(series->name), "%s{%s=\"%s\"}", rows[row].name, label->name,
-                 label->values[number]);
-    else
-        snprintf(series->name, sizeof(series->name), "%s", rows[row].name);
-}
-
-enum { SERIES_MAX = ROWS * TRANSPORTS };
-
-/* All series by name. */
-static uint32_t list(struct worker *w, struct series *all)
-{
-    uint32_t count = 0;
-
-    for (uint32_t row = 0; row < ROWS; row++)
-        for (uint32_t i = 0; i < series_count(row); i++) {
-            struct series one = { .value = metric_value(&w->metrics, row, i) };
-            uint32_t at = count++;
-            name_series(row, i, &one);
-            for (; at > 0 && strcmp(all[at - 1].name, one.name) > 0; at--)
-                all[at] = all[at - 1];
-            all[at] = one;
-        }
-    return count;
+    counters_refresh(w);
+    net_counters_init(counters, prefix);
+    net_counters_add_metrics(counters, &w->metrics);
 }
 
 void counters_answer(struct worker *w, net_conn *conn, uint64_t ask,
                      const struct wire_slice *prefix)
 {
-    struct series all[SERIES_MAX];
-    struct wire_counter items[SERIES_MAX];
-    uint32_t count = 0;
+    struct net_counters counters;
 
-    counters_refresh(w);
-    const uint32_t listed = list(w, all);
-    for (uint32_t i = 0; i < listed; i++)
-        if (prefix->size == 0 || (strlen(all[i].name) >= prefix->size &&
-                                  !memcmp(all[i].name, prefix->data, prefix->size)))
-            items[count++] = (struct wire_counter){ wire_text(all[i].name), all[i].value };
-    const struct wire_counters answer = { .items = { .items = items, .count = count } };
-    if (ask && net_answer(conn, ask, WIRE_COUNTERS, &answer) != MC_OK)
+    gather(w, prefix, &counters);
+    if (net_counters_answer(&counters, conn, ask) != MC_OK)
         worker_log(w, MC_LOG_DEBUG, "event=stats_not_answered");
 }
 
 uint64_t worker_counter(worker *w, const char *name)
 {
-    struct series all[SERIES_MAX];
+    struct net_counters counters;
 
-    counters_refresh(w);
-    const uint32_t listed = list(w, all);
-    for (uint32_t i = 0; i < listed; i++)
-        if (!strcmp(all[i].name, name))
-            return all[i].value;
-    return 0;
+    gather(w, &(struct wire_slice){ 0 }, &counters);
+    return net_counters_value(&counters, name);
 }

@@ -77,7 +77,7 @@ const struct mc_identity *worker_fingerprint(const worker *worker);
  * Gateways are told. */
 void worker_drain(worker *worker, void (*done)(void *user), void *user);
 
-/** One figure of the metric table (counters.h) by its name, as in answers to STATS; 0: no such. */
+/** One figure by its name in answers to STATS ("worker_pages_free"; the table is in state.h); 0: no such. */
 uint64_t worker_counter(worker *worker, const char *name);
 
 /** End everything at once: what runs is cancelled, what is in flight made quiet. NULL is allowed. */

@@ -23,9 +23,9 @@ def nothing_held(served):
     for name in served.members():
         if name.startswith(("prefill", "decode")):
             found = served.stats(name)
-            if not found or found["pages_free"] != found["pages"]:
+            if not found or found["worker_pages_free"] != found["worker_pages"]:
                 return False
-            if any(found[what] for what in ("reservations", "queued", "prefilling", "decoding")):
+            if any(found["worker_" + what] for what in ("reservations", "queued", "prefilling", "decoding")):
                 return False
     pool = served.stats("master")
     return pool and pool["store_tokens"] == 0 and pool["store_leases"] == 0

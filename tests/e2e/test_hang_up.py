@@ -12,7 +12,7 @@ SHORT = "Tell me everything."
 def held(cluster):
     """What a request can hold, at all workers."""
     found = [cluster.stats(name) for name in ("prefill-1", "decode-1")]
-    return {what: sum(each[what] for each in found)
+    return {what: sum(each["worker_" + what] for each in found)
             for what in ("pages_free", "reservations", "queued", "prefilling", "decoding")}
 
 

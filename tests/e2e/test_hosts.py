@@ -58,7 +58,7 @@ def test_five_hosts_give_the_same_answer_and_move_kvcache_by_tcp_alone(hosts, tm
         for name in ("prefill", "decode"):
             found = counters(hosts, roles, name, secret)
             moved = {key: value for key, value in found.items()
-                     if key.startswith("transfer_") and value}
+                     if key.startswith("worker_transfer_") and value}
             assert any('"tcp"' in key for key in moved), moved
             assert not any('"shm"' in key for key in moved), moved
     finally:

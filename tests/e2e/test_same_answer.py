@@ -45,7 +45,7 @@ def hold(answer, prompt=PROMPT, *arguments):
 
 def moved(found, transport):
     """Bytes by one transport, whoever asked for them."""
-    return sum(found[f'transfer_{way}{{transport="{transport}"}}']
+    return sum(found[f'worker_transfer_{way}{{transport="{transport}"}}']
                for way in ("read", "written", "served"))
 
 
@@ -92,7 +92,7 @@ def test_a_prefix_computed_by_one_worker_is_pulled_by_another(transports):
         pulled = int(second.header("pulled-bytes"))
         assert pulled > 0 and int(second.header("reused-tokens")) >= 160
         after = cluster.stats("prefill-2")
-        name = f'transfer_read{{transport="{transports}"}}'
+        name = f'worker_transfer_read{{transport="{transports}"}}'
         assert after[name] - before[name] >= pulled
     finally:
         cluster.end()
@@ -146,7 +146,7 @@ def test_the_holder_is_killed_during_the_pull():
         stored(cluster, 10)
         with concurrent.futures.ThreadPoolExecutor(1) as pool:
             asked = pool.submit(ask, cluster, headers={"X-Mooncake-Bar": "prefill-1"})
-            until(lambda: cluster.stats("prefill-2").get("prefilling", 0) > 0, "it pulls")
+            until(lambda: cluster.stats("prefill-2").get("worker_prefilling", 0) > 0, "it pulls")
             cluster.roles["node-1"].send(signal.SIGKILL)
             answer = asked.result()
         hold(answer)

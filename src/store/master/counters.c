@@ -1,9 +1,10 @@
-/* counters.c - a table of names, sorted as the wire wants them. */
+/* counters.c - the master's figures and their names. */
 #include "store/master/counters.h"
 
 #include <string.h>
 
-/* Sorted by name. */
+#include "net/counters.h"
+
 #define COUNTERS(X) \
     X(bad_replicas) \
     X(capacity_bytes) \
@@ -40,19 +41,13 @@ enum { ROWS = sizeof(rows) / sizeof(rows[0]) };
 void master_counters_answer(net_conn *conn, uint64_t id, const struct wire_stats *stats,
                             const struct store_master_figures *figures)
 {
-    struct wire_counter items[ROWS];
-    uint32_t count = 0;
+    struct net_counters counters;
 
+    net_counters_init(&counters, &stats->prefix);
     for (size_t i = 0; i < ROWS; i++) {
-        const size_t size = strlen(rows[i].name);
-        if (stats->prefix.size > size ||
-            (stats->prefix.size > 0 &&
-             memcmp(rows[i].name, stats->prefix.data, stats->prefix.size) != 0))
-            continue;
         uint64_t value;
         memcpy(&value, (const char *)figures + rows[i].offset, sizeof(value));
-        items[count++] = (struct wire_counter){ wire_text(rows[i].name), value };
+        net_counters_add(&counters, rows[i].name, value);
     }
-    const struct wire_counters answer = { .items = { .items = items, .count = count } };
-    (void)net_answer(conn, id, WIRE_COUNTERS, &answer);
+    (void)net_counters_answer(&counters, conn, id);
 }

@@ -387,7 +387,10 @@ bool house_is_empty(struct house *h)
 
 uint64_t house_counter(struct house *h, uint32_t guest, const char *name)
 {
-    return worker_counter(h->guests[guest].worker, name);
+    char whole[80];
+
+    (void)snprintf(whole, sizeof(whole), "worker_%s", name);
+    return worker_counter(h->guests[guest].worker, whole);
 }
 
 void house_show(struct house *h)
