@@ -12,8 +12,10 @@
 
 static bool no_memory(struct api_error *error)
 {
-    return api_fail(error, 503, "service_unavailable_error", "out_of_memory", NULL,
-                    "out of memory for the request");
+    api_fail(error, 503, "service_unavailable_error", "out_of_memory", NULL,
+             "out of memory for the request: try again later");
+    error->retry_ns = UINT64_C(1000000000);
+    return false;
 }
 
 /* Ours, unless the client brought one that is fit for logs and headers. */

@@ -402,6 +402,7 @@ static void test_a_stop_text_in_the_last_sample_wins_over_the_length(void **stat
     talk_until(&t, "\r\n0\r\n\r\n");
     assert_true(has(&t, "\"text\":\"The\""));
     assert_int_equal(w[1].cancels, 0); /* it had ended */
+    assert_int_equal(figure("mooncake_gateway_late_messages_total "), 0);
     talk_close(&t);
     assert_idle();
 }
