@@ -121,7 +121,7 @@ static bool read_message(struct api_request *q, const json_t *message, size_t in
     const json_t *calls = json_object_get(message, "tool_calls");
     if (calls && !json_is_null(calls) && json_array_size(calls) > 0)
         return fail_message(error, "unsupported", index,
-                            "tool_calls: not supported by this release");
+                            "tool_calls: not supported by this release; leave them out");
     if (!read_content(q, message, index, &content, error))
         return false;
     q->messages[q->message_count++] = (struct mc_chat_message){ json_string_value(role), content };
@@ -134,7 +134,8 @@ static bool read_messages(struct api_request *q, struct api_error *error)
     const size_t count = json_array_size(list);
 
     if (!list || json_is_null(list))
-        return api_fail(error, 400, API_INVALID, "missing", "messages", "messages: missing");
+        return api_fail(error, 400, API_INVALID, "missing", "messages",
+                        "messages: missing: give a list of messages");
     if (!json_is_array(list) || count == 0)
         return api_fail(error, 400, API_INVALID, "invalid_type", "messages",
                         "messages: expected a list of messages, not empty");

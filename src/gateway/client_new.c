@@ -97,7 +97,7 @@ static struct wire_sampling sampling_of(const struct api_request *q, uint32_t to
         .seed = q->has_seed ? s->seed : os_random_u64(),
         .logprobs = s->logprobs,
         .tokens_max = tokens_max,
-        .tokens_min = q->min_tokens,
+        .tokens_min = q->min_tokens < tokens_max ? q->min_tokens : tokens_max,
         .ignore_eos = q->ignore_eos,
         .report = q->with_logprobs,
         /* A worker takes them for ends of text, which ignore_eos forbids: then they are watched here. */

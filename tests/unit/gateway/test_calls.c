@@ -472,6 +472,21 @@ static void test_stop_tokens_hold_where_ends_of_text_are_ignored(void **state)
     assert_idle();
 }
 
+/* Both are as much as the context has room for: no worker is asked for more at least than at most. */
+static void test_min_tokens_is_cut_as_max_tokens_is(void **state)
+{
+    struct talk t;
+
+    (void)state;
+    ask(&t, "{\"prompt\":[1,2,3,4],\"max_tokens\":1000,\"min_tokens\":900}");
+    talk_answer(&t);
+    assert_int_equal(talk_status(&t), 200);
+    assert_int_equal(w[0].last.sampling.tokens_max, 60);
+    assert_int_equal(w[0].last.sampling.tokens_min, 60);
+    talk_close(&t);
+    assert_idle();
+}
+
 /* --------------------------------------------------------------------------------------- memory */
 
 /* Whichever allocation of a request fails, it is answered or cut off; teardown counts what stays. */
@@ -556,6 +571,7 @@ int main(void)
         TEST(test_one_choice_stops_and_the_others_go_on),
         TEST(test_workers_are_given_stop_tokens_and_the_salt),
         TEST(test_stop_tokens_hold_where_ends_of_text_are_ignored),
+        TEST(test_min_tokens_is_cut_as_max_tokens_is),
         TEST(test_every_failed_allocation_leaves_nothing_behind),
         TEST(test_text_endpoints_see_every_failed_allocation),
     };
