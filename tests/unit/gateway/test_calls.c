@@ -22,6 +22,7 @@ static void open_gateway(uint32_t requests_max)
         .model = test_data("models/plain"),
         .model_name = "served",
         .requests_max = requests_max,
+        .patience_ns = UINT64_C(60000000000), /* nothing here ends because it waited */
     };
     struct mc_error error = { 0 };
 
@@ -297,6 +298,25 @@ static void test_a_lost_worker_ends_a_stream_once(void **state)
     assert_int_equal(figure("mooncake_gateway_requests_ended_total{how=\"failed\"} "), 3);
 }
 
+/* The first to hear of the loss fails the answer; the others are placed again in the same turn. */
+static void test_what_is_placed_again_after_the_answer_failed_is_given_up_all_the_same(void **state)
+{
+    struct talk t;
+
+    (void)state;
+    w[1].slow = true;
+    ask(&t, THREE ",\"stream\":true}");
+    WAIT(w[0].prefills == 3);
+    fake_push(&w[1], w[0].work[2].request, 1, 0);
+    talk_until(&t, "{\"index\":2");
+    fake_close(&w[1]);
+    talk_until(&t, "\r\n0\r\n\r\n");
+    assert_int_equal(count_in(&t, "data: {\"error\":{"), 1);
+    talk_close(&t);
+    assert_idle();
+    assert_int_equal(figure("mooncake_gateway_requests_ended_total{how=\"failed\"} "), 3);
+}
+
 static void test_each_prompt_counts_as_a_request(void **state)
 {
     struct talk t, u;
@@ -563,6 +583,7 @@ int main(void)
         TEST(test_one_that_fails_fails_the_whole_answer_and_cancels_the_others),
         TEST(test_one_that_fails_in_a_stream_ends_it_with_an_error),
         TEST(test_a_lost_worker_ends_a_stream_once),
+        TEST(test_what_is_placed_again_after_the_answer_failed_is_given_up_all_the_same),
         BARE(test_each_prompt_counts_as_a_request),
         TEST(test_a_prompt_that_is_too_long_is_named),
         TEST(test_a_stop_text_ends_the_answer_and_the_worker_s_work),
