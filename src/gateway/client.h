@@ -2,6 +2,7 @@
 #ifndef GATEWAY_CLIENT_H
 #define GATEWAY_CLIENT_H
 
+#include "gateway/live.h"
 #include "gateway/state.h"
 
 #define TENANT "default" /* of every request, until keys name tenants */
@@ -25,6 +26,7 @@ struct client {
     char prefill[DEBUG_NAME],
         decode[DEBUG_NAME]; /* workers' names, as they were at the beginning */
     bool begun, given_up;
+    struct live_mark live; /* for the live page */
 };
 
 /* client.c */

@@ -241,6 +241,7 @@ void gateway_client_end(struct client *c, const struct request_out_end *end)
     if (last.status == MC_OK) /* what the text held back is part of a whole answer */
         last.status = api_answer_finish(&c->answer);
     const enum gateway_end how = count_end(c, &last);
+    gateway_live_end(c->gateway, c, &last, how);
     if (c->http && last.status == MC_OK && c->api.stream)
         end_stream(c, last.finish);
     else if (c->http && last.status == MC_OK)

@@ -194,5 +194,6 @@ refuse:
     if (c)
         gateway_client_close(c);
     metric_add(&g->metrics, METRIC_ended, GATEWAY_END_REFUSED, 1);
+    gateway_live_refused(g, &error);
     gateway_route_error(g, http, &error);
 }

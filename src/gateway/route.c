@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "gateway/live.h"
 #include "gateway/state.h"
 
 static const char JSON[] = "application/json";
@@ -102,6 +103,8 @@ static const struct route {
     { "GET", "/v1/models", models },
     { "GET", "/health", health },
     { "GET", "/metrics", metrics },
+    { "GET", "/", gateway_live_page },
+    { "GET", "/live", gateway_live_watch },
 };
 
 static bool allows(const struct route *route, const char *method)
@@ -130,7 +133,7 @@ static void take_request(void *user, http_request *http)
     }
     api_fail(&error, 404, "not_found_error", "not_found", NULL,
              "%.200s is not here; POST /v1/completions, POST /v1/chat/completions, GET /v1/models, "
-             "GET /health and GET /metrics are",
+             "GET /health, GET /metrics, and a page to look at, GET /, are",
              http_path(http));
     gateway_route_error(g, http, &error);
 }
