@@ -38,16 +38,16 @@ void gateway_live_begin(gateway *g, struct client *c)
     struct live_record *r = &l->records[l->serial % LIVE_RECORDS];
     *r = (struct live_record){
         .serial = l->serial,
-        .arrived_ns = c->arrived_ns,
-        .entered_ns = c->arrived_ns,
-        .prompt = c->api.id_count,
+        .arrived_ns = c->call->arrived_ns,
+        .entered_ns = c->call->arrived_ns,
+        .prompt = c->prompt->id_count,
         .slo_ttft_ns = c->options.sched.slo.ttft_ns,
         .slo_tbt_ns = c->options.sched.slo.tbt_ns,
         .stage = LIVE_QUEUE,
         .news = LIVE_MOVED,
-        .chat = c->api.kind == API_CHAT,
+        .chat = c->call->api.kind == API_CHAT,
     };
-    copy_text(r->id, sizeof(r->id), c->request_id);
+    copy_text(r->id, sizeof(r->id), c->call->request_id);
 }
 
 static enum live_stage stage_of(const struct client *c)
@@ -105,7 +105,7 @@ static bool count_growth(struct live *l, struct client *c, uint64_t now_ns)
     if (tokens && goes_on)
         live_times_add(&second->tbt, between(m->token_ns, now_ns) / tokens, (uint32_t)tokens);
     else if (tokens && !m->first)
-        live_times_add(&second->ttft, between(c->arrived_ns, r->times.first_ns), 1);
+        live_times_add(&second->ttft, between(c->call->arrived_ns, r->times.first_ns), 1);
     if (tokens) {
         m->first = true;
         m->token_ns = now_ns;
@@ -270,7 +270,7 @@ static void count_end(struct live_second *second, const struct client *c, uint32
     second->failed += how == GATEWAY_END_FAILED;
     if (!c->begun)
         return;
-    second->prompt_tokens += c->api.id_count;
+    second->prompt_tokens += c->prompt->id_count;
     second->reused_tokens += c->request.reused_tokens;
 }
 
