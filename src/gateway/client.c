@@ -220,6 +220,7 @@ static void step(struct client *c, const struct request_event *event)
     request_step(&c->request, os_loop_now(c->gateway->loop), event, &outbox);
     for (uint32_t i = 0; i < outbox.count; i++)
         carry(c, &outbox.items[i]);
+    gateway_live_step(c->gateway, c, event);
     if (c->request.phase == REQUEST_ENDED) {
         gateway_client_close(c);
         return;
@@ -310,6 +311,7 @@ void gateway_clients_start(struct call *call)
         struct client *c = &call->clients[i];
         c->timer = (struct os_timer){ .due = due, .user = c };
         request_init(&c->request, &c->options);
+        gateway_live_begin(g, c);
     }
     step_all(call, REQUEST_START);
     gateway_pump(g);

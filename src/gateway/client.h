@@ -8,6 +8,7 @@
 #ifndef GATEWAY_CLIENT_H
 #define GATEWAY_CLIENT_H
 
+#include "gateway/live.h"
 #include "gateway/state.h"
 
 #define TENANT "default" /* of every request, until keys name tenants */
@@ -29,6 +30,7 @@ struct client {
         decode[DEBUG_NAME]; /* workers' names, as they were at the beginning */
     bool open;              /* under way */
     bool begun, given_up;
+    struct live_mark live; /* for the live page */
 };
 
 /** One HTTP request. */

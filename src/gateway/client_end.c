@@ -139,6 +139,7 @@ void gateway_client_end(struct client *c, const struct request_out_end *end)
     if (last.status == MC_OK) /* what was held back is part of the answer */
         last.status = api_answer_finish(&c->answer, last.finish == 1);
     const enum gateway_end how = count_end(c, &last);
+    gateway_live_end(c->gateway, c, &last, how);
     if (last.status == MC_OK)
         gateway_call_choice(c->call, c);
     else {

@@ -285,5 +285,6 @@ refuse:
     }
     metric_add(&g->metrics, METRIC_requests, 0, count);
     metric_add(&g->metrics, METRIC_ended, GATEWAY_END_REFUSED, count);
+    gateway_live_refused(g, &error);
     gateway_route_error(g, http, &error);
 }

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "gateway/api_text.h"
+#include "gateway/live.h"
 #include "gateway/state.h"
 
 #define MODELS "/v1/models/"
@@ -190,6 +191,8 @@ static const struct route {
     { "GET", "/version", version, false },
     { "POST", "/tokenize", tokenize, false },
     { "POST", "/detokenize", detokenize, false },
+    { "GET", "/", gateway_live_page, false },
+    { "GET", "/live", gateway_live_watch, false },
 };
 
 static const struct route *find_route(const char *path)
