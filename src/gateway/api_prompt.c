@@ -212,6 +212,45 @@ static mc_status encode_chat(const struct api_request *q, const mc_model *model,
     return status;
 }
 
+uint32_t api_token_bytes_max(const mc_model *model, uint32_t vocab_size)
+{
+    size_t most = 0;
+
+    for (uint32_t id = 0; id < vocab_size; id++) {
+        const char *bytes;
+        size_t size;
+        if (mc_token_bytes(model, id, &bytes, &size) == MC_OK && size > most)
+            most = size;
+    }
+    return (uint32_t)most;
+}
+
+static uint64_t text_size(const struct api_request *q, size_t index)
+{
+    uint64_t size = q->prompts[index].text ? q->prompts[index].text_size : 0;
+
+    for (size_t i = 0; i < q->message_count; i++)
+        size += strlen(q->messages[i].content);
+    return size;
+}
+
+/* A token stands for at most so many bytes, or for what a normalizer made of up to three times as many (the
+ * Kelvin sign becomes a K); four leaves room. */
+bool api_may_fit(const struct api_request *q, uint32_t token_bytes_max, uint32_t context_max,
+                 struct api_error *error)
+{
+    const uint64_t most = (uint64_t)token_bytes_max * 4 * context_max;
+    char text[32];
+
+    for (size_t i = 0; i < q->prompt_count && most > 0; i++)
+        if (text_size(q, i) > most)
+            return api_fail(error, 400, API_INVALID, "context_length_exceeded",
+                            q->kind == API_CHAT ? "messages" : "prompt",
+                            "%s: %llu bytes are more than the %u tokens that the context holds",
+                            place(q, i, text), (unsigned long long)text_size(q, i), context_max);
+    return true;
+}
+
 /* The model's allocator frees what it made, so the ids are copied: they are the request's either way. */
 static bool keep_ids(struct api_request *q, size_t index, const uint32_t *tokens, size_t count,
                      struct api_error *error)

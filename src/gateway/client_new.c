@@ -208,6 +208,8 @@ static bool read_request(struct call *call, enum api_kind kind, struct api_error
 
     if (!api_read(kind, body, size, &g->defaults, g->alloc, &call->api, error) ||
         !check_stops(call, error) || !check_room(call, error) ||
+        !api_may_fit(&call->api, g->defaults.token_bytes_max, gateway_control_context_max(g),
+                     error) ||
         !api_encode(&call->api, g->model, error))
         return false;
     http_body_drop(call->http);

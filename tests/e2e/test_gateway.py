@@ -68,6 +68,11 @@ def test_a_chat_says_what_run_says(cluster):
     ("/tokenize", '{"prompt": ["x"]}', 400, "prompt"),
     ("/detokenize", '{"tokens": [-1]}', 400, "tokens"),
     ("/detokenize", "{}", 400, "tokens"),
+    pytest.param("/v1/completions", json.dumps({"prompt": "x" * (7 << 20)}), 400, "4096",
+                 id="7-MiB-prompt"),
+    pytest.param("/v1/chat/completions", json.dumps(
+        {"messages": [{"role": "user", "content": "x" * (7 << 20)}]}), 400, "4096", id="7-MiB-chat"),
+    pytest.param("/tokenize", json.dumps({"prompt": "x" * (1 << 20)}), 413, "1048576", id="1-MiB"),
     ("/v1/completions", json.dumps({"prompt": "word " * 5000}), 400, "4096"),
     ("/v1/chat/completions", '{"messages": []}', 400, "messages"),
     ("/v1/chat/completions", '{"messages": [{"role": "user", "content": 1}]}', 400, "content"),

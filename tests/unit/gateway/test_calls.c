@@ -365,6 +365,26 @@ static void test_a_prompt_that_is_too_long_is_named(void **state)
     assert_idle();
 }
 
+static void test_texts_that_cannot_fit_are_not_cut_into_tokens(void **state)
+{
+    struct buf body = BUF_INIT(os_alloc());
+    struct talk t;
+
+    (void)state;
+    buf_add_text(&body, "{\"prompt\":[\"a\",\"");
+    for (int i = 0; i < 20000; i++)
+        buf_add_byte(&body, 'x');
+    buf_add_text(&body, "\"]}");
+    ask(&t, body.data);
+    talk_answer(&t);
+    assert_int_equal(talk_status(&t), 400);
+    assert_true(has(&t, "prompt[1]: 20000 bytes are more than") &&
+                has(&t, "\"code\":\"context_length_exceeded\""));
+    talk_close(&t);
+    buf_fini(&body);
+    assert_idle();
+}
+
 /* ---------------------------------------------------------------------------------------- stops */
 
 static void test_a_stop_text_ends_the_answer_and_the_worker_s_work(void **state)
@@ -586,6 +606,7 @@ int main(void)
         TEST(test_what_is_placed_again_after_the_answer_failed_is_given_up_all_the_same),
         BARE(test_each_prompt_counts_as_a_request),
         TEST(test_a_prompt_that_is_too_long_is_named),
+        TEST(test_texts_that_cannot_fit_are_not_cut_into_tokens),
         TEST(test_a_stop_text_ends_the_answer_and_the_worker_s_work),
         TEST(test_a_stream_holds_back_what_may_become_a_stop_text),
         TEST(test_a_stop_text_in_the_last_sample_wins_over_the_length),
