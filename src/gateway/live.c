@@ -256,8 +256,9 @@ static void explain_refusal(const struct client *c, uint32_t reason, char name[L
         if (*at >= 'A' && *at <= 'Z')
             *at = (char)(*at - 'A' + 'a');
     if (p->ttft_ns)
-        snprintf(text, LIVE_TEXT, "%.80s: predicted %.1f ms to the first token, %.1f ms between tokens",
-                 words, (double)p->ttft_ns / 1e6, (double)p->tbt_ns / 1e6);
+        snprintf(text, LIVE_TEXT,
+                 "%.80s: predicted %.1f ms to the first token, %.1f ms between tokens", words,
+                 (double)p->ttft_ns / 1e6, (double)p->tbt_ns / 1e6);
     else
         copy_text(text, LIVE_TEXT, words);
 }

@@ -28,13 +28,13 @@ enum { LIVE_WATCHERS = 8 };
 
 /** What a client keeps of its record. `{ 0 }`: it has none. */
 struct live_mark {
-    uint64_t serial;     /* of the record, from 1 */
-    uint64_t token_ns;   /* when the last tokens came */
-    uint64_t output;     /* tokens seen in this attempt */
-    uint64_t pulled, pushed; /* bytes, the same */
+    uint64_t serial;          /* of the record, from 1 */
+    uint64_t token_ns;        /* when the last tokens came */
+    uint64_t output;          /* tokens seen in this attempt */
+    uint64_t pulled, pushed;  /* bytes, the same */
     uint64_t prefill, decode; /* where it is placed */
-    uint32_t stage, phase;   /* enum live_stage; the last prefill_progress.phase */
-    bool first;              /* the first token was counted */
+    uint32_t stage, phase;    /* enum live_stage; the last prefill_progress.phase */
+    bool first;               /* the first token was counted */
 };
 
 mc_status gateway_live_open(struct gateway *g, struct mc_error *error);

@@ -6,7 +6,8 @@
 
 extern const unsigned char live_page[]; /* [live_page_size] */
 extern const size_t live_page_size;
-extern const char live_page_tag[];    /* its ETag, quotes included */
-extern const char live_page_policy[]; /* its Content-Security-Policy: its own script and style by hash */
+extern const char live_page_tag[]; /* its ETag, quotes included */
+extern const char
+    live_page_policy[]; /* its Content-Security-Policy: its own script and style by hash */
 
 #endif /* GATEWAY_LIVE_BYTES_H */

@@ -14,8 +14,9 @@
 
 enum {
     LIVE_SECONDS = 60,
-    LIVE_STEPS = 8,                  /* classes of an octave */
-    LIVE_CLASSES = 28 * LIVE_STEPS, /* from 1 us to about 4 min; what is longer is in the last one */
+    LIVE_STEPS = 8, /* classes of an octave */
+    LIVE_CLASSES =
+        28 * LIVE_STEPS, /* from 1 us to about 4 min; what is longer is in the last one */
 };
 
 /** How many times were in each class. */

@@ -24,11 +24,11 @@ enum live_stage {
 };
 
 enum {
-    LIVE_RECORDS = 256,      /* the newest requests; older ones are counted and no more */
-    LIVE_NEWS_MAX = 64,      /* records of one event that are new, moved on or ended */
-    LIVE_PROGRESS_MAX = 32,  /* and others, in which only figures grew */
-    LIVE_REFUSALS = 16,      /* different reasons; more are "other" */
-    LIVE_CARDS = 64,         /* workers, and nodes, that are told of; the rest is counted */
+    LIVE_RECORDS = 256,     /* the newest requests; older ones are counted and no more */
+    LIVE_NEWS_MAX = 64,     /* records of one event that are new, moved on or ended */
+    LIVE_PROGRESS_MAX = 32, /* and others, in which only figures grew */
+    LIVE_REFUSALS = 16,     /* different reasons; more are "other" */
+    LIVE_CARDS = 64,        /* workers, and nodes, that are told of; the rest is counted */
     LIVE_TEXT = 160,
     LIVE_NAME = 48,
 };
@@ -37,20 +37,20 @@ enum {
 enum live_news { LIVE_TOLD, LIVE_GROWN, LIVE_MOVED };
 
 struct live_record {
-    uint64_t serial; /* 0: none yet */
+    uint64_t serial;                         /* 0: none yet */
     uint64_t arrived_ns, first_ns, ended_ns; /* CLOCK_MONOTONIC; 0: not yet */
     uint64_t prompt, reused, output, pulled, pushed;
-    uint64_t entered_ns;          /* its stage */
-    uint64_t spent_ns[LIVE_DONE]; /* in each stage before */
-    uint64_t predicted_ns;                     /* to the first token; 0: not */
-    uint64_t slo_ttft_ns, slo_tbt_ns;          /* asked for with the request; 0: not */
+    uint64_t entered_ns;              /* its stage */
+    uint64_t spent_ns[LIVE_DONE];     /* in each stage before */
+    uint64_t predicted_ns;            /* to the first token; 0: not */
+    uint64_t slo_ttft_ns, slo_tbt_ns; /* asked for with the request; 0: not */
     enum live_stage stage;
     enum live_news news;
     uint32_t tries;
     bool chat, ended;
-    const char *how;         /* static; NULL: under way */
-    char reason[LIVE_NAME];  /* of a refusal or failure; "" else */
-    char id[LIVE_NAME];      /* of the request, cut */
+    const char *how;                            /* static; NULL: under way */
+    char reason[LIVE_NAME];                     /* of a refusal or failure; "" else */
+    char id[LIVE_NAME];                         /* of the request, cut */
     char prefill[LIVE_NAME], decode[LIVE_NAME]; /* workers; "": not placed */
 };
 
@@ -62,7 +62,14 @@ struct live_refusal {
 };
 
 /* Parts of an event that go out when their text is another one. */
-enum live_part { LIVE_GATEWAY, LIVE_STAGE_SUMS, LIVE_WORKERS, LIVE_NODES, LIVE_REFUSED, LIVE_PARTS };
+enum live_part {
+    LIVE_GATEWAY,
+    LIVE_STAGE_SUMS,
+    LIVE_WORKERS,
+    LIVE_NODES,
+    LIVE_REFUSED,
+    LIVE_PARTS
+};
 
 struct live_watcher {
     struct gateway *gateway; /* borrowed */
@@ -70,7 +77,7 @@ struct live_watcher {
 };
 
 struct live {
-    uint64_t serial; /* of the newest record */
+    uint64_t serial;                          /* of the newest record */
     struct live_record records[LIVE_RECORDS]; /* by serial */
     uint64_t stages[LIVE_STAGE_COUNT];        /* requests in each; DONE: not used */
     struct live_minute minute;

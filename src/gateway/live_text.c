@@ -104,7 +104,7 @@ static void write_gateway(const gateway *g, struct buf *out)
              ",\"version\":\"%s\",\"state\":\"%s\",\"started\":%" PRIu64
              ",\"context\":%u,\"requests_max\":%u,\"pool\":%s,\"policy\":",
              MC_VERSION,
-             g->draining                     ? "draining"
+             g->draining                    ? "draining"
              : gateway_control_can_serve(g) ? "ready"
                                             : "no_workers",
              g->started_s, gateway_control_context_max(g), g->options.requests_max,
@@ -134,9 +134,9 @@ static void write_worker(const struct worker *w, struct buf *out)
              i->role == MC_ROLE_PREFILL  ? "prefill"
              : i->role == MC_ROLE_DECODE ? "decode"
                                          : "both",
-             w->draining       ? "draining"
+             w->draining        ? "draining"
              : l->lease_ns == 0 ? "starting"
-                               : "ready",
+                                : "ready",
              l->queued, l->queued_tokens, l->running, i->sequences_max, l->context_tokens,
              l->free_tokens, i->kv_tokens_max);
 }

@@ -39,8 +39,8 @@ struct pending {
 
 /** A node of the pool, as an instance of the scheduler. */
 struct pool_node {
-    uint64_t node;     /* as the master calls it */
-    uint64_t instance; /* as the scheduler does */
+    uint64_t node;          /* as the master calls it */
+    uint64_t instance;      /* as the scheduler does */
     uint64_t blocks, bytes; /* it holds, by the events that came */
 };
 

@@ -158,8 +158,8 @@ static json_t *find_request(json_t *told, const char *field, const char *value)
     size_t i;
     json_t *r;
 
-    json_array_foreach(json_object_get(told, "requests"), i, r) if (strcmp(text_of(r, field),
-                                                                            value) == 0) return r;
+    json_array_foreach(json_object_get(told, "requests"), i,
+                       r) if (strcmp(text_of(r, field), value) == 0) return r;
     return NULL;
 }
 
@@ -271,7 +271,8 @@ static void test_a_watcher_is_told_all_at_first_and_then_what_changes(void **sta
     assert_string_equal(text_of(r, "id"), "mine-1");
     assert_string_equal(text_of(r, "from"), "P");
     assert_string_equal(text_of(r, "to"), "D");
-    assert_int_equal(number_of(r, "prompt"), sizeof(SECRET)); /* each letter, and a beginning */;
+    assert_int_equal(number_of(r, "prompt"), sizeof(SECRET)); /* each letter, and a beginning */
+    ;
 
     w[1].slow = true;
     fake_finish_prefill(&w[0], request);
