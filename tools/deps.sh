@@ -10,7 +10,7 @@ packages_of() {
     case $1 in
     build) echo gcc libc6-dev make cmake ninja-build pkg-config \
         libjansson-dev libpcre2-dev libutf8proc-dev libssl-dev libmicrohttpd-dev libcurl4-openssl-dev ;;
-    test) echo libcmocka-dev python3 python3-venv clang-format iproute2 ;;
+    test) echo libcmocka-dev python3 python3-venv clang-format iproute2 chromium ;;
     bench) echo libdnnl2 ;; # oneDNN: the peer in the benches, never linked by the product
     fuzz) echo clang libclang-rt-14-dev ;;
     *) echo "deps: no group '$1'; there are: build test bench fuzz" >&2; exit 2 ;;
