@@ -7,8 +7,12 @@
 /** Read "prompt" or "messages" of request->document. vocab_size: ids are below it. As api_read(). */
 bool api_read_prompt(struct api_request *request, uint32_t vocab_size, struct api_error *error_p);
 
-/** Make request->ids (at least one) of a text or of messages, by the model's tokenizer and chat template. Ids
- * that came as such stay. As api_read(). */
+/** Make every prompt's ids (at least one) of its text or the messages, by the model's tokenizer and chat
+ * template. Ids that came as such stay. As api_read(). */
 bool api_encode(struct api_request *request, const mc_model *model, struct api_error *error_p);
+
+/** The ids, maybe none, of one prompt's text or of the messages; the caller's, mc_tokens_free(). As api_read(). */
+bool api_encode_one(const struct api_request *request, size_t index, const mc_model *model,
+                    uint32_t **tokens_p, size_t *count_p, struct api_error *error_p);
 
 #endif /* GATEWAY_API_PROMPT_H */

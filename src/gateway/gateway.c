@@ -6,6 +6,7 @@
 
 #include "base/alloc.h"
 #include "base/error.h"
+#include "gateway/live.h"
 #include "gateway/state.h"
 #include "os/clock.h"
 #include "os/random.h"
@@ -208,6 +209,8 @@ static mc_status open_parts(gateway *g, struct mc_error *error)
         return error_set(error, MC_E_NOMEM, "out of memory for the gateway");
     mc_status status = open_model(g, error);
     if (status == MC_OK)
+        status = gateway_live_open(g, error);
+    if (status == MC_OK)
         status = open_sched(g, error);
     if (status == MC_OK)
         status = gateway_control_open(g, error);
@@ -263,6 +266,7 @@ void gateway_drain(gateway *g, void (*done)(void *user), void *user)
     if (!g->draining)
         http_quiesce(g->http);
     g->draining = true;
+    gateway_live_end_watching(g);
     check_drain(g);
 }
 
@@ -287,6 +291,7 @@ void gateway_close(gateway *g)
         os_loop_timer_stop(g->loop, &g->sched_timer);
         os_loop_timer_stop(g->loop, &g->drain_timer);
     }
+    gateway_live_close(g);
     mc_sched_close(g->sched);
     mc_model_close(g->model);
     metrics_fini(&g->metrics);

@@ -37,6 +37,8 @@ enum gateway_end {
     X(whole, "request_time", HISTOGRAM, SECONDS, &metric_latencies, NULL, \
       "From a request's arrival to its end.") \
     X(slow, "slow_clients", COUNTER, NONE, NULL, NULL, "Streams ended because the client did not read.") \
+    X(watchers, "watchers", GAUGE, NONE, NULL, NULL, "Who watches /live.") \
+    X(watchers_cut, "watchers_cut", COUNTER, NONE, NULL, NULL, "Watchers cut off: they did not read.") \
     X(workers, "workers", GAUGE, NONE, NULL, NULL, "Workers registered.") \
     X(registered, "workers_registered", COUNTER, NONE, NULL, NULL, "Registrations accepted.") \
     X(rejected, "workers_rejected", COUNTER, NONE, NULL, NULL, "Registrations refused.") \
