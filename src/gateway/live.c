@@ -125,6 +125,7 @@ static void copy_figures(struct live_record *to, const struct client *c)
     const struct request *r = &c->request;
 
     to->reused = r->reused_tokens;
+    to->prefilled = r->times.prefilled_ns != 0;
     to->output = r->output_tokens;
     to->pulled = r->pulled_bytes;
     to->pushed = r->pushed_bytes;
@@ -163,13 +164,15 @@ static void follow(gateway *g, struct client *c)
     const enum live_stage stage = stage_of(c);
     const bool placed = r->prefill != m->prefill || r->decode != m->decode;
     const bool moved = stage != m->stage || placed;
-    const bool grew = count_growth(l, c, os_loop_now(g->loop));
+    const bool prefilled = r->times.prefilled_ns != 0;
+    const bool grew = count_growth(l, c, os_loop_now(g->loop)) || prefilled != m->prefilled;
 
     if (!moved && !grew)
         return;
     l->stages[m->stage]--;
     l->stages[stage]++;
     m->stage = stage;
+    m->prefilled = prefilled;
     m->prefill = r->prefill;
     m->decode = r->decode;
     struct live_record *record = record_of(l, c);
