@@ -37,7 +37,8 @@ struct api_defaults {
     float temperature, top_p;
     uint32_t top_k;
     uint32_t vocab_size;
-    const char *model; /* the served name; another one in a request is 404 */
+    uint32_t token_bytes_max; /* api_token_bytes_max() of its model; 0: not known */
+    const char *model;        /* the served name; another one in a request is 404 */
 };
 
 /** One prompt of a request: its answer is one choice. */

@@ -121,7 +121,7 @@ static bool read_message(struct api_request *q, const json_t *message, size_t in
     const json_t *calls = json_object_get(message, "tool_calls");
     if (calls && !json_is_null(calls) && json_array_size(calls) > 0)
         return fail_message(error, "unsupported", index,
-                            "tool_calls: not supported by this release");
+                            "tool_calls: not supported by this release; leave them out");
     if (!read_content(q, message, index, &content, error))
         return false;
     q->messages[q->message_count++] = (struct mc_chat_message){ json_string_value(role), content };
@@ -134,7 +134,8 @@ static bool read_messages(struct api_request *q, struct api_error *error)
     const size_t count = json_array_size(list);
 
     if (!list || json_is_null(list))
-        return api_fail(error, 400, API_INVALID, "missing", "messages", "messages: missing");
+        return api_fail(error, 400, API_INVALID, "missing", "messages",
+                        "messages: missing: give a list of messages");
     if (!json_is_array(list) || count == 0)
         return api_fail(error, 400, API_INVALID, "invalid_type", "messages",
                         "messages: expected a list of messages, not empty");
@@ -209,6 +210,45 @@ static mc_status encode_chat(const struct api_request *q, const mc_model *model,
                                  why);
     mc_text_free(model, text);
     return status;
+}
+
+uint32_t api_token_bytes_max(const mc_model *model, uint32_t vocab_size)
+{
+    size_t most = 0;
+
+    for (uint32_t id = 0; id < vocab_size; id++) {
+        const char *bytes;
+        size_t size;
+        if (mc_token_bytes(model, id, &bytes, &size) == MC_OK && size > most)
+            most = size;
+    }
+    return (uint32_t)most;
+}
+
+static uint64_t text_size(const struct api_request *q, size_t index)
+{
+    uint64_t size = q->prompts[index].text ? q->prompts[index].text_size : 0;
+
+    for (size_t i = 0; i < q->message_count; i++)
+        size += strlen(q->messages[i].content);
+    return size;
+}
+
+/* A token stands for at most so many bytes, or for what a normalizer made of up to three times as many (the
+ * Kelvin sign becomes a K); four leaves room. */
+bool api_may_fit(const struct api_request *q, uint32_t token_bytes_max, uint32_t context_max,
+                 struct api_error *error)
+{
+    const uint64_t most = (uint64_t)token_bytes_max * 4 * context_max;
+    char text[32];
+
+    for (size_t i = 0; i < q->prompt_count && most > 0; i++)
+        if (text_size(q, i) > most)
+            return api_fail(error, 400, API_INVALID, "context_length_exceeded",
+                            q->kind == API_CHAT ? "messages" : "prompt",
+                            "%s: %llu bytes are more than the %u tokens that the context holds",
+                            place(q, i, text), (unsigned long long)text_size(q, i), context_max);
+    return true;
 }
 
 /* The model's allocator frees what it made, so the ids are copied: they are the request's either way. */

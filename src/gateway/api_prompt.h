@@ -7,6 +7,14 @@
 /** Read "prompt" or "messages" of request->document. vocab_size: ids are below it. As api_read(). */
 bool api_read_prompt(struct api_request *request, uint32_t vocab_size, struct api_error *error_p);
 
+/** Bytes of the longest token; 0: no tokenizer. Looks at all of them. */
+uint32_t api_token_bytes_max(const mc_model *model, uint32_t vocab_size);
+
+/** Whether the texts may fit in a context, seen by their length: what cannot is not worth the time that its
+ * tokens take, in which nobody else is served. token_bytes_max 0: whatever. As api_read(). */
+bool api_may_fit(const struct api_request *request, uint32_t token_bytes_max, uint32_t context_max,
+                 struct api_error *error_p);
+
 /** Make every prompt's ids (at least one) of its text or the messages, by the model's tokenizer and chat
  * template. Ids that came as such stay. As api_read(). */
 bool api_encode(struct api_request *request, const mc_model *model, struct api_error *error_p);

@@ -6,6 +6,16 @@
 #include "gateway/api_prompt.h"
 #include "gateway/api_reader.h"
 
+static bool check_size(const struct api_text_options *o, size_t size, struct api_error *error)
+{
+    const uint64_t context_bytes = (uint64_t)o->context_max * 8;
+    const uint64_t most = context_bytes > API_TEXT_BODY_MAX ? context_bytes : API_TEXT_BODY_MAX;
+
+    return size <= most || api_fail(error, 413, API_INVALID, "body_too_large", NULL,
+                                    "the body: %zu bytes; here at most %llu are accepted", size,
+                                    (unsigned long long)most);
+}
+
 /* ---------------------------------------------------------------------------------- tokenize */
 
 /* One text, or messages as a chat has them. */
@@ -52,7 +62,7 @@ bool api_tokenize(const struct api_text_options *o, const char *body, size_t siz
     bool strings = false;
     size_t count = 0;
 
-    const bool done = api_parse(body, size, &q.document, error) &&
+    const bool done = check_size(o, size, error) && api_parse(body, size, &q.document, error) &&
                       read_tokenize(o, &q, &strings, error) &&
                       api_encode_one(&q, 0, o->model, &tokens, &count, error);
     if (done)
@@ -115,7 +125,7 @@ bool api_detokenize(const struct api_text_options *o, const char *body, size_t s
     bool skip_special = false;
     size_t count = 0;
 
-    if (!api_parse(body, size, &document, error))
+    if (!check_size(o, size, error) || !api_parse(body, size, &document, error))
         return false;
     struct api_reader r = { document, error, false };
     api_read_model(&r, o->defaults);

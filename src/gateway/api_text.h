@@ -9,8 +9,11 @@
 
 #include "gateway/api.h"
 
-/** Tokens that are made text at a time: this many, or a context if that is longer. */
-enum { API_DETOKENIZE_MAX = 65536 };
+/** At a time, because nobody else is served meanwhile: so many, or what a context is if that is more. */
+enum {
+    API_DETOKENIZE_MAX = 65536,  /* tokens */
+    API_TEXT_BODY_MAX = 1 << 20, /* bytes of a body; or 8 for each token of the context */
+};
 
 /** What the two endpoints know of the gateway. */
 struct api_text_options {

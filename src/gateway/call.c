@@ -138,7 +138,7 @@ static void let_go(struct call *call)
     call->http = NULL;
 }
 
-static void give_up_others(struct call *call)
+void gateway_call_give_up(struct call *call)
 {
     call->failed = true;
     let_go(call);
@@ -151,7 +151,7 @@ static void give_up_others(struct call *call)
 static void cut_off(struct call *call)
 {
     http_abort(call->http);
-    give_up_others(call);
+    gateway_call_give_up(call);
 }
 
 static void end_stream(struct call *call)
@@ -208,13 +208,13 @@ void gateway_call_fail(struct call *call, const struct api_error *error)
     if (!call->begun) {
         http_header_add(call->http, "X-Request-Id", call->request_id);
         gateway_route_error(call->gateway, call->http, error);
-        give_up_others(call);
+        gateway_call_give_up(call);
         return;
     }
     api_answer_write_error(error, true, &call->out);
     if (send_out(call) == MC_OK) {
         end_stream(call);
-        give_up_others(call);
+        gateway_call_give_up(call);
     } else
         cut_off(call);
 }

@@ -149,7 +149,7 @@ static void carry_tokens(struct client *c, const struct request_out_tokens *toke
     struct wire_list samples = tokens->message->samples;
     const uint32_t total = samples.count, end = tokens->skip + tokens->count;
     struct wire_sample sample;
-    const bool stopped = c->answer.stopped;
+    const bool goes_on = !c->answer.stopped && tokens->message->finish == 0;
     mc_status status = MC_OK;
 
     for (uint32_t i = 0; i < end && status == MC_OK && wire_sample_next(&samples, &sample); i++)
@@ -159,7 +159,7 @@ static void carry_tokens(struct client *c, const struct request_out_tokens *toke
         }
     if (status != MC_OK)
         gateway_client_give_up(c, status);
-    else if (c->answer.stopped && !stopped) /* the worker would go on */
+    else if (c->answer.stopped && goes_on) /* at the worker it does, unless it is told */
         later(c, REQUEST_STOP, 0, MC_OK);
 }
 

@@ -71,6 +71,9 @@ void gateway_call_choice(struct call *call, struct client *client);
 /** One failed: the client is told, the others are given up. */
 void gateway_call_fail(struct call *call, const struct api_error *error);
 
+/** The client was told of an error, by whomever: what is still under way of its answer is given up. */
+void gateway_call_give_up(struct call *call);
+
 /* client.c */
 
 /** Under way from now on: client `index` of the call, all of whose clients are zeroed. */

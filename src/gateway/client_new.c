@@ -12,8 +12,10 @@
 
 static bool no_memory(struct api_error *error)
 {
-    return api_fail(error, 503, "service_unavailable_error", "out_of_memory", NULL,
-                    "out of memory for the request");
+    api_fail(error, 503, "service_unavailable_error", "out_of_memory", NULL,
+             "out of memory for the request: try again later");
+    error->retry_ns = UINT64_C(1000000000);
+    return false;
 }
 
 /* Ours, unless the client brought one that is fit for logs and headers. */
@@ -95,7 +97,7 @@ static struct wire_sampling sampling_of(const struct api_request *q, uint32_t to
         .seed = q->has_seed ? s->seed : os_random_u64(),
         .logprobs = s->logprobs,
         .tokens_max = tokens_max,
-        .tokens_min = q->min_tokens,
+        .tokens_min = q->min_tokens < tokens_max ? q->min_tokens : tokens_max,
         .ignore_eos = q->ignore_eos,
         .report = q->with_logprobs,
         /* A worker takes them for ends of text, which ignore_eos forbids: then they are watched here. */
@@ -206,6 +208,8 @@ static bool read_request(struct call *call, enum api_kind kind, struct api_error
 
     if (!api_read(kind, body, size, &g->defaults, g->alloc, &call->api, error) ||
         !check_stops(call, error) || !check_room(call, error) ||
+        !api_may_fit(&call->api, g->defaults.token_bytes_max, gateway_control_context_max(g),
+                     error) ||
         !api_encode(&call->api, g->model, error))
         return false;
     http_body_drop(call->http);

@@ -7,6 +7,7 @@
 #include "base/alloc.h"
 #include "base/error.h"
 #include "gateway/live.h"
+#include "gateway/api_prompt.h"
 #include "gateway/state.h"
 #include "os/clock.h"
 #include "os/random.h"
@@ -159,6 +160,7 @@ static mc_status open_model(gateway *g, struct mc_error *error)
         .top_p = g->info.top_p,
         .top_k = g->info.top_k,
         .vocab_size = g->info.vocab_size,
+        .token_bytes_max = api_token_bytes_max(g->model, g->info.vocab_size),
         .model = g->options.model_name ? g->options.model_name : g->info.name,
     };
     return MC_OK;

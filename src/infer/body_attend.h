@@ -71,13 +71,32 @@ ALWAYS_INLINE v16 load_page(const void *p, uint32_t left, enum mc_dtype dtype)
     return v_load_bf16(part);
 }
 
+/* Keys [d, d + 2 LANES) of BF16: pairs are transposed as words, then parted. */
+ALWAYS_INLINE void unpack_pairs(const struct attend *a, const char *page, uint32_t tokens,
+                                uint32_t d, const struct attend_space *s)
+{
+    v16 r[LANES];
+
+    for (uint32_t t = 0; t < LANES; t++)
+        r[t] = t < tokens ? v_load_bits(page + a->key_offset + t * a->token_bytes + d * 2)
+                          : v_set1(0.0f);
+    v_transpose(r);
+    for (uint32_t j = 0; j < LANES; j++) {
+        v_store(s->keys + (d + 2 * j) * LANES, v_bf16_low(r[j]));
+        v_store(s->keys + (d + 2 * j + 1) * LANES, v_bf16_high(r[j]));
+    }
+}
+
 /* The first `tokens` of a page; what lies behind them may be anything and is not read. */
 ALWAYS_INLINE void unpack_page(const struct attend *a, const char *page, uint32_t tokens,
                                enum mc_dtype dtype, const struct attend_space *s)
 {
     const size_t element = dtype == MC_DTYPE_BF16 ? 2 : 4, stride = padded(a->dim);
+    uint32_t begin = 0;
 
-    for (uint32_t d = 0; d < a->dim; d += LANES) {
+    for (; dtype == MC_DTYPE_BF16 && begin + 2 * LANES <= a->dim; begin += 2 * LANES)
+        unpack_pairs(a, page, tokens, begin, s);
+    for (uint32_t d = begin; d < a->dim; d += LANES) {
         v16 r[LANES];
         for (uint32_t t = 0; t < LANES; t++) {
             const char *key = page + a->key_offset + t * a->token_bytes + d * element;
@@ -86,10 +105,11 @@ ALWAYS_INLINE void unpack_page(const struct attend *a, const char *page, uint32_
         v_transpose(r);
         for (uint32_t j = 0; j < LANES; j++)
             v_store(s->keys + (d + j) * LANES, r[j]);
-        for (uint32_t t = 0; t < tokens; t++) {
-            const char *value = page + a->value_offset + t * a->token_bytes + d * element;
-            v_store(s->values + t * stride + d, load_page(value, a->dim - d, dtype));
-        }
+    }
+    for (uint32_t t = 0; t < tokens; t++) {
+        const char *value = page + a->value_offset + t * a->token_bytes;
+        for (uint32_t d = 0; d < a->dim; d += LANES)
+            v_store(s->values + t * stride + d, load_page(value + d * element, a->dim - d, dtype));
     }
 }
 

@@ -10,6 +10,8 @@
 enum {
     /* One thread's piece of a matrix product: of many rows, or of the few that are being decoded. */
     ROWS_PER_PRODUCT = 528,
+    ROWS_STEP =
+        48, /* whole tiles of every kernel; fewer rows are not worth packing the matrix for */
     COLUMNS_PER_PRODUCT = 128,
     ROWS_FEW = 16,
     COLUMNS_FOR_FEW = 128,
@@ -79,33 +81,38 @@ static void round_row(const struct cpu_engine *e, uint32_t row, const float *x, 
 
 /* ------------------------------------------------------------------------------- matrix products */
 
-/* How a product is cut: columns per piece, and how many pieces there are each way. */
+/* How a product is cut: columns and rows per piece, and how many pieces there are each way. */
 struct cut {
-    uint32_t columns, across, down;
+    uint32_t columns, rows, across, down;
 };
 
-static struct cut cut_gemm(const struct gemm *g)
+/* Many rows by a narrow matrix are cut by rows, too, so that there is a piece for every thread. */
+static struct cut cut_gemm(const struct work *w, const struct gemm *g)
 {
     const uint32_t columns = g->rows <= ROWS_FEW ? COLUMNS_FOR_FEW : COLUMNS_PER_PRODUCT;
+    const uint32_t across = pieces(g->w->rows, columns);
+    const uint32_t wanted = w->alone ? 1 : pieces(os_crew_size(w->e->crew), across);
+    const uint32_t each = (pieces(g->rows, wanted) + ROWS_STEP - 1) / ROWS_STEP * ROWS_STEP;
+    const uint32_t rows = smaller(each, ROWS_PER_PRODUCT);
 
-    return (struct cut){ columns, pieces(g->w->rows, columns), pieces(g->rows, ROWS_PER_PRODUCT) };
+    return (struct cut){ columns, rows, across, pieces(g->rows, rows) };
 }
 
 static void gemm_task(void *argument, uint32_t index, uint32_t thread)
 {
     const struct work *w = argument;
     const struct gemm *g = w->gemms;
-    struct cut cut = cut_gemm(g);
+    struct cut cut = cut_gemm(w, g);
 
-    for (; index >= cut.across * cut.down; cut = cut_gemm(++g))
+    for (; index >= cut.across * cut.down; cut = cut_gemm(w, ++g))
         index -= cut.across * cut.down;
-    const uint32_t row = index / cut.across * ROWS_PER_PRODUCT;
+    const uint32_t row = index / cut.across * cut.rows;
     const uint32_t begin = index % cut.across * cut.columns;
     struct gemm piece = *g;
     piece.x += row * g->x_stride;
     piece.x16 += w->e->kernels->rounds_rows ? row * g->x_stride : 0;
     piece.y += row * g->y_stride;
-    piece.rows = smaller(g->rows - row, ROWS_PER_PRODUCT);
+    piece.rows = smaller(g->rows - row, cut.rows);
     w->e->kernels->gemm(&piece, begin, smaller(begin + cut.columns, g->w->rows),
                         thread_scratch(w->e, thread));
 }
@@ -116,7 +123,7 @@ static void run_gemms(struct work *w)
     uint32_t tasks = 0;
 
     for (uint32_t i = 0; i < w->gemm_count; i++) {
-        const struct cut cut = cut_gemm(&w->gemms[i]);
+        const struct cut cut = cut_gemm(w, &w->gemms[i]);
         tasks += cut.across * cut.down;
     }
     run(w, gemm_task, tasks);

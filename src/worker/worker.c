@@ -20,7 +20,8 @@ enum {
     PUSHES_DEFAULT = 8,
     PUT_BLOCKS_DEFAULT = 1024,
     PUTS_IN_FLIGHT = 4,
-    SEATS_PER_SEQUENCE = 4, /* reservations: those decoded, and prompts on their way. Beyond, gateways
+    SEATS_PER_SEQUENCE =
+        4, /* reservations: those decoded, and prompts on their way. Beyond, gateways
                             * ask again and again, and not in the order of arrival */
 };
 #define LEASE_DEFAULT_NS UINT64_C(10000000000)

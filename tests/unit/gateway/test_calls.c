@@ -22,6 +22,7 @@ static void open_gateway(uint32_t requests_max)
         .model = test_data("models/plain"),
         .model_name = "served",
         .requests_max = requests_max,
+        .patience_ns = UINT64_C(60000000000), /* nothing here ends because it waited */
     };
     struct mc_error error = { 0 };
 
@@ -297,6 +298,25 @@ static void test_a_lost_worker_ends_a_stream_once(void **state)
     assert_int_equal(figure("mooncake_gateway_requests_ended_total{how=\"failed\"} "), 3);
 }
 
+/* The first to hear of the loss fails the answer; the others are placed again in the same turn. */
+static void test_what_is_placed_again_after_the_answer_failed_is_given_up_all_the_same(void **state)
+{
+    struct talk t;
+
+    (void)state;
+    w[1].slow = true;
+    ask(&t, THREE ",\"stream\":true}");
+    WAIT(w[0].prefills == 3);
+    fake_push(&w[1], w[0].work[2].request, 1, 0);
+    talk_until(&t, "{\"index\":2");
+    fake_close(&w[1]);
+    talk_until(&t, "\r\n0\r\n\r\n");
+    assert_int_equal(count_in(&t, "data: {\"error\":{"), 1);
+    talk_close(&t);
+    assert_idle();
+    assert_int_equal(figure("mooncake_gateway_requests_ended_total{how=\"failed\"} "), 3);
+}
+
 static void test_each_prompt_counts_as_a_request(void **state)
 {
     struct talk t, u;
@@ -342,6 +362,26 @@ static void test_a_prompt_that_is_too_long_is_named(void **state)
     assert_int_equal(w[0].prefills, 0);
     assert_int_equal(figure("mooncake_gateway_requests_ended_total{how=\"refused\"} "), 2);
     talk_close(&t);
+    assert_idle();
+}
+
+static void test_texts_that_cannot_fit_are_not_cut_into_tokens(void **state)
+{
+    struct buf body = BUF_INIT(os_alloc());
+    struct talk t;
+
+    (void)state;
+    buf_add_text(&body, "{\"prompt\":[\"a\",\"");
+    for (int i = 0; i < 20000; i++)
+        buf_add_byte(&body, 'x');
+    buf_add_text(&body, "\"]}");
+    ask(&t, body.data);
+    talk_answer(&t);
+    assert_int_equal(talk_status(&t), 400);
+    assert_true(has(&t, "prompt[1]: 20000 bytes are more than") &&
+                has(&t, "\"code\":\"context_length_exceeded\""));
+    talk_close(&t);
+    buf_fini(&body);
     assert_idle();
 }
 
@@ -402,6 +442,7 @@ static void test_a_stop_text_in_the_last_sample_wins_over_the_length(void **stat
     talk_until(&t, "\r\n0\r\n\r\n");
     assert_true(has(&t, "\"text\":\"The\""));
     assert_int_equal(w[1].cancels, 0); /* it had ended */
+    assert_int_equal(figure("mooncake_gateway_late_messages_total "), 0);
     talk_close(&t);
     assert_idle();
 }
@@ -467,6 +508,21 @@ static void test_stop_tokens_hold_where_ends_of_text_are_ignored(void **state)
     talk_answer(&t);
     assert_true(has(&t, "\"text\":\"Th\"") && has(&t, "\"completion_tokens\":3"));
     WAIT(w[1].cancels == 1);
+    talk_close(&t);
+    assert_idle();
+}
+
+/* Both are as much as the context has room for: no worker is asked for more at least than at most. */
+static void test_min_tokens_is_cut_as_max_tokens_is(void **state)
+{
+    struct talk t;
+
+    (void)state;
+    ask(&t, "{\"prompt\":[1,2,3,4],\"max_tokens\":1000,\"min_tokens\":900}");
+    talk_answer(&t);
+    assert_int_equal(talk_status(&t), 200);
+    assert_int_equal(w[0].last.sampling.tokens_max, 60);
+    assert_int_equal(w[0].last.sampling.tokens_min, 60);
     talk_close(&t);
     assert_idle();
 }
@@ -547,14 +603,17 @@ int main(void)
         TEST(test_one_that_fails_fails_the_whole_answer_and_cancels_the_others),
         TEST(test_one_that_fails_in_a_stream_ends_it_with_an_error),
         TEST(test_a_lost_worker_ends_a_stream_once),
+        TEST(test_what_is_placed_again_after_the_answer_failed_is_given_up_all_the_same),
         BARE(test_each_prompt_counts_as_a_request),
         TEST(test_a_prompt_that_is_too_long_is_named),
+        TEST(test_texts_that_cannot_fit_are_not_cut_into_tokens),
         TEST(test_a_stop_text_ends_the_answer_and_the_worker_s_work),
         TEST(test_a_stream_holds_back_what_may_become_a_stop_text),
         TEST(test_a_stop_text_in_the_last_sample_wins_over_the_length),
         TEST(test_one_choice_stops_and_the_others_go_on),
         TEST(test_workers_are_given_stop_tokens_and_the_salt),
         TEST(test_stop_tokens_hold_where_ends_of_text_are_ignored),
+        TEST(test_min_tokens_is_cut_as_max_tokens_is),
         TEST(test_every_failed_allocation_leaves_nothing_behind),
         TEST(test_text_endpoints_see_every_failed_allocation),
     };
