@@ -125,6 +125,7 @@ static void copy_figures(struct live_record *to, const struct client *c)
     const struct request *r = &c->request;
 
     to->reused = r->reused_tokens;
+    to->prefilled = r->times.prefilled_ns != 0;
     to->output = r->output_tokens;
     to->pulled = r->pulled_bytes;
     to->pushed = r->pushed_bytes;
@@ -163,13 +164,15 @@ static void follow(gateway *g, struct client *c)
     const enum live_stage stage = stage_of(c);
     const bool placed = r->prefill != m->prefill || r->decode != m->decode;
     const bool moved = stage != m->stage || placed;
-    const bool grew = count_growth(l, c, os_loop_now(g->loop));
+    const bool prefilled = r->times.prefilled_ns != 0;
+    const bool grew = count_growth(l, c, os_loop_now(g->loop)) || prefilled != m->prefilled;
 
     if (!moved && !grew)
         return;
     l->stages[m->stage]--;
     l->stages[stage]++;
     m->stage = stage;
+    m->prefilled = prefilled;
     m->prefill = r->prefill;
     m->decode = r->decode;
     struct live_record *record = record_of(l, c);
@@ -399,6 +402,17 @@ static void turn_away(gateway *g, http_request *http)
     gateway_route_error(g, http, &error);
 }
 
+static const char EVENTS[] = "text/event-stream; charset=utf-8";
+
+/* HEAD: what a GET would be answered, without the stream. */
+static void answer_head(gateway *g, http_request *http)
+{
+    struct buf nothing = BUF_INIT(g->alloc);
+
+    gateway_route_count(g, 200);
+    http_answer(http, 200, EVENTS, &nothing);
+}
+
 void gateway_live_watch(gateway *g, http_request *http)
 {
     struct live *l = g->live;
@@ -409,11 +423,15 @@ void gateway_live_watch(gateway *g, http_request *http)
         turn_away(g, http);
         return;
     }
+    if (strcmp(http_method(http), "GET") != 0) {
+        answer_head(g, http);
+        return;
+    }
     *w = (struct live_watcher){ g, http };
     http_hold(http, watcher_gone, w);
     http_header_add(http, "Cache-Control", "no-store");
     http_header_add(http, "X-Accel-Buffering", "no"); /* a proxy must not gather it */
-    http_stream_begin(http, "text/event-stream; charset=utf-8");
+    http_stream_begin(http, EVENTS);
     gateway_route_count(g, 200);
     l->watching++;
     count_watchers(g);

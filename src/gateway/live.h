@@ -35,6 +35,7 @@ struct live_mark {
     uint64_t prefill, decode; /* where it is placed */
     uint32_t stage, phase;    /* enum live_stage; the last prefill_progress.phase */
     bool first;               /* the first token was counted */
+    bool prefilled;           /* the prefill's end has come */
 };
 
 mc_status gateway_live_open(struct gateway *g, struct mc_error *error);

@@ -48,6 +48,7 @@ struct live_record {
     enum live_news news;
     uint32_t tries;
     bool chat, ended;
+    bool prefilled;                             /* the prefill worker has said what it reused */
     const char *how;                            /* static; NULL: under way */
     char reason[LIVE_NAME];                     /* of a refusal or failure; "" else */
     char id[LIVE_NAME];                         /* of the request, cut */

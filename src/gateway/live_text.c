@@ -34,13 +34,14 @@ static void write_record(const struct live *l, const struct live_record *r, stru
              when_ms(l, r->arrived_ns));
     add_text(out, r->id);
     buf_addf(out,
-             ",\"kind\":\"%s\",\"stage\":\"%s\",\"prompt\":%" PRIu64 ",\"reused\":%" PRIu64
-             ",\"output\":%" PRIu64 ",\"pulled\":%" PRIu64 ",\"pushed\":%" PRIu64
-             ",\"predicted\":%" PRIu64 ",\"ttft\":%" PRIu64 ",\"tries\":%u,\"since\":%" PRIu64
-             ",\"spent\":",
-             r->chat ? "chat" : "completion", stage_names[r->stage], r->prompt, r->reused,
-             r->output, r->pulled, r->pushed, r->predicted_ns / 1000,
-             r->first_ns ? since_us(r, r->first_ns) : 0, r->tries, when_ms(l, r->entered_ns));
+             ",\"known\":%s,\"kind\":\"%s\",\"stage\":\"%s\",\"prompt\":%" PRIu64
+             ",\"reused\":%" PRIu64 ",\"output\":%" PRIu64 ",\"pulled\":%" PRIu64
+             ",\"pushed\":%" PRIu64 ",\"predicted\":%" PRIu64 ",\"ttft\":%" PRIu64
+             ",\"tries\":%u,\"since\":%" PRIu64 ",\"spent\":",
+             r->prefilled ? "true" : "false", r->chat ? "chat" : "completion",
+             stage_names[r->stage], r->prompt, r->reused, r->output, r->pulled, r->pushed,
+             r->predicted_ns / 1000, r->first_ns ? since_us(r, r->first_ns) : 0, r->tries,
+             when_ms(l, r->entered_ns));
     for (int i = 0; i < LIVE_DONE; i++)
         buf_addf(out, "%c%" PRIu64, i ? ',' : '[', r->spent_ns[i] / 1000);
     buf_add_text(out, "],\"from\":");

@@ -2,7 +2,9 @@
 
 Pictures are kept in build/page/, to be looked at.
 """
+import http.server
 import json
+import queue
 import re
 import threading
 
@@ -190,6 +192,116 @@ def test_nothing_is_loaded_from_elsewhere_and_nobody_complains(served, views):
     }).map(e => e.outerHTML.slice(0, 100))""")
     assert not unnamed, unnamed
     assert served.client.get("/")[1].count("src=") == 0
+
+
+class Feed:
+    """The page with a stream of the test's own behind it: what no small cluster shows in seconds."""
+
+    def __init__(self, page, key=None):
+        feed = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def log_message(self, *_):
+                pass
+
+            def do_GET(self):
+                if self.path == "/":
+                    self.answer(200, "text/html; charset=utf-8", page)
+                elif key and self.headers.get("Authorization") != f"Bearer {key}":
+                    self.answer(401, "application/json", b"{}")
+                else:
+                    self.send_response(200)
+                    self.send_header("Content-Type", "text/event-stream")
+                    self.end_headers()
+                    for event in iter(feed.events.get, None):
+                        self.wfile.write(event)
+
+            def answer(self, status, kind, body):
+                self.send_response(status)
+                self.send_header("Content-Type", kind)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+        self.events = queue.Queue()
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server.daemon_threads = True
+        self.address = f"127.0.0.1:{self.server.server_address[1]}"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def say(self, event, **told):
+        self.events.put(f"event: {event}\ndata: {json.dumps(told)}\n\n".encode())
+
+    def end(self):
+        self.events.put(None)
+        self.server.shutdown()
+        self.server.server_close()
+
+
+def record(n, **more):
+    return {"n": n, "at": 200 * n, "id": f"req-{n}", "known": True, "kind": "chat", "stage": "decode", "prompt": 400, "reused": 160,
+            "output": n % 40, "pulled": 4096, "pushed": 65536, "predicted": 21000, "ttft": 20000, "tries": 0, "since": 200 * n,
+            "spent": [2000, 1000, 16000, 1000, 0], "from": "prefill-1", "to": "decode-1", **more}
+
+
+def snapshot(**more):
+    """As docs/live-page.md has it."""
+    return {"now": 1000, "gateway": {"model": "m", "version": "0", "state": "ready", "started": 0, "context": 4096,
+            "requests_max": 8, "pool": True, "policy": "default"}, "stages": [0, 0, 0, 0, 0], "workers": {"list": [], "count": 0},
+            "nodes": {"list": [], "count": 0}, "refusals": [], "counters": {}, "minute": {"ttft": [0, 0, 0], "tbt": [0, 0, 0]},
+            "seconds": [], "requests": [], **more}
+
+
+def test_a_key_is_asked_for_and_kept_in_the_tab(served, browser):
+    feed = Feed(served.client.get("/")[1].encode(), key="right")
+    view = browser.page(f"http://{feed.address}/", 390, 844)
+    give = "document.querySelector('#key-text').value = '%s'; document.querySelector('#key button').click()"
+    view.until("!document.querySelector('#key').hidden && document.querySelector('main').hidden")
+    view.screenshot(PICTURES / "key.png")
+    view.value(give % "wrong")
+    view.until("/does not know this key/.test(document.body.innerText)")
+    feed.say("snapshot", **snapshot())
+    view.value(give % "right")
+    view.until(READY)
+    assert view.value("document.querySelector('#key').hidden && !document.querySelector('main').hidden")
+    view.ask("Page.reload")
+    for _ in range(4): # whoever served the tab before takes one with it
+        feed.say("snapshot", **snapshot())
+    view.until("typeof state === 'object' && state.gateway !== null")
+    assert view.value("document.querySelector('#key').hidden")
+    feed.end()
+
+
+def test_hours_of_traffic_leave_the_page_as_small_as_it_was(served, browser):
+    feed = Feed(served.client.get("/")[1].encode())
+    view = browser.page(f"http://{feed.address}/", 1440, 900)
+    evil = "<img src=x onerror=alert(1)>"
+    times = {"ttft": [20000, 30000, 40], "tbt": [900, 1500, 400]}
+    second = {"arrived": 40, "finished": 39, "refused": 1, "failed": 0, "prompt": 16000, "reused": 6400, "output": 440,
+              "pulled": 100000, "pushed": 2600000, **times}
+    ended = {"stop": 0, "length": 0, "refused": 0, "client_left": 0, "failed": 0}
+    feed.say("snapshot", **snapshot())
+    for i in range(1, 1200): # twenty minutes at 40 requests a second
+        told = [record(40 * i + j, stage="done", total=90000, how="length", reason="", **{"from": evil}) for j in range(39)]
+        told.append(record(40 * i + 39, stage="done", slo=[50000, 2000], total=100, how="refused", reason="ttft_slo"))
+        feed.say("change", now=1000 * i, minute=times, seconds=[{"n": i, **second}], requests=told,
+                 counters={"requests": 40 * i, "requests_ended": {**ended, "length": 39 * i, "refused": i},
+                           "goodput_requests": 37 * i, "requests_active": 3},
+                 refusals=[{"reason": "ttft_slo", "count": i, "last": 1000 * i, "text": evil}])
+    view.until("state.now === 1199000 && document.querySelectorAll('#rows tr').length === 16", 20)
+    assert view.value("state.requests.size") <= 256 and view.value("state.seconds.length") == 60
+    assert view.value("document.querySelectorAll('*').length") < 1200
+    view.until("dots.size === 0 || dots.size <= 72")
+    said = view.value("document.querySelector('#tiles').innerText")
+    assert "Within both SLOs" in said and "94.9" in said # 37 of 39
+    assert "ttft slo" in view.value("document.querySelector('#refusals').innerText")
+    assert evil in view.value("document.querySelector('#rows').innerText") and view.value("document.querySelectorAll('img').length") == 0
+    view.value("document.querySelector('#pause').click(); document.querySelector('#more').click()")
+    view.until("document.querySelectorAll('#rows tr').length === 60 && /held/.test(document.querySelector('#requests-say').textContent)")
+    check_layout(view, "busy")
+    assert not view.errors, view.errors
+    view.screenshot(PICTURES / "busy.png")
+    feed.end()
 
 
 def test_the_page_outlives_the_gateway(browser):

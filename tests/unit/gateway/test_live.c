@@ -403,6 +403,20 @@ static void test_one_watcher_too_many_is_told_to_come_again(void **state)
     WAIT(figure(WATCHERS) == 0);
 }
 
+static void test_whoever_asks_for_the_head_alone_does_not_watch(void **state)
+{
+    struct talk t;
+
+    (void)state;
+    talk_open(&t, loop, gateway_address(g));
+    talk_say(&t, "HEAD /live HTTP/1.1\r\nHost: x\r\n\r\n");
+    talk_until(&t, "\r\n\r\n");
+    assert_int_equal(talk_status(&t), 200);
+    assert_non_null(strstr(t.in.data, "Content-Type: text/event-stream"));
+    assert_int_equal(figure(WATCHERS), 0);
+    talk_close(&t);
+}
+
 static void test_a_watcher_that_does_not_take_it_is_cut_off(void **state)
 {
     struct talk t;
@@ -494,6 +508,7 @@ int main(void)
         TEST(test_a_refusal_is_told_with_its_reason_and_nothing_of_its_text),
         TEST(test_whoever_leaves_is_not_under_way_any_more),
         TEST(test_one_watcher_too_many_is_told_to_come_again),
+        TEST(test_whoever_asks_for_the_head_alone_does_not_watch),
         BARE(test_a_watcher_that_does_not_take_it_is_cut_off),
         TEST(test_a_drain_does_not_wait_for_watchers),
         TEST(test_closing_cuts_watchers_off),
