@@ -44,7 +44,6 @@ void gateway_client_begin(struct client *c)
     c->begun = true;
     if (!c->http)
         return;
-    http_header_add(c->http, "X-Request-Id", c->request_id);
     add_placement(c);
     if (c->api.stream) {
         http_header_add(c->http, "Cache-Control", "no-store");
@@ -168,8 +167,6 @@ static void end_broken(struct client *c, const struct request_out_end *end)
 
     explain(end, &error);
     if (!c->begun || !c->api.stream) {
-        if (!c->begun)
-            http_header_add(c->http, "X-Request-Id", c->request_id);
         gateway_route_error(c->gateway, c->http, &error);
         return;
     }

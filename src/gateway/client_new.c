@@ -16,20 +16,11 @@ static bool no_memory(struct api_error *error)
                     "out of memory for the request");
 }
 
-/* Ours, unless the client brought one that is fit for logs and headers. */
 static void read_id(struct client *c)
 {
-    const char *theirs = http_header(c->http, "X-Request-Id");
-    const size_t size = theirs ? strlen(theirs) : 0;
-
     snprintf(c->id, sizeof(c->id), "%s-%016" PRIx64, c->api.kind == API_CHAT ? "chatcmpl" : "cmpl",
              os_random_u64());
-    if (size > 0 && size < sizeof(c->request_id) &&
-        strspn(theirs, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.:") ==
-            size)
-        memcpy(c->request_id, theirs, size + 1);
-    else
-        snprintf(c->request_id, sizeof(c->request_id), "req-%016" PRIx64, os_random_u64());
+    snprintf(c->request_id, sizeof(c->request_id), "%s", http_request_id(c->http));
 }
 
 static bool read_bar(struct client *c, struct api_error *error)
