@@ -130,6 +130,8 @@ static void say_worker(struct arguments *a, const struct family *f, const struct
     say_text(a, "gateway", family_first(f, MEMBER_GATEWAY)->control);
     say(a, "--kv-memory=%llu", (unsigned long long)o->kv_memory);
     say(a, "--threads=%u", o->threads);
+    say(a, "--sequences=%u", o->sequences);
+    say(a, "--queue=%u", o->queue);
     say(a, "--chunk=%u", o->chunk);
     say(a, "--context=%u", o->context);
     say_choice(a, "kernel", "auto|ref|avx2|avx512|avx512-bf16", o->kernel);

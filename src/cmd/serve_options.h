@@ -28,6 +28,10 @@
       "Obey X-Mooncake-Bar, by which a client bars a worker from its request.")                     \
     X(threads, "threads", 0, U32, "0", 0, 1024, NULL, "N", "Engine",                                \
       "Of each worker; 0: one for each processor.")                                                 \
+    X(sequences, "sequences", 0, U32, "256", 1, 4096, NULL, "N", "Engine",                          \
+      "Requests computed at a time by each worker.")                                                \
+    X(queue, "queue", 0, U32, "1024", 1, 65536, NULL, "N", "Engine",                                \
+      "Requests that each worker takes to prefill, queued ones included.")                          \
     X(chunk, "chunk", 0, U32, "512", 16, 65536, NULL, "N", "Engine",                                \
       "Tokens of a prompt in one step, a multiple of 16.")                                          \
     X(context, "context", 0, U32, "0", 0, 16777216, NULL, "N", "Engine",                            \

@@ -51,6 +51,8 @@ enum gateway_end {
       "Requests and answers cut off for not being through in time.") \
     X(unauthorized, "http_requests_unauthorized", COUNTER, NONE, NULL, NULL, \
       "Requests without a valid key.") \
+    X(watchers, "watchers", GAUGE, NONE, NULL, NULL, "Who watches /live.") \
+    X(watchers_cut, "watchers_cut", COUNTER, NONE, NULL, NULL, "Watchers cut off: they did not read.") \
     X(workers, "workers", GAUGE, NONE, NULL, NULL, "Workers registered.") \
     X(registered, "workers_registered", COUNTER, NONE, NULL, NULL, "Registrations accepted.") \
     X(rejected, "workers_rejected", COUNTER, NONE, NULL, NULL, "Registrations refused.") \

@@ -20,6 +20,7 @@
 #include "os/address.h"
 
 struct client;
+struct live;
 struct worker;
 
 /** What the control side's connections call us with. */
@@ -38,8 +39,9 @@ struct pending {
 
 /** A node of the pool, as an instance of the scheduler. */
 struct pool_node {
-    uint64_t node;     /* as the master calls it */
-    uint64_t instance; /* as the scheduler does */
+    uint64_t node;          /* as the master calls it */
+    uint64_t instance;      /* as the scheduler does */
+    uint64_t blocks, bytes; /* it holds, by the events that came */
 };
 
 enum {
@@ -94,6 +96,7 @@ struct gateway {
     uint32_t pending_max, pending_first, pending_count;
 
     struct pool pool;
+    struct live *live; /* owned; what watchers are told */
     bool draining;
     void (*drained)(void *user);
     void *drained_user;

@@ -689,6 +689,19 @@ static void test_a_worker_of_both_roles_that_reports_late_is_still_given_back(vo
     assert_string_equal(shown(&l), "ENDED cancel@3(1) sched-end(2) end(MC_E_CANCELLED)");
 }
 
+static void test_a_worker_of_both_roles_that_was_stopped_early_is_still_given_back(void **state)
+{
+    (void)state;
+    struct life l;
+
+    drive(&l, AT_BOTH_PREFILLING);
+    tokens(&l, 0, 1, 0);
+    simple(&l, REQUEST_STOP);
+    prefilled(&l, MC_OK);
+    assert_string_equal(shown(&l), "ENDED sched-prefilled(8,32) sched-pulled(9,1000) begin "
+                                   "cancel@3(5) sched-end(0) end(MC_OK)");
+}
+
 /* --------------------------------------------------------------------------------------- random lives */
 
 /* What workers, scheduler and client have seen of one request. */
@@ -949,6 +962,7 @@ int main(void)
         cmocka_unit_test(test_a_deadline_ends_every_phase),
         cmocka_unit_test(test_all_tokens_before_the_prefills_end_wait_for_it),
         cmocka_unit_test(test_a_worker_of_both_roles_that_reports_late_is_still_given_back),
+        cmocka_unit_test(test_a_worker_of_both_roles_that_was_stopped_early_is_still_given_back),
         cmocka_unit_test(test_whatever_happens_all_is_given_back_exactly_once),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
