@@ -58,8 +58,11 @@ def memory(served):
 
 
 def differences(before, after):
+    """What is not as it was. Fewer descriptors are: one was in use for a moment when they were counted."""
     return {f"{name} {key}": (value, after[name].get(key)) for name, each in before.items()
-            for key, value in each.items() if after[name].get(key) != value}
+            for key, value in each.items()
+            if after[name].get(key) != value
+            and not (key == "descriptors" and after[name][key] < value)}
 
 
 def left_behind(served, before):
@@ -68,6 +71,21 @@ def left_behind(served, before):
     while differences(before, held(served)) and time.monotonic() < end:
         time.sleep(0.5)
     return differences(before, held(served))
+
+
+def load_of(served, options, streams):
+    return Load(served.address, os.path.basename(options.model.rstrip("/")), streams,
+                pages=(options.pages_min, options.pages_max), chat=options.chat,
+                expect=options.expect, seed=options.seed)
+
+
+def start_values(served, options):
+    """As nothing was asked yet, but with the connections that the first questions open for good."""
+    before = held(served)
+    asyncio.run(load_of(served, options, 32).run(2))
+    for name, each in held(served).items():
+        before[name]["descriptors"] = each["descriptors"]
+    return before
 
 
 class Watch:
@@ -123,10 +141,8 @@ def rows_of(case, load, seconds, early, late, used, left):
 def run(options):
     served = Served(*SETTINGS, *options.settings, model=options.model)
     try:
-        load = Load(served.address, os.path.basename(options.model.rstrip("/")), options.streams,
-                    pages=(options.pages_min, options.pages_max), chat=options.chat,
-                    expect=options.expect, seed=options.seed)
-        before, pids = held(served), served.members()
+        load = load_of(served, options, options.streams)
+        before, pids = start_values(served, options), served.members()
         watch = Watch(served, load, options.seconds)
         seconds = asyncio.run(load.run(options.seconds, watch))
         late = memory(served)

@@ -1,19 +1,20 @@
 """Many streams at once: all answers right, nothing left behind. bench/bench_streams.py is the large one."""
+import argparse
 import asyncio
 import os
 import pathlib
 import sys
+import time
 
 import pytest
 
-from cluster import Served, until
+from cluster import Served
 from conftest import MODEL, ROOT
-from streams import Load
 
 sys.path.insert(0, str(ROOT / "bench"))
-from bench_streams import differences, held  # noqa: E402 (needs the path above)
+from bench_streams import differences, held, load_of, start_values  # noqa: E402 (needs the path above)
 
-STREAMS, SECONDS = 64, 5
+STREAMS, SECONDS, QUIET_S = 64, 5, 30
 LOOKUP = pathlib.Path(ROOT) / "models" / "lookup"
 
 
@@ -29,21 +30,22 @@ def _served():
         served.end()
 
 
-def load_of(served, streams, chat):
+def options_of(served, chat):
     """The bundled model is asked what it can know; one without training, everything twice."""
-    expect = "code" if served.model == "lookup" else "same"
-    return Load(served.address, served.model, streams, pages=(4, 12), chat=chat, expect=expect)
+    return argparse.Namespace(model=served.model, pages_min=4, pages_max=12, chat=chat, seed=1,
+                              expect="code" if served.model == "lookup" else "same")
 
 
 def test_many_streams_are_answered_right_and_leave_nothing_behind(served):
-    warm = load_of(served, 2, False)
-    asyncio.run(warm.run(0.5))  # connections between the roles stay
-    before, pids = held(served), served.members()
+    before, pids = start_values(served, options_of(served, False)), served.members()
     for chat in (False, True):
-        load = load_of(served, STREAMS, chat)
+        load = load_of(served, options_of(served, chat), STREAMS)
         asyncio.run(load.run(SECONDS / 2))
         assert load.counts["failed"] == 0, load.failures[:3]
         assert load.counts["wrong"] == 0, load.wrong[:3]
         assert load.counts["right"] >= STREAMS / 2 and load.counts["cached_tokens"] > 0
-    until(lambda: not differences(before, held(served)), "all is as before", seconds=30)
+    end = time.monotonic() + QUIET_S
+    while differences(before, held(served)) and time.monotonic() < end:
+        time.sleep(0.1)
+    assert differences(before, held(served)) == {}
     assert served.members() == pids

@@ -204,6 +204,7 @@ void attempt_fail(struct request *r, uint64_t now_ns, const struct request_failu
         attempt_put(outbox, REQUEST_OUT_RESTART, 0);
     r->barred = barred;
     r->barred_decode = barred_decode;
+    r->no_room = no_room;
     lose_patience(r, now_ns);
     if (!no_room) {
         attempt_ask(r, outbox);
