@@ -26,6 +26,7 @@ static void on_refused(struct request *r, uint64_t now_ns, const struct mc_decis
 
     r->in_sched = false;
     r->barred = r->barred_decode = 0; /* the one that failed may be all there is */
+    r->no_room = false;
     if (may_pass && attempt_wait(r, now_ns, 0))
         return;
     struct request_out_end *out =
