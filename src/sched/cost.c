@@ -64,7 +64,7 @@ bool cost_knows_link(const struct cost *cost, enum cost_link link)
     return gives_link(cost) || cost->link[link].rows >= TRANSFERS_ENOUGH;
 }
 
-static void prefill_features(uint64_t n, uint64_t p, double f[4])
+void cost_prefill_features(uint64_t n, uint64_t p, double f[4])
 {
     const double length = (double)n, reused = (double)p;
 
@@ -79,7 +79,7 @@ double cost_prefill(const struct cost *cost, uint64_t n, uint64_t p)
     const struct mc_cost *g = &cost->given;
     double f[4];
 
-    prefill_features(n, p, f);
+    cost_prefill_features(n, p, f);
     if (gives_prefill(cost))
         return g->p0 + g->p1 * f[0] + g->p2 * f[1] + g->p3 * f[2];
     return fit_value(&cost->prefill, f);
@@ -107,14 +107,20 @@ double cost_transfer(const struct cost *cost, enum cost_link link, uint64_t byte
     return seconds;
 }
 
+void cost_learn_prefill_row(struct cost *cost, const double features[4], uint64_t duration_ns)
+{
+    if (!gives_prefill(cost) && duration_ns != 0)
+        fit_add(&cost->prefill, features, (double)duration_ns / 1e9);
+}
+
 void cost_learn_prefill(struct cost *cost, uint64_t n, uint64_t p, uint64_t duration_ns)
 {
     double f[4];
 
-    if (gives_prefill(cost) || duration_ns == 0 || n <= p)
+    if (n <= p)
         return;
-    prefill_features(n, p, f);
-    fit_add(&cost->prefill, f, (double)duration_ns / 1e9);
+    cost_prefill_features(n, p, f);
+    cost_learn_prefill_row(cost, f, duration_ns);
 }
 
 void cost_learn_step(struct cost *cost, uint64_t sequences, uint64_t context, uint64_t duration_ns)
@@ -142,6 +148,16 @@ double cost_prefill_band(const struct cost *cost)
 double cost_step_band(const struct cost *cost)
 {
     return gives_step(cost) ? cost->given.band : 2 * cost->step.error;
+}
+
+bool cost_trusts_prefill(const struct cost *cost, uint64_t rows)
+{
+    return cost != &cost_nominal && (gives_prefill(cost) || cost->prefill.rows >= rows);
+}
+
+bool cost_trusts_step(const struct cost *cost, uint64_t rows)
+{
+    return cost != &cost_nominal && (gives_step(cost) || cost->step.rows >= rows);
 }
 
 uint64_t cost_ns(double seconds)

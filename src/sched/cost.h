@@ -43,7 +43,11 @@ double cost_prefill(const struct cost *cost, uint64_t n, uint64_t p);
 double cost_step(const struct cost *cost, uint64_t sequences, uint64_t context);
 double cost_transfer(const struct cost *cost, enum cost_link link, uint64_t bytes);
 
+/** What a prefill costs is linear in these four. */
+void cost_prefill_features(uint64_t n, uint64_t p, double features_p[4]);
+
 /** Learn; a duration of 0 says nothing. What is given is not learnt. */
+void cost_learn_prefill_row(struct cost *cost, const double features[4], uint64_t duration_ns);
 void cost_learn_prefill(struct cost *cost, uint64_t n, uint64_t p, uint64_t duration_ns);
 void cost_learn_step(struct cost *cost, uint64_t sequences, uint64_t context, uint64_t duration_ns);
 void cost_learn_transfer(struct cost *cost, enum cost_link link, uint64_t bytes,
@@ -52,6 +56,10 @@ void cost_learn_transfer(struct cost *cost, enum cost_link link, uint64_t bytes,
 /** Relative half width of what may be wrong with a prefill or a step. */
 double cost_prefill_band(const struct cost *cost);
 double cost_step_band(const struct cost *cost);
+
+/** Has enough been seen of it, or was it given, to refuse by? */
+bool cost_trusts_prefill(const struct cost *cost, uint64_t rows);
+bool cost_trusts_step(const struct cost *cost, uint64_t rows);
 
 /** Nanoseconds, rounded, at most UINT64_MAX / 4: sums of a few do not wrap. */
 uint64_t cost_ns(double seconds);

@@ -212,9 +212,10 @@ static void fill_row(struct place *place, uint32_t cell, struct mc_view_instance
 static void add_row(struct place *place, uint32_t cell)
 {
     mc_sched *sched = place->sched;
-    const struct instance *instance = &sched->cluster.instances[cell];
+    struct instance *instance = &sched->cluster.instances[cell];
     const uint32_t row = (uint32_t)place->view.count;
 
+    service_settle(&instance->service, &instance->cost, sched->now_ns);
     if (instance->info.role != MC_ROLE_STORE) {
         if (instance->info.model != place->request->model)
             return;
