@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "gateway/slo.h"
 #include "os/clock.h"
 
 static const char JSON[] = "application/json", EVENTS[] = "text/event-stream; charset=utf-8";
@@ -46,6 +47,7 @@ void gateway_client_begin(struct client *c)
         return;
     http_header_add(c->http, "X-Request-Id", c->request_id);
     add_placement(c);
+    gateway_slo_headers(c);
     if (c->api.stream) {
         http_header_add(c->http, "Cache-Control", "no-store");
         http_stream_begin(c->http, EVENTS);
@@ -166,6 +168,8 @@ static void end_broken(struct client *c, const struct request_out_end *end)
 {
     struct api_error error;
 
+    if (gateway_slo_refuse(c, end))
+        return;
     explain(end, &error);
     if (!c->begun || !c->api.stream) {
         if (!c->begun)
@@ -241,6 +245,7 @@ void gateway_client_end(struct client *c, const struct request_out_end *end)
     if (last.status == MC_OK) /* what the text held back is part of a whole answer */
         last.status = api_answer_finish(&c->answer);
     const enum gateway_end how = count_end(c, &last);
+    gateway_slo_ended(c, &last);
     if (c->http && last.status == MC_OK && c->api.stream)
         end_stream(c, last.finish);
     else if (c->http && last.status == MC_OK)

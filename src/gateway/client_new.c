@@ -6,6 +6,8 @@
 #include "base/alloc.h"
 #include "gateway/api_prompt.h"
 #include "gateway/client.h"
+#include "gateway/measure.h"
+#include "gateway/slo.h"
 #include "kv/identity.h"
 #include "os/clock.h"
 #include "os/random.h"
@@ -106,6 +108,8 @@ static bool prepare(struct client *c, struct api_error *error)
     const uint32_t room = context_max - (uint32_t)c->api.id_count;
     const uint32_t tokens_max =
         c->api.max_tokens && c->api.max_tokens < room ? c->api.max_tokens : room;
+    if (!gateway_slo_read(c, error))
+        return false;
     c->options.sched.tokens = c->api.id_count;
     c->options.sched.output_max = tokens_max;
     c->options.sched.deadline_ns = g->options.request_ns ? now_ns + g->options.request_ns : 0;
@@ -187,6 +191,7 @@ void gateway_client_take(gateway *g, http_request *http, enum api_kind kind)
     read_id(c);
     if (!prepare(c, &error) || !open_answer(c, &error))
         goto refuse;
+    gateway_measure_yield(g);
     gateway_client_start(c);
     return;
 

@@ -14,6 +14,7 @@
 #ifndef GATEWAY_GATEWAY_H
 #define GATEWAY_GATEWAY_H
 
+#include <mooncake/sched.h>
 #include <mooncake/store.h>
 
 #include "base/buf.h"
@@ -37,6 +38,11 @@ struct gateway_options {
     const char *model_name;        /* as clients say it; default: the directory's last part */
     const char *policy;            /* of the scheduler; default: its own */
     const char *policy_parameters; /* default: its own */
+    uint64_t slo_ttft_ns;          /* objectives of requests that do not say; default: none */
+    uint64_t slo_tbt_ns;           /* between tokens, on average */
+    enum mc_admission admission;   /* who is refused by prediction; default: the scheduler's */
+    const char *admission_parameters; /* default: its own */
+    bool unmeasured;                  /* workers are not asked to time themselves */
     uint64_t body_max;             /* bytes of a request; default 8 MiB */
     uint64_t stream_max;           /* bytes that a client has not taken; default 1 MiB */
     uint64_t request_ns;           /* a request takes no longer; default: no limit */

@@ -89,7 +89,7 @@ static void metrics(gateway *g, http_request *http)
 {
     struct buf body = BUF_INIT(g->alloc);
 
-    metrics_text(&g->metrics, &body);
+    gateway_metrics(g, &body);
     answer(g, http, 200, METRICS_TEXT, &body);
 }
 

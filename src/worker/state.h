@@ -197,6 +197,7 @@ struct worker {
     struct seat **seats; /* owned; [seats_max] */
     uint32_t seat_count, seats_max;
     uint64_t arrivals, reservations;
+    struct measure *measure; /* owned; NULL: nothing is being timed */
     struct recent recent[WORKER_RECENT_MAX];
     uint32_t recent_next;
     struct os_timer line_timer; /* look who can start */
