@@ -267,10 +267,13 @@ static void hold_to_ttft(const struct place *place, uint64_t prefill, const stru
 
     if (high <= limit)
         return;
+    /* An idle instance is there to be used: it refuses only what would most likely be late. */
+    if (p->queue_ns == 0 && p->ttft_ns <= limit)
+        return;
     *v = (struct verdict){ .reason = MC_REASON_TTFT_SLO,
                            .trusted = cost_trusts_prefill(place_prefill_cost(place, prefill),
                                                           (uint64_t)a->observations),
-                           .hopeless = scale(raw - p->queue_ns, m.high) > limit,
+                           .hopeless = scale(raw - p->queue_ns, m.mid) > limit,
                            .wait_ns = scale(high - limit, 1 / (m.high > 0.1 ? m.high : 0.1)),
                            .idle_ns = idle_ns(place, prefill),
                            .off = (double)p->ttft_low_ns / (double)slo };
@@ -327,14 +330,15 @@ static void hold_to_tbt(const struct place *place, uint64_t row, const struct mc
                    1);
 
     const struct ahead none = { 0 };
+    const double own = then.sequences == 0 ? m.mid : factor; /* as for an idle instance above */
     if (!too_many(place, row, &then, more) &&
-        scale(step_ns(place, row, &then, more), factor) <= limit)
+        scale(step_ns(place, row, &then, more), own) <= limit)
         return;
     const bool slow_now =
         too_many(place, row, &now, 0) || scale(step_ns(place, row, &now, 0), factor) > limit;
     *v = (struct verdict){ .reason = slow_now ? MC_REASON_TBT_SLO : MC_REASON_DECODE_LOAD,
                            .trusted = cost_trusts_step(cost, (uint64_t)a->observations),
-                           .hopeless = scale(step_ns(place, row, &none, 0), m.high) > limit,
+                           .hopeless = scale(step_ns(place, row, &none, 0), m.mid) > limit,
                            .wait_ns = leaves_ns(a, then.sequences) *
                                       surplus(place, row, then, more, factor, limit),
                            .idle_ns = idle_ns(place, row),

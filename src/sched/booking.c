@@ -12,6 +12,7 @@ static const uint64_t WINDOW_NS = 5000000000; /* and a client that is later is s
 static const double BACK_AT_FIRST = 0.5, BACK_STEP = 0.05, BACK_LEAST = 0.02;
 /* Promises take at most so much of the cluster, and leave the rest to who asks for the first time. */
 static const double SHARE = 0.9;
+static const uint64_t SLOT_NS = 100000000;
 /* From such a share on, room is kept for a whole request, not for a part of one. */
 static const double WHOLE = 0.2;
 
@@ -21,13 +22,16 @@ mc_status bookings_init(struct bookings *b, const struct mc_alloc *alloc, uint32
     if (max == 0)
         return MC_OK;
     b->items = alloc_zeroed(alloc, max, sizeof(*b->items));
-    return b->items ? MC_OK : MC_E_NOMEM;
+    b->slots = alloc_zeroed(alloc, BOOKED_SLOTS, sizeof(*b->slots));
+    return b->items && b->slots ? MC_OK : MC_E_NOMEM;
 }
 
 void bookings_fini(struct bookings *b)
 {
-    if (b->alloc)
+    if (b->alloc) {
+        alloc_free(b->alloc, b->slots);
         alloc_free(b->alloc, b->items);
+    }
     *b = (struct bookings){ 0 };
 }
 
@@ -123,23 +127,59 @@ static void insert(struct bookings *b, const struct booking *booking)
     b->count++;
 }
 
+/* ---------------------------------------------------------------------------------------- the calendar */
+
+static struct booked_slot *slot_at(struct bookings *b, uint64_t number)
+{
+    struct booked_slot *slot = &b->slots[number % BOOKED_SLOTS];
+
+    if (slot->number != number)
+        *slot = (struct booked_slot){ .number = number };
+    return slot;
+}
+
+/* What one slot has no time for is the next one's. */
+static void give_away(struct bookings *b, uint64_t at_ns, double work_ns)
+{
+    const double whole = SHARE * (double)SLOT_NS;
+    uint64_t number = at_ns / SLOT_NS;
+
+    for (uint32_t i = 0; i < BOOKED_SLOTS / 4 && work_ns > 0; i++, number++) {
+        struct booked_slot *slot = slot_at(b, number);
+        const double room = whole - slot->work_ns;
+        const double part = work_ns < room ? work_ns : room;
+
+        if (part > 0) {
+            slot->work_ns += part;
+            work_ns -= part;
+        }
+    }
+}
+
+static bool has_time(struct bookings *b, uint64_t at_ns)
+{
+    return slot_at(b, at_ns / SLOT_NS)->work_ns < SHARE * (double)SLOT_NS;
+}
+
 uint64_t bookings_make(struct bookings *b, uint64_t now_ns, uint64_t identity, uint64_t wait_ns,
                        uint64_t work_ns, uint64_t most_ns, bool *booked_p)
 {
-    const uint64_t queue_ns = b->until_ns > now_ns ? b->until_ns - now_ns : 0;
-    uint64_t after_ns = wait_ns > queue_ns ? wait_ns : queue_ns;
+    const uint64_t longest_ns = (uint64_t)(BOOKED_SLOTS * 3 / 4) * SLOT_NS;
+    uint64_t after_ns = (wait_ns + SECOND_NS - 1) / SECOND_NS * SECOND_NS;
 
     *booked_p = false;
-    if (after_ns >= most_ns)
-        return most_ns;
-    after_ns = (after_ns + SECOND_NS - 1) / SECOND_NS * SECOND_NS;
+    if (most_ns > longest_ns)
+        most_ns = longest_ns;
     if (after_ns == 0)
         after_ns = SECOND_NS;
+    while (after_ns < most_ns && b->max > 0 && !has_time(b, now_ns + after_ns))
+        after_ns += SECOND_NS;
+    if (after_ns >= most_ns)
+        return most_ns;
     if (identity == 0 || b->count == b->max)
         return after_ns;
     insert(b, &(struct booking){ identity, now_ns + after_ns, work_ns });
-    b->until_ns =
-        (b->until_ns > now_ns ? b->until_ns : now_ns) + (uint64_t)(b->back * (double)work_ns / SHARE);
+    give_away(b, now_ns + after_ns, b->back * (double)work_ns);
     *booked_p = true;
     return after_ns;
 }

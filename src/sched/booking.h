@@ -1,9 +1,9 @@
 /*
  * booking.h - room kept for requests that were refused and told when to come back.
  *
- * A booking is a promise: at `due_ns` there is room for so much work. They are made one behind the other, as fast
- * as the cluster can take them, so under lasting overload the times that are promised grow: a virtual queue.
- * Whether clients do come back is learnt: what room they get is weighted by it, so no-shows cost little.
+ * A booking is a promise: at `due_ns` there is room for so much work. Clients are told whole seconds, so of the
+ * times that are whole seconds from now the first is taken at which the cluster has time left: a calendar in slots
+ * of a tenth of a second. Under lasting overload the times that are promised grow: a virtual queue. Whether clients do come back is learnt: what room they get is weighted by it, so no-shows cost little.
  *
  * Life:    bookings_init -> ... -> bookings_fini
  * Threads: one.
@@ -22,12 +22,19 @@ struct booking {
     uint64_t work_ns; /* of the cluster's prefill instances together */
 };
 
+/** A tenth of a second, and how much of the cluster's time in it is given away. */
+struct booked_slot {
+    uint64_t number; /* since the clock's start; another one's: nothing is given away */
+    double work_ns;
+};
+enum { BOOKED_SLOTS = 4096 };
+
 struct bookings {
     const struct mc_alloc *alloc; /* borrowed */
     struct booking *items;        /* owned; [max], by due_ns */
     uint32_t count, max;
-    double back;       /* share of clients that come back, moving mean */
-    uint64_t until_ns; /* the cluster's time is given away up to here */
+    double back;                  /* share of clients that come back, moving mean */
+    struct booked_slot *slots;    /* owned; [BOOKED_SLOTS], a ring */
 };
 
 /** Room that others must leave. */
