@@ -30,7 +30,8 @@ struct cluster_sim {
     uint32_t queue[CLIENTS], queue_first, queue_last; /* waiting for prefill, first is served */
     uint32_t batch[256], batch_count;
     double step_left_ms;
-    double slower; /* of everything: a neighbour on the machine */
+    uint32_t prompt_most; /* tokens */
+    double slower;        /* of everything: a neighbour on the machine */
     struct mc_sched_slo slo;
     bool has_slo;
 };
@@ -190,6 +191,7 @@ static void open_sim(struct cluster_sim *s, const struct mc_sched_options *optio
     memset(s, 0, sizeof(*s));
     s->prng.seed = seed;
     s->slower = 1;
+    s->prompt_most = 360;
     s->clients = calloc(CLIENTS, sizeof(*s->clients));
     assert_non_null(s->clients);
     struct mc_sched_options o = *options;
@@ -229,7 +231,7 @@ static struct outcome run(struct cluster_sim *s, double rate, double seconds, do
         while (!over && next_s * 1e9 <= (double)s->play.now_ns) {
             assert_true(s->count < CLIENTS);
             struct client *c = &s->clients[s->count];
-            *c = (struct client){ .tokens = 40 + (uint32_t)(uniform(&s->prng) * 360),
+            *c = (struct client){ .tokens = 40 + (uint32_t)(uniform(&s->prng) * s->prompt_most),
                                   .output = 8 + (uint32_t)(uniform(&s->prng) * 16),
                                   .comes_back = uniform(&s->prng) < back_share };
             o.sent++;
@@ -307,10 +309,94 @@ static void test_overload(void **state)
     }
 }
 
+static void test_decode_is_what_is_short(void **state)
+{
+    (void)state;
+    /* Prefill takes 130 a second; 16 answers at a time, of 15 steps of 20 ms, are 52 a second. */
+    const struct mc_sched_options options = {
+        .slo = { .ttft_ns = 2000 * (uint64_t)MS, .tbt_ns = 20 * (uint64_t)MS }
+    };
+    struct cluster_sim s;
+
+    open_sim(&s, &options, 3);
+    s.prompt_most = 10;
+    run(&s, 5, 20, 0); /* to learn */
+    const struct outcome o = run(&s, 100, 20, 0.5);
+    const struct mc_sched_stats stats = play_stats(&s.play);
+    show("decode", &o);
+    assert_true(o.refused > o.sent / 10);
+    assert_true(o.met >= 0.9 * o.done);
+    assert_true(o.met >= 0.7 * 52 * 20);
+    assert_true(o.back > 100 && o.back_in >= 0.8 * o.back);
+    assert_true(stats.refused_by[MC_REASON_TBT_SLO] + stats.refused_by[MC_REASON_DECODE_LOAD] >
+                stats.refused_by[MC_REASON_TTFT_SLO]);
+    close_sim(&s);
+}
+
+static void test_slack_refuses_nobody_and_no_objective_nothing(void **state)
+{
+    (void)state;
+    const struct mc_sched_options options[] = {
+        { .slo = { .ttft_ns = 5000 * (uint64_t)MS, .tbt_ns = 200 * (uint64_t)MS } },
+        { .flags = 0 },
+    };
+    struct cluster_sim s;
+
+    open_sim(&s, &options[0], 5);
+    assert_int_equal(run(&s, 0.5 * CAPACITY, 40, 0).refused, 0);
+    close_sim(&s);
+    open_sim(&s, &options[1], 5);
+    assert_int_equal(run(&s, 2 * CAPACITY, 20, 0).refused, 0);
+    close_sim(&s);
+}
+
+/* A neighbour makes everything eight times slower for a while: nothing fits, and nothing is learnt but that. Once
+ * it is gone, the door must open again by itself. */
+static void test_a_bad_minute_does_not_shut_the_door_for_ever(void **state)
+{
+    (void)state;
+    struct cluster_sim s;
+
+    open_sim(&s, &strict, 9);
+    run(&s, 0.5 * CAPACITY, 20, 0);
+    s.slower = 8;
+    const struct outcome bad = run(&s, 0.5 * CAPACITY, 60, 0);
+    s.slower = 1;
+    run(&s, 0.5 * CAPACITY, 60, 0);
+    const struct outcome good = run(&s, 0.5 * CAPACITY, 20, 0);
+    show("bad", &bad);
+    show("good again", &good);
+    assert_true(bad.refused > bad.sent / 2);
+    assert_true(good.refused <= good.sent / 50);
+    assert_true(good.met >= 0.95 * good.done);
+    close_sim(&s);
+}
+
+static void test_the_same_events_give_the_same_decisions(void **state)
+{
+    (void)state;
+    struct outcome o[2] = { 0 };
+    struct mc_sched_stats stats[2] = { 0 };
+
+    for (int i = 0; i < 2; i++) {
+        struct cluster_sim s;
+        open_sim(&s, &strict, 21);
+        o[i] = run(&s, 1.5 * CAPACITY, 10, 0.5);
+        stats[i] = play_stats(&s.play);
+        close_sim(&s);
+    }
+    assert_memory_equal(&o[0], &o[1], sizeof(o[0]));
+    assert_memory_equal(&stats[0], &stats[1], sizeof(stats[0]));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_overload),
+        cmocka_unit_test(test_decode_is_what_is_short),
+        cmocka_unit_test(test_slack_refuses_nobody_and_no_objective_nothing),
+        cmocka_unit_test(test_a_bad_minute_does_not_shut_the_door_for_ever),
+        cmocka_unit_test(test_the_same_events_give_the_same_decisions),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
