@@ -133,8 +133,10 @@ static uint64_t step_ns(const struct place *place, uint64_t row, const struct ah
     const double sequences = (double)ahead->sequences + 1 + more;
     const double tokens = (double)ahead->tokens + (double)place->request->tokens + each * more;
 
-    return cost_ns(cost_step(place_step_cost(place, row), (uint64_t)(sequences + 0.5),
-                             (uint64_t)(tokens + 0.5)));
+    const struct cost *cost = place_step_cost(place, row);
+
+    return cost_ns(cost_step(cost, (uint64_t)(sequences + 0.5), (uint64_t)(tokens + 0.5)) *
+                   cost_step_pace(cost, place->view.now_ns));
 }
 
 static struct ahead load_now(const struct place *place, uint64_t row)

@@ -25,7 +25,7 @@ bool cost_is_sane(const struct mc_cost *given)
 
 void cost_init(struct cost *cost, const struct mc_cost *given)
 {
-    cost->given = *given;
+    *cost = (struct cost){ .given = *given };
     fit_init(&cost->prefill, 4);
     fit_init(&cost->step, 3);
     fit_init(&cost->link[COST_LOCAL], 2);
@@ -106,6 +106,59 @@ double cost_transfer(const struct cost *cost, enum cost_link link, uint64_t byte
         seconds += f[0] / g->load_bytes_per_s;
     return seconds;
 }
+
+/* ---------------------------------------------------------------------------------------------- pace */
+
+static const double PACE_PREFILL = 0.3, PACE_STEP = 0.1; /* steps of the moving means */
+static const double PACE_JUMP = 2;                      /* one row moves it no further than this */
+static const double PACE_LEAST = 0.25, PACE_MOST = 16, PACE_FADE_S = 20;
+
+static double pace_now(const struct pace *pace, uint64_t now_ns)
+{
+    const uint64_t age_ns = now_ns > pace->last_ns ? now_ns - pace->last_ns : 0;
+
+    return pace->ratio > 0 ? 1 + (pace->ratio - 1) * exp2(-(double)age_ns / 1e9 / PACE_FADE_S) : 1;
+}
+
+static void pace_add(struct pace *pace, uint64_t now_ns, double ratio, double step)
+{
+    const double now = pace_now(pace, now_ns);
+    const double most = now * PACE_JUMP, least = now / PACE_JUMP;
+
+    ratio = ratio > most ? most : ratio < least ? least : ratio;
+    ratio = now + step * (ratio - now);
+    pace->ratio = ratio > PACE_MOST ? PACE_MOST : ratio < PACE_LEAST ? PACE_LEAST : ratio;
+    pace->last_ns = now_ns;
+}
+
+void cost_pace_prefill(struct cost *cost, uint64_t now_ns, const double features[4], double seconds)
+{
+    const double fit = fit_value(&cost->prefill, features);
+
+    if (!gives_prefill(cost) && cost_knows_prefill(cost) && fit > 0 && seconds > 0)
+        pace_add(&cost->prefill_pace, now_ns, seconds / fit, PACE_PREFILL);
+}
+
+void cost_pace_step(struct cost *cost, uint64_t now_ns, uint64_t sequences, uint64_t context,
+                    double seconds)
+{
+    const double fit = gives_step(cost) ? 0 : cost_step(cost, sequences, context);
+
+    if (cost_knows_step(cost) && fit > 0 && seconds > 0)
+        pace_add(&cost->step_pace, now_ns, seconds / fit, PACE_STEP);
+}
+
+double cost_prefill_pace(const struct cost *cost, uint64_t now_ns)
+{
+    return pace_now(&cost->prefill_pace, now_ns);
+}
+
+double cost_step_pace(const struct cost *cost, uint64_t now_ns)
+{
+    return pace_now(&cost->step_pace, now_ns);
+}
+
+/* --------------------------------------------------------------------------------------------- learn */
 
 void cost_learn_prefill_row(struct cost *cost, const double features[4], uint64_t duration_ns)
 {

@@ -148,6 +148,15 @@ static void book(uint64_t *until_ns, uint64_t now_ns, uint64_t duration_ns)
     *until_ns = (*until_ns > now_ns ? *until_ns : now_ns) + duration_ns;
 }
 
+/* In the queue it counts without the pace: that is as it is when the queue is looked at. */
+static uint64_t unpaced_ns(const struct place *place, uint64_t row, uint64_t reused)
+{
+    const uint64_t tokens = place->request->tokens;
+
+    return cost_ns(cost_prefill(place_prefill_cost(place, row), tokens,
+                                reused < tokens ? reused : tokens - 1));
+}
+
 /* Take it in: the next request finds this one there. */
 static void commit(struct place *place, uint64_t prefill, uint64_t decode,
                    const struct mc_decision *d)
@@ -163,7 +172,7 @@ static void commit(struct place *place, uint64_t prefill, uint64_t decode,
         .tokens = tokens,
         .to_compute = tokens - d->reuse_tokens,
         .to_hold = place->to_hold,
-        .prefill_ns = view->prefill_ns(view, prefill, tokens, d->reuse_tokens),
+        .prefill_ns = unpaced_ns(place, prefill, d->reuse_tokens),
         .ttft_ns = d->predicted.ttft_ns,
         .prefill_id = d->prefill,
         .decode_id = d->decode,

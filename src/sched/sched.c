@@ -239,6 +239,8 @@ static mc_status on_decode_step(mc_sched *sched, const struct mc_sched_progress 
     if (cost_knows_step(cost))
         mean(&sched->stats.tbt_error, cost_step(cost, p->sequences, p->tokens) * 1e9,
              (double)p->duration_ns);
+    if (p->sequences != 0)
+        cost_pace_step(cost, sched->now_ns, p->sequences, p->tokens, (double)p->duration_ns / 1e9);
     cost_learn_step(cost, p->sequences, p->tokens, p->duration_ns);
     return MC_OK;
 }

@@ -6,8 +6,10 @@ enum { TOGETHER_PART = 8 }; /* and within such a part of the time that they were
 
 static void learn(struct service *s, struct cost *cost)
 {
-    if (s->open)
+    if (s->open) {
+        cost_pace_prefill(cost, s->last_ns, s->features, (double)s->ns / 1e9);
         cost_learn_prefill_row(cost, s->features, s->ns);
+    }
     s->open = false;
 }
 

@@ -35,12 +35,13 @@ static void judge(struct shadows *s, const struct cluster *cluster, uint64_t now
         return;
     const uint64_t ttft_ns =
         now_ns - shadow->arrived_ns + shadow->other_ns +
-        cost_ns(cost_prefill(&prefill->cost, shadow->tokens, shadow->reused));
+        cost_ns(cost_prefill(&prefill->cost, shadow->tokens, shadow->reused) *
+                cost_prefill_pace(&prefill->cost, now_ns));
     bool met = shadow->slo.ttft_ns == 0 || ttft_ns <= shadow->slo.ttft_ns;
     if (shadow->slo.tbt_ns != 0 && cost_knows_step(&decode->cost)) {
         const struct cluster_figures f = cluster_figures(cluster, shadow->decode);
-        met &= cost_ns(cost_step(&decode->cost, f.running + 1, f.context_tokens + shadow->tokens)) <=
-               shadow->slo.tbt_ns;
+        met &= cost_ns(cost_step(&decode->cost, f.running + 1, f.context_tokens + shadow->tokens) *
+                       cost_step_pace(&decode->cost, now_ns)) <= shadow->slo.tbt_ns;
     }
     s->judged++;
     s->met += met;

@@ -372,6 +372,22 @@ static void test_a_bad_minute_does_not_shut_the_door_for_ever(void **state)
     close_sim(&s);
 }
 
+/* The machine becomes three times slower from one moment to the next, under overload. */
+static void test_a_sudden_slow_down_is_noticed_soon(void **state)
+{
+    (void)state;
+    struct cluster_sim s;
+
+    open_sim(&s, &strict, 13);
+    run(&s, 0.9 * CAPACITY, 20, 0);
+    s.slower = 3;
+    const struct outcome o = run(&s, CAPACITY, 40, 0.3);
+    show("slow-down", &o);
+    assert_true(o.met >= 0.85 * o.done);
+    assert_true(o.met >= 0.7 * CAPACITY / 3 * 40);
+    close_sim(&s);
+}
+
 static void test_the_same_events_give_the_same_decisions(void **state)
 {
     (void)state;
@@ -396,6 +412,7 @@ int main(void)
         cmocka_unit_test(test_decode_is_what_is_short),
         cmocka_unit_test(test_slack_refuses_nobody_and_no_objective_nothing),
         cmocka_unit_test(test_a_bad_minute_does_not_shut_the_door_for_ever),
+        cmocka_unit_test(test_a_sudden_slow_down_is_noticed_soon),
         cmocka_unit_test(test_the_same_events_give_the_same_decisions),
     };
 
