@@ -277,6 +277,8 @@ def with_the_door(options, slo, knee, rows):
         after = metrics(served.address)
     finally:
         served.end()
+        if options.log:
+            pathlib.Path(options.log).write_text(served.process.log(), encoding="utf-8")
     return s, best, before, after
 
 
@@ -300,6 +302,7 @@ def main():
     parser.add_argument("--threads", type=int, default=1, help="of each worker")
     parser.add_argument("--knee", type=float, help="requests/s: skip the search")
     parser.add_argument("--slo", help="TTFT,TBT in ms: instead of the factors")
+    parser.add_argument("--log", help="keep what the server with the door said")
     parser.add_argument("--serve", action="append", default=[], help="one more setting of the server with the door")
     options = parser.parse_args()
     make_model()
@@ -343,7 +346,7 @@ def main():
         commit = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True,
                                 check=False).stdout.strip()
         result = {"bench": "door", "command": "bench/bench_door.py " + " ".join(sys.argv[1:]), "commit": commit,
-                  "machine": f"{platform.machine()}, {os.cpu_count()} processors",
+                  "machine": f"{os.cpu_count()} processors, {platform.release()}",
                   "date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"), "rows": rows}
         with open(options.json, "w", encoding="utf-8") as file:
             json.dump(result, file, indent=1)

@@ -76,7 +76,8 @@ enum mc_sched_event_kind {
     MC_EVENT_DECODE_STEP = 15,    /* .progress: one step of an instance, for the cost model */
     MC_EVENT_REQUEST_END = 16,    /* .progress: finished, failed or hung up: all it held is free */
     MC_EVENT_SLO = 17,            /* .slo: new defaults */
-    MC_EVENT_MEASURED = 18, /* .progress: what an instance timed of itself, alone: a step of .sequences
+    MC_EVENT_MEASURED =
+        18, /* .progress: what an instance timed of itself, alone: a step of .sequences
                              * with .tokens of context, or (.sequences 0) a prefill; .request is 0 */
 };
 
@@ -145,7 +146,8 @@ struct mc_sched_request {
 };
 
 enum mc_request_flags {
-    MC_REQUEST_TAKEN = 1, /* it was placed before and lost its worker: no SLO turns it away any more */
+    MC_REQUEST_TAKEN =
+        1, /* it was placed before and lost its worker: no SLO turns it away any more */
 };
 
 /** What became of a request, or what an instance did: what is not known is 0. */
@@ -373,14 +375,14 @@ struct mc_sched_options {
     uint64_t policy_count;
     const struct mc_length_predictor *predictor; /* default: learnt from history; borrowed */
     enum mc_admission admission;
-    uint32_t flags;                              /* 0 */
-    struct mc_sched_slo slo;                     /* defaults of requests */
+    uint32_t flags;          /* 0 */
+    struct mc_sched_slo slo; /* defaults of requests */
     uint64_t seed;
-    uint64_t block_tokens;            /* of a key; default 16 */
-    uint64_t instances_max;           /* default 1024 */
-    uint64_t requests_max;            /* decided and not ended; default 65536 */
-    uint64_t blocks_max;              /* in the index, oldest forgotten; default 2^20 */
-    uint64_t waiting_max;             /* requests kept by MC_DECIDE_WAIT; default 1024 */
+    uint64_t block_tokens;  /* of a key; default 16 */
+    uint64_t instances_max; /* default 1024 */
+    uint64_t requests_max;  /* decided and not ended; default 65536 */
+    uint64_t blocks_max;    /* in the index, oldest forgotten; default 2^20 */
+    uint64_t waiting_max;   /* requests kept by MC_DECIDE_WAIT; default 1024 */
     /** "name=number,…": threshold=1 (of the SLO, for the upper end of what is predicted), observations=20
      * (of a learnt cost, before it refuses), quantile=0.95 (of the errors seen: the upper end), retry=300
      * (seconds: the longest retry_after_ns), bookings=1 (0: no room is kept for who comes back). */

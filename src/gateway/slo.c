@@ -133,11 +133,12 @@ static void write_message(const struct client *c, const struct mc_decision *d, u
     const char *words = find(d->reason)->words;
 
     if (d->reason == MC_REASON_TTFT_SLO)
-        snprintf(text, size,
-                 "%s: expected after %.1f to %.1f ms, %.1f ms of them in the queue; the objective is "
-                 "%.6g ms. Come back in %lu s",
-                 words, (double)p->ttft_low_ns / MS, (double)p->ttft_high_ns / MS,
-                 (double)p->queue_ns / MS, (double)slo.ttft_ns / MS, seconds);
+        snprintf(
+            text, size,
+            "%s: expected after %.1f to %.1f ms, %.1f ms of them in the queue; the objective is "
+            "%.6g ms. Come back in %lu s",
+            words, (double)p->ttft_low_ns / MS, (double)p->ttft_high_ns / MS,
+            (double)p->queue_ns / MS, (double)slo.ttft_ns / MS, seconds);
     else if (d->reason == MC_REASON_TBT_SLO || d->reason == MC_REASON_DECODE_LOAD)
         snprintf(text, size,
                  "%s: one each %.2f to %.2f ms is expected; the objective is %.6g ms. Come back in "
@@ -172,8 +173,8 @@ static void write_down(const struct client *c, const struct mc_decision *d, uint
                 "event=refused request=%s reason=%s prompt=%zu queue_us=%" PRIu64
                 " transfer_us=%" PRIu64 " prefill_us=%" PRIu64 " ttft_us=%" PRIu64
                 " ttft_high_us=%" PRIu64 " tbt_us=%" PRIu64 " tbt_high_us=%" PRIu64
-                " decode_load=%.3f slo_ttft_us=%" PRIu64 " slo_tbt_us=%" PRIu64
-                " retry_ms=%" PRIu64 " booked=%d back=%d",
+                " decode_load=%.3f slo_ttft_us=%" PRIu64 " slo_tbt_us=%" PRIu64 " retry_ms=%" PRIu64
+                " booked=%d back=%d",
                 c->request_id, name, c->api.id_count, p->queue_ns / 1000, p->transfer_ns / 1000,
                 p->prefill_ns / 1000, p->ttft_ns / 1000, p->ttft_high_ns / 1000, p->tbt_ns / 1000,
                 p->tbt_high_ns / 1000, p->decode_load, slo.ttft_ns / 1000, slo.tbt_ns / 1000,

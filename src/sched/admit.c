@@ -10,9 +10,11 @@
 
 enum { BOOKINGS_MAX = 4096, SHADOWS_MAX = 1024 };
 static const uint64_t SECOND_NS = 1000000000;
-static const uint64_t HOPELESS_NS = 60000000000; /* waiting does not help: the model, or the SLO, must change */
-static const uint64_t PROBE_NS = 5000000000;     /* idle for so long: let one in to see */
-static const double PROBE_OFF = 4;               /* if the model may be wrong by that */
+static const uint64_t HOPELESS_NS =
+    60000000000; /* waiting does not help: the model, or the SLO, must change */
+static const uint64_t PROBE_NS = 5000000000; /* idle for so long: let one in to see */
+static const double HALF_WIDTH_MOST = 0.5; /* of what no prediction was held against yet */
+static const double PROBE_OFF = 4;           /* if the model may be wrong by that */
 
 /* ---------------------------------------------------------------------------------------- settings */
 
@@ -25,7 +27,7 @@ mc_status admit_init(struct admit *a, const struct mc_sched_options *o, struct m
     };
 
     *a = (struct admit){ .mode = o->admission == MC_ADMIT_DEFAULT ? MC_ADMIT_EARLY_SYSTEM
-                                                                   : o->admission,
+                                                                  : o->admission,
                          .threshold = 1,
                          .observations = 20,
                          .quantile = 0.95,
@@ -127,9 +129,8 @@ static struct ahead look_ahead(const struct place *place, uint64_t row, uint64_t
 static uint64_t step_ns(const struct place *place, uint64_t row, const struct ahead *ahead,
                         double more)
 {
-    const double each = ahead->sequences
-                            ? (double)ahead->tokens / (double)ahead->sequences
-                            : (double)place->request->tokens;
+    const double each = ahead->sequences ? (double)ahead->tokens / (double)ahead->sequences
+                                         : (double)place->request->tokens;
     const double sequences = (double)ahead->sequences + 1 + more;
     const double tokens = (double)ahead->tokens + (double)place->request->tokens + each * more;
 
@@ -148,9 +149,8 @@ static struct ahead load_now(const struct place *place, uint64_t row)
 
 static struct ahead load_then(const struct place *place, uint64_t row, const struct mc_decision *d)
 {
-    const uint64_t after = d->predicted.ttft_ns > elapsed_ns(place)
-                               ? d->predicted.ttft_ns - elapsed_ns(place)
-                               : 0;
+    const uint64_t after =
+        d->predicted.ttft_ns > elapsed_ns(place) ? d->predicted.ttft_ns - elapsed_ns(place) : 0;
 
     return place->sched->admit.mode == MC_ADMIT_EARLY
                ? load_now(place, row)
@@ -160,8 +160,9 @@ static struct ahead load_then(const struct place *place, uint64_t row, const str
 static struct margin ttft_margin(const struct place *place, uint64_t prefill, uint64_t raw_ns)
 {
     const struct admit *a = &place->sched->admit;
-    const double half = cost_prefill_band(place_prefill_cost(place, prefill));
+    double half = cost_prefill_band(place_prefill_cost(place, prefill));
 
+    half = half < HALF_WIDTH_MOST ? half : HALF_WIDTH_MOST;
     return bands_margin(&a->ttft, place->view.now_ns, raw_ns, a->quantile, half);
 }
 
@@ -188,8 +189,8 @@ static void predict_tbt(const struct place *place, uint64_t row, struct mc_decis
     p->output_tokens = expected_tokens(place);
     if (cost == &cost_nominal)
         return;
-    const struct ahead ahead = place->view.slo.tbt_ns && is_on(place) ? load_then(place, row, d)
-                                                                      : load_now(place, row);
+    const struct ahead ahead =
+        place->view.slo.tbt_ns && is_on(place) ? load_then(place, row, d) : load_now(place, row);
     const uint64_t raw = step_ns(place, row, &ahead, 0);
     const struct margin m =
         bands_margin(&a->tbt, place->view.now_ns, raw, a->quantile, cost_step_band(cost));
@@ -289,7 +290,8 @@ static uint64_t leaves_ns(const struct admit *a, uint64_t sequences)
     return stay / (sequences ? sequences : 1);
 }
 
-static bool too_many(const struct place *place, uint64_t row, const struct ahead *ahead, double more)
+static bool too_many(const struct place *place, uint64_t row, const struct ahead *ahead,
+                     double more)
 {
     const uint64_t most = place->view.instances[row].sequences_max;
 
@@ -310,6 +312,16 @@ static uint64_t surplus(const struct place *place, uint64_t row, struct ahead ah
     return before - ahead.sequences;
 }
 
+/* A place in the batch, or a part of one, for those who are due. */
+static double booked_sequence(const struct place *place)
+{
+    const struct bookings *b = &place->sched->admit.bookings;
+    const uint64_t ttft = place->view.slo.ttft_ns;
+    const double due = bookings_room(b, place->view.now_ns, ttft ? ttft : SECOND_NS).requests;
+
+    return due < 1 ? due : 1;
+}
+
 static void hold_to_tbt(const struct place *place, uint64_t row, const struct mc_decision *d,
                         struct verdict *v)
 {
@@ -325,26 +337,21 @@ static void hold_to_tbt(const struct place *place, uint64_t row, const struct mc
                                          a->quantile, cost_step_band(cost));
     const bool back = d->flags & MC_DECISION_BACK;
     const double factor = back ? (m.mid + m.high) / 2 : m.high;
-    const double more =
-        back || then.sequences == 0
-            ? 0
-            : fmin(bookings_room(&a->bookings, place->view.now_ns, place->view.slo.ttft_ns).requests,
-                   1);
-
+    const double more = back || then.sequences == 0 ? 0 : booked_sequence(place);
     const struct ahead none = { 0 };
     const double own = then.sequences == 0 ? m.mid : factor; /* as for an idle instance above */
-    if (!too_many(place, row, &then, more) &&
-        scale(step_ns(place, row, &then, more), own) <= limit)
+    if (!too_many(place, row, &then, more) && scale(step_ns(place, row, &then, more), own) <= limit)
         return;
     const bool slow_now =
         too_many(place, row, &now, 0) || scale(step_ns(place, row, &now, 0), factor) > limit;
-    *v = (struct verdict){ .reason = slow_now ? MC_REASON_TBT_SLO : MC_REASON_DECODE_LOAD,
-                           .trusted = cost_trusts_step(cost, (uint64_t)a->observations),
-                           .hopeless = scale(step_ns(place, row, &none, 0), m.mid) > limit,
-                           .wait_ns = leaves_ns(a, then.sequences) *
-                                      surplus(place, row, then, more, factor, limit),
-                           .idle_ns = idle_ns(place, row),
-                           .off = (double)scale(step_ns(place, row, &then, 0), m.low) / (double)slo };
+    *v = (struct verdict){
+        .reason = slow_now ? MC_REASON_TBT_SLO : MC_REASON_DECODE_LOAD,
+        .trusted = cost_trusts_step(cost, (uint64_t)a->observations),
+        .hopeless = scale(step_ns(place, row, &none, 0), m.mid) > limit,
+        .wait_ns = leaves_ns(a, then.sequences) * surplus(place, row, then, more, factor, limit),
+        .idle_ns = idle_ns(place, row),
+        .off = (double)scale(step_ns(place, row, &then, 0), m.low) / (double)slo
+    };
 }
 
 static void hold_to_deadline(const struct place *place, uint64_t prefill,
@@ -373,8 +380,7 @@ static uint64_t work_of(const struct place *place, uint64_t decode, const struct
     const struct admit *a = &place->sched->admit;
     uint64_t work = d->predicted.prefill_ns;
 
-    if (v->reason == MC_REASON_TTFT_SLO || v->reason == MC_REASON_DEADLINE ||
-        decode == UINT64_MAX)
+    if (v->reason == MC_REASON_TTFT_SLO || v->reason == MC_REASON_DEADLINE || decode == UINT64_MAX)
         return work;
     const uint64_t leaves = leaves_ns(a, load_then(place, decode, d).sequences);
     return leaves > work ? leaves : work;
@@ -426,7 +432,8 @@ static void remember(struct place *place, uint64_t prefill, uint64_t decode,
         .slo = place->view.slo,
     };
 
-    shadow_add(&sched->admit.shadows, &sched->cluster, place->view.now_ns, at->prefill_last, &shadow);
+    shadow_add(&sched->admit.shadows, &sched->cluster, place->view.now_ns, at->prefill_last,
+               &shadow);
 }
 
 void admit_arrive(struct place *place, struct mc_decision *d)
@@ -520,8 +527,7 @@ void admit_first_token(struct mc_sched *sched, struct request *r)
         return;
     bands_learn(&a->ttft, sched->now_ns, r->raw_ttft_ns, took);
     if (whole > 0)
-        quantiles_add(&a->ttft_error,
-                      fabs((double)r->ttft_ns - (double)whole) / (double)whole);
+        quantiles_add(&a->ttft_error, fabs((double)r->ttft_ns - (double)whole) / (double)whole);
     if (r->waited)
         return;
     /* Nobody was before it: what was not its own prefill is the way there and back. */
@@ -533,10 +539,9 @@ void admit_first_token(struct mc_sched *sched, struct request *r)
 void admit_finished(struct mc_sched *sched, struct request *r, uint64_t output_tokens)
 {
     struct admit *a = &sched->admit;
-    const struct mc_sched_request asked = { .id = r->id,
-                                            .tokens = r->tokens,
-                                            .output_max = r->output_max,
-                                            .output_hint = r->output_hint };
+    const struct mc_sched_request asked = {
+        .id = r->id, .tokens = r->tokens, .output_max = r->output_max, .output_hint = r->output_hint
+    };
     const uint64_t took = sched->now_ns - r->begun_ns;
 
     if (r->stage != STAGE_DECODE || output_tokens == 0)

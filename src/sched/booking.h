@@ -33,8 +33,8 @@ struct bookings {
     const struct mc_alloc *alloc; /* borrowed */
     struct booking *items;        /* owned; [max], by due_ns */
     uint32_t count, max;
-    double back;                  /* share of clients that come back, moving mean */
-    struct booked_slot *slots;    /* owned; [BOOKED_SLOTS], a ring */
+    double back;               /* share of clients that come back, moving mean */
+    struct booked_slot *slots; /* owned; [BOOKED_SLOTS], a ring */
 };
 
 /** Room that others must leave. */

@@ -237,8 +237,8 @@ uint64_t cluster_queue_ns(const struct cluster *cluster, uint32_t cell, uint64_t
     /* Time goes by, but the first one's work cannot fall below nothing because it is late. */
     uint64_t done = now_ns - instance->working_since_ns;
     if (instance->prefill_first != CLUSTER_NONE) {
-        const uint64_t first = cost_ns(
-            (double)cluster->requests[instance->prefill_first].prefill_ns / 1e9 * pace);
+        const uint64_t first =
+            cost_ns((double)cluster->requests[instance->prefill_first].prefill_ns / 1e9 * pace);
         done = done < first ? done : first;
     }
     return queue > done ? queue - done : 0;

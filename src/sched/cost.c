@@ -74,15 +74,20 @@ void cost_prefill_features(uint64_t n, uint64_t p, double f[4])
     f[3] = 1;
 }
 
-double cost_prefill(const struct cost *cost, uint64_t n, uint64_t p)
+double cost_prefill_of(const struct cost *cost, const double f[4])
 {
     const struct mc_cost *g = &cost->given;
-    double f[4];
-
-    cost_prefill_features(n, p, f);
     if (gives_prefill(cost))
         return g->p0 + g->p1 * f[0] + g->p2 * f[1] + g->p3 * f[2];
     return fit_value(&cost->prefill, f);
+}
+
+double cost_prefill(const struct cost *cost, uint64_t n, uint64_t p)
+{
+    double f[4];
+
+    cost_prefill_features(n, p, f);
+    return cost_prefill_of(cost, f);
 }
 
 double cost_step(const struct cost *cost, uint64_t sequences, uint64_t context)
@@ -110,7 +115,7 @@ double cost_transfer(const struct cost *cost, enum cost_link link, uint64_t byte
 /* ---------------------------------------------------------------------------------------------- pace */
 
 static const double PACE_PREFILL = 0.3, PACE_STEP = 0.1; /* steps of the moving means */
-static const double PACE_JUMP = 2;                      /* one row moves it no further than this */
+static const double PACE_JUMP = 2;                       /* one row moves it no further than this */
 static const double PACE_LEAST = 0.25, PACE_MOST = 16, PACE_FADE_S = 20;
 
 static double pace_now(const struct pace *pace, uint64_t now_ns)

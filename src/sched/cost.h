@@ -62,6 +62,7 @@ double cost_step_pace(const struct cost *cost, uint64_t now_ns);
 
 /** What a prefill costs is linear in these four. */
 void cost_prefill_features(uint64_t n, uint64_t p, double features_p[4]);
+double cost_prefill_of(const struct cost *cost, const double features[4]);
 
 /** Learn; a duration of 0 says nothing. What is given is not learnt. */
 void cost_learn_prefill_row(struct cost *cost, const double features[4], uint64_t duration_ns);

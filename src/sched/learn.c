@@ -6,7 +6,7 @@
 
 static const double FADE_S = 30; /* half of what was learnt is left after so long without news */
 static const double RATIO_LEAST = 0.05, RATIO_MOST = 20; /* beyond, a clock or a stop was seen */
-static const uint64_t SMALLEST_NS = 1000000;             /* the first size; each is 4 times as large */
+static const uint64_t SMALLEST_NS = 1000000; /* the first size; each is 4 times as large */
 
 /* --------------------------------------------------------------------------------------- quantiles */
 

@@ -1,8 +1,9 @@
 /* service.c - from ends of prompts to rows of the cost model. */
 #include "sched/service.h"
 
-static const uint64_t TOGETHER_NS = 2000000; /* ends of one step reach us within */
-enum { TOGETHER_PART = 8 }; /* and within such a part of the time that they were inside */
+static const double TOGETHER = 0.3; /* of what it should have cost: less, and it was in the step before */
+enum { TOGETHER_PART = 8 };          /* the same, of the time it was inside, while costs are not known */
+static const uint64_t SETTLE_NS = 50000000;
 
 static void learn(struct service *s, struct cost *cost)
 {
@@ -11,6 +12,18 @@ static void learn(struct service *s, struct cost *cost)
         cost_learn_prefill_row(cost, s->features, s->ns);
     }
     s->open = false;
+}
+
+/* Did it end in the step of the one before? Hand-offs come between, so their ends do not reach us at once. */
+static bool ended_with_last(const struct service *s, const struct cost *cost, uint64_t now_ns,
+                            const double features[4], uint64_t ns, uint64_t inside_ns)
+{
+    if (!s->open || ns >= inside_ns)
+        return false;
+    if (!cost_knows_prefill(cost))
+        return ns <= inside_ns / TOGETHER_PART;
+    return (double)ns / 1e9 < TOGETHER * cost_prefill_pace(cost, now_ns) *
+                                  cost_prefill_of(cost, features);
 }
 
 uint64_t service_end(struct service *s, struct cost *cost, uint64_t now_ns, uint64_t n, uint64_t p,
@@ -23,7 +36,7 @@ uint64_t service_end(struct service *s, struct cost *cost, uint64_t now_ns, uint
     if (n <= p || inside_ns == 0)
         return 0;
     cost_prefill_features(n, p, features);
-    if (s->open && ns < inside_ns && ns <= TOGETHER_NS && ns <= inside_ns / TOGETHER_PART) {
+    if (ended_with_last(s, cost, now_ns, features, ns, inside_ns)) {
         for (int i = 0; i < 4; i++)
             s->features[i] += features[i];
         s->ns += ns;
@@ -41,6 +54,6 @@ uint64_t service_end(struct service *s, struct cost *cost, uint64_t now_ns, uint
 
 void service_settle(struct service *s, struct cost *cost, uint64_t now_ns)
 {
-    if (s->open && now_ns - s->last_ns > TOGETHER_NS)
+    if (s->open && now_ns - s->last_ns > SETTLE_NS)
         learn(s, cost);
 }

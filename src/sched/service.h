@@ -13,9 +13,9 @@
 #include "sched/cost.h"
 
 struct service {
-    bool open;                 /* a row is kept back: the next end may belong to it */
-    double features[4];        /* of cost_prefill_features(), added up */
-    uint64_t ns, last_ns;      /* what they took; when the last of them ended */
+    bool open;            /* a row is kept back: the next end may belong to it */
+    double features[4];   /* of cost_prefill_features(), added up */
+    uint64_t ns, last_ns; /* what they took; when the last of them ended */
     uint64_t prompts;
 };
 

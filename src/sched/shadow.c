@@ -33,10 +33,9 @@ static void judge(struct shadows *s, const struct cluster *cluster, uint64_t now
 
     if (!prefill || !decode || !cost_knows_prefill(&prefill->cost))
         return;
-    const uint64_t ttft_ns =
-        now_ns - shadow->arrived_ns + shadow->other_ns +
-        cost_ns(cost_prefill(&prefill->cost, shadow->tokens, shadow->reused) *
-                cost_prefill_pace(&prefill->cost, now_ns));
+    const uint64_t ttft_ns = now_ns - shadow->arrived_ns + shadow->other_ns +
+                             cost_ns(cost_prefill(&prefill->cost, shadow->tokens, shadow->reused) *
+                                     cost_prefill_pace(&prefill->cost, now_ns));
     bool met = shadow->slo.ttft_ns == 0 || ttft_ns <= shadow->slo.ttft_ns;
     if (shadow->slo.tbt_ns != 0 && cost_knows_step(&decode->cost)) {
         const struct cluster_figures f = cluster_figures(cluster, shadow->decode);

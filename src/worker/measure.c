@@ -289,9 +289,9 @@ void measure_ask(struct gateway_link *gateway, uint64_t id, const struct wire_me
     m->gateway = gateway;
     m->ask = id;
     m->begun_ns = os_now_ns();
-    m->budget_ns = message->budget_ns == 0                ? BUDGET_NS
+    m->budget_ns = message->budget_ns == 0               ? BUDGET_NS
                    : message->budget_ns > BUDGET_MOST_NS ? BUDGET_MOST_NS
-                                                          : message->budget_ns;
+                                                         : message->budget_ns;
     m->longest = LONGEST;
     w->measure = m;
     go_on(m);

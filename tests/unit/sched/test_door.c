@@ -13,7 +13,7 @@
 enum { CLIENTS = 16384, TICKS_A_SECOND = 1000 };
 
 struct client {
-    uint64_t next_ns;       /* its next arrival; 0: none */
+    uint64_t next_ns;        /* its next arrival; 0: none */
     uint64_t arrived_ns, id; /* of the attempt under way */
     uint32_t tokens, output;
     bool comes_back, was_refused, in;
@@ -67,9 +67,10 @@ static void tell(struct cluster_sim *s, uint32_t kind, struct client *c, struct 
 static void arrive(struct cluster_sim *s, uint32_t index, struct outcome *o)
 {
     struct client *c = &s->clients[index];
-    const struct mc_sched_request asked = {
-        .tokens = c->tokens, .output_max = c->output, .identity = index + 1, .arrived_ns = s->play.now_ns
-    };
+    const struct mc_sched_request asked = { .tokens = c->tokens,
+                                            .output_max = c->output,
+                                            .identity = index + 1,
+                                            .arrived_ns = s->play.now_ns };
     const bool again = c->was_refused;
 
     c->next_ns = 0;
@@ -265,14 +266,14 @@ static void show(const char *what, const struct outcome *o)
 {
     if (getenv("MC_TEST_SHOW"))
         fprintf(stderr,
-                "%s: sent %u done %u met %u late %u slow %u refused %u back %u in %u soft %u wait %.0f\n",
+                "%s: sent %u done %u met %u late %u slow %u refused %u back %u in %u soft %u wait "
+                "%.0f\n",
                 what, o->sent, o->done, o->met, o->late, o->slow, o->refused, o->back, o->back_in,
                 o->soft, o->wait_most_s);
 }
 
-static const struct mc_sched_options strict = {
-    .slo = { .ttft_ns = 400 * (uint64_t)MS, .tbt_ns = 60 * (uint64_t)MS }
-};
+static const struct mc_sched_options strict = { .slo = { .ttft_ns = 400 * (uint64_t)MS,
+                                                         .tbt_ns = 60 * (uint64_t)MS } };
 
 static void test_overload(void **state)
 {
@@ -296,11 +297,16 @@ static void test_overload(void **state)
         const struct mc_sched_stats stats = play_stats(&s.play);
         show("overload", &o);
         if (getenv("MC_TEST_SHOW"))
-            fprintf(stderr, "  goodput %.1f of %.1f, booked %u back %u in %u judged %u met %u error %.3f %.3f\n", o.met / 60.0, best,
-                    (unsigned)stats.booked, (unsigned)stats.back, (unsigned)stats.back_placed,
-                    (unsigned)stats.shadowed, (unsigned)stats.would_have_met, stats.ttft_error_p50,
-                    stats.ttft_error_p90);
-        if (getenv("MC_TEST_SHOW")) { close_sim(&s); continue; }
+            fprintf(stderr,
+                    "  goodput %.1f of %.1f, booked %u back %u in %u judged %u met %u error %.3f "
+                    "%.3f\n",
+                    o.met / 60.0, best, (unsigned)stats.booked, (unsigned)stats.back,
+                    (unsigned)stats.back_placed, (unsigned)stats.shadowed,
+                    (unsigned)stats.would_have_met, stats.ttft_error_p50, stats.ttft_error_p90);
+        if (getenv("MC_TEST_SHOW")) {
+            close_sim(&s);
+            continue;
+        }
         assert_true(o.met >= 0.9 * o.done);
         assert_true(o.met / 60.0 >= 0.85 * best);
         if (o.back > 0)
@@ -313,9 +319,8 @@ static void test_decode_is_what_is_short(void **state)
 {
     (void)state;
     /* Prefill takes 130 a second; 16 answers at a time, of 15 steps of 20 ms, are 52 a second. */
-    const struct mc_sched_options options = {
-        .slo = { .ttft_ns = 2000 * (uint64_t)MS, .tbt_ns = 20 * (uint64_t)MS }
-    };
+    const struct mc_sched_options options = { .slo = { .ttft_ns = 2000 * (uint64_t)MS,
+                                                       .tbt_ns = 20 * (uint64_t)MS } };
     struct cluster_sim s;
 
     open_sim(&s, &options, 3);
