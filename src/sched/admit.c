@@ -13,7 +13,7 @@ static const uint64_t SECOND_NS = 1000000000;
 static const uint64_t HOPELESS_NS =
     60000000000; /* waiting does not help: the model, or the SLO, must change */
 static const uint64_t PROBE_NS = 5000000000; /* idle for so long: let one in to see */
-static const double HALF_WIDTH_MOST = 0.5; /* of what no prediction was held against yet */
+static const double HALF_WIDTH_MOST = 0.5;   /* of what no prediction was held against yet */
 static const double PROBE_OFF = 4;           /* if the model may be wrong by that */
 
 /* ---------------------------------------------------------------------------------------- settings */

@@ -1,8 +1,9 @@
 /* service.c - from ends of prompts to rows of the cost model. */
 #include "sched/service.h"
 
-static const double TOGETHER = 0.3; /* of what it should have cost: less, and it was in the step before */
-enum { TOGETHER_PART = 8 };          /* the same, of the time it was inside, while costs are not known */
+static const double TOGETHER =
+    0.3;                    /* of what it should have cost: less, and it was in the step before */
+enum { TOGETHER_PART = 8 }; /* the same, of the time it was inside, while costs are not known */
 static const uint64_t SETTLE_NS = 50000000;
 
 static void learn(struct service *s, struct cost *cost)
@@ -22,8 +23,8 @@ static bool ended_with_last(const struct service *s, const struct cost *cost, ui
         return false;
     if (!cost_knows_prefill(cost))
         return ns <= inside_ns / TOGETHER_PART;
-    return (double)ns / 1e9 < TOGETHER * cost_prefill_pace(cost, now_ns) *
-                                  cost_prefill_of(cost, features);
+    return (double)ns / 1e9 <
+           TOGETHER * cost_prefill_pace(cost, now_ns) * cost_prefill_of(cost, features);
 }
 
 uint64_t service_end(struct service *s, struct cost *cost, uint64_t now_ns, uint64_t n, uint64_t p,

@@ -443,7 +443,8 @@ static void test_decisions_are_those_of_the_long_way(void **state)
             const double tbt = 10e-3 + 1e-3 * (decoding + 1);
             const bool late = ttft > (double)options.slo.ttft_ns / 1e9 + 1e-9;
             const bool slow = tbt > (double)options.slo.tbt_ns / 1e9 + 1e-9 || decoding + 1 > 8;
-            const struct mc_decision d = play_ask(&p, (struct mc_sched_request){ .tokens = tokens });
+            const struct mc_decision d =
+                play_ask(&p, (struct mc_sched_request){ .tokens = tokens });
 
             if (d.reason == MC_REASON_KV_MEMORY)
                 break; /* not what is looked at here */
@@ -451,7 +452,8 @@ static void test_decisions_are_those_of_the_long_way(void **state)
             if (late || slow) {
                 refused++;
                 assert_true(late ? d.reason == MC_REASON_TTFT_SLO
-                                 : d.reason == MC_REASON_TBT_SLO || d.reason == MC_REASON_DECODE_LOAD);
+                                 : d.reason == MC_REASON_TBT_SLO ||
+                                       d.reason == MC_REASON_DECODE_LOAD);
                 assert_true(d.retry_after_ns >= 1000 * (uint64_t)MS && d.flags == 0);
                 assert_int_equal(d.prefill | d.decode, 0);
                 continue;

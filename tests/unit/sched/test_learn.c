@@ -117,7 +117,8 @@ static void test_bookings_are_kept_taken_and_forgotten(void **state)
     assert_true(b.back < back);
 
     for (uint64_t i = 1; i <= 4; i++) /* a full table promises nothing, but says when */
-        assert_true(bookings_make(&b, 10 * S, i, 0, MS, 300 * S, &booked) >= S && booked == (i < 4));
+        assert_true(bookings_make(&b, 10 * S, i, 0, MS, 300 * S, &booked) >= S &&
+                    booked == (i < 4));
     bookings_make(&b, 10 * S, 0, 0, MS, 300 * S, &booked);
     assert_false(booked);
     assert_int_equal(bookings_make(&b, 10 * S, 9, 400 * S, MS, 300 * S, &booked), 300 * S);
@@ -138,7 +139,8 @@ static void test_promises_are_made_no_faster_than_they_can_be_kept(void **state)
     faulty_init(&f, -1);
     assert_int_equal(bookings_init(&b, &f.alloc, COUNT), MC_OK);
     b.back = 1;
-    for (uint64_t i = 0; i < COUNT; i++) /* 100 a second for 30 s, of 20 ms each: twice what there is */
+    for (uint64_t i = 0; i < COUNT;
+         i++) /* 100 a second for 30 s, of 20 ms each: twice what there is */
         bookings_make(&b, i * 10 * MS + prng_below(&prng, 10000000), i + 1, 0, 20 * MS, 300 * S,
                       &booked);
     assert_int_equal(b.count, COUNT);
