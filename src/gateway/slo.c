@@ -48,7 +48,7 @@ static void name_of(uint32_t number, char name[32])
 
 static bool read_ms(struct client *c, const char *name, uint64_t *ns_p, struct api_error *error)
 {
-    const char *text = http_header(c->http, name);
+    const char *text = http_header(c->call->http, name);
     char *end;
 
     if (!text)
@@ -67,13 +67,13 @@ static bool read_ms(struct client *c, const char *name, uint64_t *ns_p, struct a
 /* Who asks the same again is known by it: the key's holder and the prompt. Not for ever: of this process. */
 static uint64_t identity_of(const struct client *c)
 {
-    const char *key = http_header(c->http, "Authorization");
+    const char *key = http_header(c->call->http, "Authorization");
     uint64_t identity = prng_mix(c->gateway->started_s ^ (uintptr_t)c->gateway);
 
     for (; key && *key; key++)
         identity = prng_mix(identity ^ (uint8_t)*key);
-    for (size_t i = 0; i < c->api.id_count; i++)
-        identity = prng_mix(identity ^ c->api.ids[i]);
+    for (size_t i = 0; i < c->prompt->id_count; i++)
+        identity = prng_mix(identity ^ c->prompt->ids[i]);
     return identity ? identity : 1;
 }
 
@@ -85,7 +85,7 @@ bool gateway_slo_read(struct client *c, struct api_error *error)
         !read_ms(c, "x-slo-tpot-ms", &asked->slo.tbt_ns, error))
         return false;
     asked->identity = identity_of(c);
-    asked->arrived_ns = c->arrived_ns;
+    asked->arrived_ns = c->call->arrived_ns;
     return true;
 }
 
@@ -153,13 +153,12 @@ static void add_headers(struct client *c, const struct mc_decision *d, uint64_t 
 {
     char text[32];
 
-    http_header_add(c->http, "X-Request-Id", c->request_id);
     snprintf(text, sizeof(text), "%" PRIu64, (retry_ns + SECOND_NS - 1) / SECOND_NS);
-    http_header_add(c->http, "Retry-After", text);
+    http_header_add(c->call->http, "Retry-After", text);
     snprintf(text, sizeof(text), "%" PRIu64, (retry_ns + 999999) / 1000000);
-    http_header_add(c->http, "retry-after-ms", text);
+    http_header_add(c->call->http, "retry-after-ms", text);
     name_of(d->reason, text);
-    http_header_add(c->http, "X-Mooncake-Refused", text);
+    http_header_add(c->call->http, "X-Mooncake-Refused", text);
 }
 
 static void write_down(const struct client *c, const struct mc_decision *d, uint64_t retry_ns)
@@ -175,7 +174,7 @@ static void write_down(const struct client *c, const struct mc_decision *d, uint
                 " ttft_high_us=%" PRIu64 " tbt_us=%" PRIu64 " tbt_high_us=%" PRIu64
                 " decode_load=%.3f slo_ttft_us=%" PRIu64 " slo_tbt_us=%" PRIu64 " retry_ms=%" PRIu64
                 " booked=%d back=%d",
-                c->request_id, name, c->api.id_count, p->queue_ns / 1000, p->transfer_ns / 1000,
+                c->call->request_id, name, c->prompt->id_count, p->queue_ns / 1000, p->transfer_ns / 1000,
                 p->prefill_ns / 1000, p->ttft_ns / 1000, p->ttft_high_ns / 1000, p->tbt_ns / 1000,
                 p->tbt_high_ns / 1000, p->decode_load, slo.ttft_ns / 1000, slo.tbt_ns / 1000,
                 retry_ns / 1000000, (d->flags & MC_DECISION_BOOKED) != 0,
@@ -197,7 +196,7 @@ bool gateway_slo_refuse(struct client *c, const struct request_out_end *end)
     struct buf body = BUF_INIT(c->gateway->alloc);
     char message[300];
 
-    if (!c->http || c->begun || !is_refusal(end->reason) || d->kind != MC_DECIDE_REFUSE ||
+    if (!c->call->http || c->call->begun || !is_refusal(end->reason) || d->kind != MC_DECIDE_REFUSE ||
         d->reason != end->reason)
         return false;
     write_down(c, d, retry_ns);
@@ -211,24 +210,25 @@ bool gateway_slo_refuse(struct client *c, const struct request_out_end *end)
     gateway_route_count(c->gateway, 429);
     if (body.failed) {
         buf_fini(&body);
-        http_abort(c->http);
+        http_abort(c->call->http);
     } else
-        http_answer(c->http, 429, "application/json", &body);
+        http_answer(c->call->http, 429, "application/json", &body);
+    gateway_call_give_up(c->call);
     return true;
 }
 
-void gateway_slo_headers(struct client *c)
+void gateway_slo_headers(const struct client *c)
 {
     const struct mc_decision *d = &c->request.decision;
     char text[32];
 
     if (d->predicted.ttft_ns != 0) {
         snprintf(text, sizeof(text), "%.3f", (double)d->predicted.ttft_ns / MS);
-        http_header_add(c->http, "X-Mooncake-Predicted-TTFT-Ms", text);
+        http_header_add(c->call->http, "X-Mooncake-Predicted-TTFT-Ms", text);
     }
     if (d->soft != 0) {
         name_of(d->soft, text);
-        http_header_add(c->http, "X-Mooncake-Would-Refuse", text);
+        http_header_add(c->call->http, "X-Mooncake-Would-Refuse", text);
     }
 }
 
@@ -282,7 +282,7 @@ void gateway_slo_ended(struct client *c, const struct request_out_end *end)
     }
     /* A stream shows its first token when the prefill's end has told its counters, too. */
     const uint64_t shown = t->first_ns > t->prefilled_ns ? t->first_ns : t->prefilled_ns;
-    const uint64_t ttft = shown > c->arrived_ns ? shown - c->arrived_ns : 0;
+    const uint64_t ttft = shown > c->call->arrived_ns ? shown - c->call->arrived_ns : 0;
     const uint64_t rest = t->ended_ns > t->first_ns ? t->ended_ns - t->first_ns : 0;
     const uint64_t tbt = tokens > 1 ? rest / (tokens - 1) : 0;
     const bool late = slo.ttft_ns != 0 && ttft > slo.ttft_ns;

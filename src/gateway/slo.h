@@ -14,7 +14,7 @@
 bool gateway_slo_read(struct client *client, struct api_error *error);
 
 /** Headers of an answer that begins: what was predicted for it. */
-void gateway_slo_headers(struct client *client);
+void gateway_slo_headers(const struct client *client);
 
 /** Answer a refusal of the scheduler's with its figures. False: it is none; nothing was done. */
 bool gateway_slo_refuse(struct client *client, const struct request_out_end *end);
