@@ -59,8 +59,8 @@ struct gateway_flags {
 };
 
 #define GATEWAY_ROW(...) SETTING_ROW(gateway_flags, __VA_ARGS__)
-static const struct setting rows[] = { GATEWAY_SETTINGS(GATEWAY_ROW) DOOR_SETTINGS(GATEWAY_ROW) KEYS_SETTINGS(GATEWAY_ROW)
-                                           ROLE_SETTINGS(GATEWAY_ROW) };
+static const struct setting rows[] = { GATEWAY_SETTINGS(GATEWAY_ROW) DOOR_SETTINGS(GATEWAY_ROW)
+                                           KEYS_SETTINGS(GATEWAY_ROW) ROLE_SETTINGS(GATEWAY_ROW) };
 
 static void help(struct buf *out)
 {

@@ -174,11 +174,11 @@ static void write_down(const struct client *c, const struct mc_decision *d, uint
                 " ttft_high_us=%" PRIu64 " tbt_us=%" PRIu64 " tbt_high_us=%" PRIu64
                 " decode_load=%.3f slo_ttft_us=%" PRIu64 " slo_tbt_us=%" PRIu64 " retry_ms=%" PRIu64
                 " booked=%d back=%d",
-                c->call->request_id, name, c->prompt->id_count, p->queue_ns / 1000, p->transfer_ns / 1000,
-                p->prefill_ns / 1000, p->ttft_ns / 1000, p->ttft_high_ns / 1000, p->tbt_ns / 1000,
-                p->tbt_high_ns / 1000, p->decode_load, slo.ttft_ns / 1000, slo.tbt_ns / 1000,
-                retry_ns / 1000000, (d->flags & MC_DECISION_BOOKED) != 0,
-                (d->flags & MC_DECISION_BACK) != 0);
+                c->call->request_id, name, c->prompt->id_count, p->queue_ns / 1000,
+                p->transfer_ns / 1000, p->prefill_ns / 1000, p->ttft_ns / 1000,
+                p->ttft_high_ns / 1000, p->tbt_ns / 1000, p->tbt_high_ns / 1000, p->decode_load,
+                slo.ttft_ns / 1000, slo.tbt_ns / 1000, retry_ns / 1000000,
+                (d->flags & MC_DECISION_BOOKED) != 0, (d->flags & MC_DECISION_BACK) != 0);
 }
 
 static bool is_refusal(uint32_t reason)
@@ -196,8 +196,8 @@ bool gateway_slo_refuse(struct client *c, const struct request_out_end *end)
     struct buf body = BUF_INIT(c->gateway->alloc);
     char message[300];
 
-    if (!c->call->http || c->call->begun || !is_refusal(end->reason) || d->kind != MC_DECIDE_REFUSE ||
-        d->reason != end->reason)
+    if (!c->call->http || c->call->begun || !is_refusal(end->reason) ||
+        d->kind != MC_DECIDE_REFUSE || d->reason != end->reason)
         return false;
     write_down(c, d, retry_ns);
     write_message(c, d, retry_ns, message, sizeof(message));
