@@ -61,7 +61,6 @@ static void add_placement(struct call *call)
         reused_tokens += c->request.reused_tokens;
     }
     assert(first); /* who is shown has begun */
-    http_header_add(call->http, "X-Request-Id", call->request_id);
     http_header_add(call->http, "X-Mooncake-Prefill", first->prefill);
     http_header_add(call->http, "X-Mooncake-Decode", first->decode);
     add_number(call, "X-Mooncake-Pulled-Bytes", pulled_bytes);
@@ -206,7 +205,6 @@ void gateway_call_fail(struct call *call, const struct api_error *error)
     if (!call->http)
         return;
     if (!call->begun) {
-        http_header_add(call->http, "X-Request-Id", call->request_id);
         gateway_route_error(call->gateway, call->http, error);
         gateway_call_give_up(call);
         return;

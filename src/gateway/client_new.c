@@ -18,18 +18,9 @@ static bool no_memory(struct api_error *error)
     return false;
 }
 
-/* Ours, unless the client brought one that is fit for logs and headers. */
 static void read_request_id(struct call *call)
 {
-    const char *theirs = http_header(call->http, "X-Request-Id");
-    const size_t size = theirs ? strlen(theirs) : 0;
-
-    if (size > 0 && size < sizeof(call->request_id) &&
-        strspn(theirs, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.:") ==
-            size)
-        memcpy(call->request_id, theirs, size + 1);
-    else
-        snprintf(call->request_id, sizeof(call->request_id), "req-%016" PRIx64, os_random_u64());
+    snprintf(call->request_id, sizeof(call->request_id), "%s", http_request_id(call->http));
 }
 
 static bool read_bar(struct client *c, struct api_error *error)
@@ -282,7 +273,6 @@ void gateway_client_take(gateway *g, http_request *http, enum api_kind kind)
 refuse:
     if (call) {
         count = call->api.prompt_count ? call->api.prompt_count : 1;
-        http_header_add(http, "X-Request-Id", call->request_id);
         drop(call);
     }
     metric_add(&g->metrics, METRIC_requests, 0, count);

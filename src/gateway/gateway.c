@@ -193,11 +193,14 @@ static mc_status open_http(gateway *g, struct mc_error *error)
         .alloc = g->alloc,
         .loop = g->loop,
         .listen = g->options.listen,
-        .insecure = g->options.insecure,
+        .insecure = g->options.insecure || gateway_entrance_has_keys(g),
         .body_max = g->options.body_max,
         .stream_max = g->options.stream_max,
+        .headers_max = g->options.headers_max,
+        .receive_ns = g->options.receive_ns,
         .connections_max = g->options.connections_max,
-        .idle_s = g->options.idle_s,
+        .address_max = g->options.address_max,
+        .idle_ns = g->options.idle_ns,
         .handler = gateway_route_handler(g),
     };
 
@@ -274,6 +277,7 @@ void gateway_drain(gateway *g, void (*done)(void *user), void *user)
 
 void gateway_metrics(gateway *g, struct buf *out)
 {
+    gateway_entrance_count(g);
     metrics_text(&g->metrics, out);
 }
 

@@ -172,7 +172,7 @@ static void metrics(gateway *g, http_request *http)
 {
     struct buf body = BUF_INIT(g->alloc);
 
-    metrics_text(&g->metrics, &body);
+    gateway_metrics(g, &body);
     answer(g, http, 200, METRICS_TEXT, &body);
 }
 
@@ -268,16 +268,6 @@ static void take_request(void *user, http_request *http)
         route->run(g, http);
 }
 
-static void refuse_body(void *user, http_request *http)
-{
-    gateway *g = user;
-    struct api_error error;
-
-    api_fail(&error, 413, "invalid_request_error", "body_too_large", NULL,
-             "the body is larger than %" PRIu64 " bytes", g->options.body_max);
-    gateway_route_error(g, http, &error);
-}
-
 static void went_quiet(void *user)
 {
     gateway_pump(user); /* a drain may have waited for the last answer to be taken */
@@ -286,6 +276,10 @@ static void went_quiet(void *user)
 struct http_handler gateway_route_handler(gateway *g)
 {
     return (struct http_handler){
-        .request = take_request, .too_large = refuse_body, .quiet = went_quiet, .user = g
+        .admit = gateway_entrance_admit,
+        .request = take_request,
+        .refuse = gateway_entrance_refuse,
+        .quiet = went_quiet,
+        .user = g,
     };
 }

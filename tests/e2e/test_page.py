@@ -265,9 +265,13 @@ def test_a_key_is_asked_for_and_kept_in_the_tab(served, browser):
     view.until(READY)
     assert view.value("document.querySelector('#key').hidden && !document.querySelector('main').hidden")
     view.ask("Page.reload")
-    for _ in range(4): # whoever served the tab before takes one with it
+
+
+    def watches(): # whoever served the tab before takes some with it
         feed.say("snapshot", **snapshot())
-    view.until("typeof state === 'object' && state.gateway !== null")
+        return view.value("typeof state === 'object' && state.gateway !== null")
+
+    until(watches, "the page to watch without asking again")
     assert view.value("document.querySelector('#key').hidden")
     feed.end()
 
