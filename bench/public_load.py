@@ -114,8 +114,9 @@ def main():
     say("/metrics was read")
     if options.json:
         figures = {"bench": "public-load", "command": " ".join(["bench/public_load.py", *sys.argv[1:]]),
-                   "commit": commit(), "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-                   "date": datetime.date.today().isoformat(), "tool": PACKAGE, "rows": rows}
+                   "commit": commit(), "machine": f"{os.cpu_count()} processors, {platform.release()}",
+                   "date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
+                   "tool": PACKAGE, "rows": rows}
         pathlib.Path(options.json).write_text(json.dumps(figures, indent=1) + "\n")
 
 
