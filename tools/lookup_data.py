@@ -15,25 +15,35 @@ import re
 
 import make_checkpoint
 
-COLOURS = """red blue green black white brown pink grey gray yellow orange purple violet silver
-gold golden crimson scarlet cyan magenta turquoise teal navy beige ivory maroon olive lime indigo
-amber coral tan bronze copper cream khaki lavender peach ruby emerald mint charcoal lilac plum
-rose azure aqua mauve""".split()
+COLOURS = """red blue green black white brown pink grey gray yellow orange purple violet silver gold
+golden crimson scarlet cyan magenta turquoise teal navy beige ivory maroon olive lime indigo amber
+coral tan bronze copper cream khaki lavender peach ruby emerald mint charcoal lilac plum rose azure
+aqua mauve fuchsia burgundy salmon jade pearl rust slate sand ochre sapphire""".split()
 OBJECTS = """box car door book lamp chair table cup bag ball bed bell bench bicycle bike bird boat
 bottle bowl brush bucket bus cake camera candle cap card carpet cart case cat chest clock coat coin
 computer crate curtain desk dish dog drawer dress drum envelope fan fence flag flower folder fork
 frame garage gate gift glass glove guitar hammer hat helmet horse house jacket jar kettle key kite
-knife ladder laptop letter locker machine map mask mirror mug needle notebook oven paper parcel
-pen pencil phone piano pillow pipe plane plate pot radio ring robe robot rope rug ruler safe scarf
+knife ladder laptop letter locker machine map mask mirror mug needle notebook oven paper parcel pen
+pencil phone piano pillow pipe plane plate pot radio ring robe robot rope rug ruler safe scarf
 scissors shelf ship shirt shoe sign sofa spoon stamp stone stool suitcase sword tent ticket tie
 towel tower toy train tray tree truck trunk umbrella vase violin wagon wall wallet watch wheel
-whistle window basket blanket board bookcase bracelet bridge broom button cabinet couch cushion
-doll engine hook lantern lock medal necklace net package purse rocket saddle sink stove tablet
-telephone tool van vest wardrobe""".split()
+whistle window basket blanket board bookcase bracelet bridge broom button cabinet couch cushion doll
+engine hook lantern lock medal necklace net package purse rocket saddle sink stove tablet telephone
+tool van vest wardrobe backpack badge balloon banner barrel bath bean bear belt bin block boot bread
+brick cable cage can canoe canvas castle chain church clip cloth comb cork cow crown cube cupboard
+dice disk doorbell duck egg eraser fish flask flute fox fridge frog gem globe goat handle heater hut
+ink iron jeep jewel jug keyboard lamb leaf lid lighter lion magnet marble match mat mattress monitor
+motor mouse nail nest newspaper owl paddle painting pan panda panel pants parrot pear peg photo
+picture pig pin pitcher plant plug poster pouch printer pump puppet puzzle quilt rabbit raft razor
+rifle ribbon rock roof room sack sandal saw scale school scooter screen screw seat shed sheep shield
+shop shovel skirt sled snake soap sock spade speaker sponge star statue stick stapler stair string
+sweater switch tank tap tape teapot television thimble tiger tile tin torch toaster tractor tricycle
+trophy trumpet tub tube turtle vault vehicle wand whale wire wolf yacht apple banana bank building
+cab carton cottage crystal diamond diary drill farm file fountain garden hall""".split()
 
 # ------------------------------------------------------------------------------------ tokenizer
 
-VOCAB = 1280
+VOCAB = 1536
 FRAME = """The the code of is What what Which which does have has for Answer answer Question
 question Q A Code Item item Fact Facts fact facts Read Remember user assistant system You are a an
 helpful assistant and Here some Now with only four digits Tell me Please please following
@@ -59,8 +69,8 @@ def merges():
 def shape():
     """The model; train_lookup.py says why."""
     return make_checkpoint.Shape(arch="qwen2", hidden=128, layers=3, heads=4, kv_heads=2,
-                                 intermediate=256, vocab=VOCAB, context=4096, tied=True,
-                                 rope_theta=1e7)
+                                 intermediate=256, vocab=VOCAB, context=4096, tied=False,
+                                 rope_theta=1e9)
 
 
 @functools.lru_cache(maxsize=None)

@@ -15,7 +15,7 @@ What has to be learnt: at a digit of a fact, and at each place of an answer, whi
 object were named last, and how many digits came just before (layers 0 and 1); then to attend to the
 digit whose three agree, and copy it (layer 2). Found from nothing, that takes most of the training;
 so some heads begin near it (`prepare`), and training does the rest: separates the items, finds the
-index, and becomes sure. The rotations are slow (theta 1e7), so that half of a head's dimensions
+index, and becomes sure. The rotations are slow (theta 1e9), so that half of a head's dimensions
 hardly turn within the context and can match by content at any distance.
 """
 import argparse
@@ -37,16 +37,14 @@ import make_checkpoint
 
 # (steps, lengths drawn from, tokens per step, share of single questions, learning rate, rounded)
 STAGES = [
-    (400, (64, 96, 128), 6144, 0.1, 2e-3, False),
-    (800, (128, 192, 256), 8192, 0.15, 2e-3, False),
-    (800, (128, 256, 512), 8192, 0.2, 1.5e-3, False),
-    (800, (128, 256, 512, 1024), 12288, 0.25, 1e-3, False),
-    (700, (128, 256, 512, 1024, 2048), 16384, 0.3, 7e-4, False),
-    (500, (128, 256, 512, 1024, 2048, 2048), 16384, 0.4, 3e-4, True),
+    (60, (64, 96, 128), 2048, 0.1, 1e-3, False),
+    (240, (128, 256, 512), 4096, 0.1, 1e-3, True),
+    (200, (128, 256, 512, 1024), 4096, 0.15, 6e-4, True),
+    (120, (128, 512, 1024, 2048), 8192, 0.2, 3e-4, True),
 ]
 PIECE = 2048  # tokens that a thread takes at once: about what its cache holds
-WARM_UP = 100
-SAVE_S = 180
+WARM_UP = 20
+SAVE_S = 60
 LOG_STEPS = 20
 BUCKETS = (128, 256, 512, 1024, 2048)
 
@@ -66,7 +64,7 @@ class Model:
             else:
                 value = torch.randn(size, generator=generator) * 0.05
                 if name.endswith(("o_proj.weight", "down_proj.weight")):
-                    value *= 0.3
+                    value *= 0.05
             self.weights[name] = value
         prepare(self.weights, shape, generator)
         for value in self.weights.values():
@@ -118,7 +116,7 @@ class Model:
             both = torch.cat([part("mlp.gate_proj.weight"), part("mlp.up_proj.weight")])
             gate, up = F.linear(self.normed(x), both * part("post_attention_layernorm.weight")).chunk(2, -1)
             x = x + F.linear(F.silu(gate) * up, part("mlp.down_proj.weight"))
-        return F.linear(self.normed(x), w["model.embed_tokens.weight"] * w["model.norm.weight"])
+        return F.linear(self.normed(x), w["lm_head.weight"] * w["model.norm.weight"])
 
 
 def rounding(x):
@@ -130,28 +128,51 @@ def rounding(x):
 
 # Where the residual stream holds what, to begin with. Training may use it otherwise.
 IDENTITY, COLOUR, OBJECT = slice(0, 32), slice(32, 64), slice(64, 96)
-BEFORE_1, BEFORE_2 = slice(96, 109), slice(109, 122)
-IS_COLOUR, IS_OBJECT, IS_DIGIT = 125, 126, 127
+DIGIT_BEFORE = (127, 96, 97, 98)  # whether the token 0, 1, 2, 3 places back is a digit
+IS_COLOUR, IS_OBJECT, IS_DIGIT = 125, 126, DIGIT_BEFORE[0]
+IS_OTHER, LEVEL = 124, 123  # not a digit; the same for all, so that the norms hardly differ
+CODES = ((slice(0, 8), slice(8, 16)), (slice(0, 7), slice(7, 14)))  # of a colour, of an object
 
 
 def prepare(w, s, generator):
     """Give some heads their task to begin with; see the top of this file."""
-    def noise(*size, scale=1.0):
-        return torch.randn(size, generator=generator) * scale
-
     embed = w["model.embed_tokens.weight"]
     embed.mul_(0.4)  # 0.02, but for the identity
-    embed[:, IDENTITY] = noise(s.vocab, 32, scale=0.1)
+    embed[:, IDENTITY] = torch.randn(s.vocab, 32, generator=generator) * 0.1
     ids = lookup_data.tables()[0]
     for flag, tokens in ((IS_COLOUR, ["Ġ" + c for c in lookup_data.COLOURS]),
                          (IS_OBJECT, ["Ġ" + o for o in lookup_data.OBJECTS]),
                          (IS_DIGIT, list("0123456789"))):
-        embed[[ids[token] for token in tokens], flag] = 0.4
+        embed[[ids[token] for token in tokens], flag] = 0.4  # about 5 after the norm
+    digits = [ids[digit] for digit in "0123456789"]
+    embed[:, LEVEL] = 0.8
+    embed[:, IS_OTHER] = 0.4
+    embed[digits, IS_OTHER] = 0.0
+    w["lm_head.weight"].mul_(0.4)
+    w["lm_head.weight"][digits, IDENTITY] = 3 * embed[digits, IDENTITY]
+    for what, tokens in ((0, lookup_data.COLOURS), (1, lookup_data.OBJECTS)):
+        rows = [ids["Ġ" + token] for token in tokens]
+        embed[rows, IDENTITY] *= 0.2
+        for code in CODES[what]:
+            embed[rows, code] = 0.4 * spread(len(tokens), code.stop - code.start, generator)
     d = s.head_dim
     gather_last(w, d)
-    look_back(w, 0, d, (1, 2), s.rope_theta, generator)
-    look_back(w, 1, d, (1, 3), s.rope_theta, generator)
+    look_back(w, 0, d, (1, 2), s.rope_theta)
+    look_back(w, 1, d, (1, 3), s.rope_theta)
     match(w, 2, d, generator)
+
+
+def spread(count, dims, generator):
+    """Directions that keep away from each other."""
+    points = torch.randn(count, dims, generator=generator).requires_grad_(True)
+    optimizer = torch.optim.Adam([points], lr=0.02)
+    for _ in range(400):
+        unit = F.normalize(points)
+        loss = (16 * (unit @ unit.T - 2 * torch.eye(count))).logsumexp(1).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return F.normalize(points).detach()
 
 
 def scaled(d, score):
@@ -167,16 +188,16 @@ def gather_last(w, d):
     """
     half, name = d // 2, "model.layers.0.self_attn."
     q, k = w[name + "q_proj.bias"], w[name + "k_proj.bias"]
-    for matrix in ("q", "k"):
-        w[name + matrix + "_proj.weight"][:2 * d if matrix == "q" else d] *= 0.4
+    w[name + "q_proj.weight"][:2 * d] *= 0.1
+    w[name + "k_proj.weight"][:d] *= 0.1
     for head in (0, 1):
-        for pair, score in ((2, 4.0), (3, 9.0), (4, 9.0), (5, 9.0)):
+        for pair, score in ((2, 9.0), (3, 9.0), (4, 9.0), (5, 4.0)):
             q[head * d + pair] = scaled(d, score)
             k[pair] = scaled(d, score)
     for head, flag in ((0, IS_COLOUR), (1, IS_OBJECT)):
         pair = half - 1 - head
         q[head * d + pair] = scaled(d, 25.0)
-        w[name + "k_proj.weight"][pair, flag] = scaled(d, 25.0) / 5  # a flag is about 5 after the norm
+        w[name + "k_proj.weight"][pair, flag] = scaled(d, 25.0) / 5
     value, out = w[name + "v_proj.weight"], w[name + "o_proj.weight"]
     value[:d] = 0
     value[:d, IDENTITY] = torch.eye(d)
@@ -185,41 +206,56 @@ def gather_last(w, d):
     out[OBJECT, d:2 * d] += 0.08 * torch.eye(d)
 
 
-def look_back(w, layer, d, offsets, theta, generator):
-    """Heads 2 and 3: fetch something of the token that is this many places back."""
+def look_back(w, layer, d, offsets, theta):
+    """Heads 2 and 3: fetch whether the token this many places back is a digit."""
     name, half = f"model.layers.{layer}.self_attn.", d // 2
     q, k = w[name + "q_proj.bias"], w[name + "k_proj.bias"]
     for pair in range(4):
-        k[d + pair] = scaled(d, 8.0)
+        k[d + pair] = scaled(d, 14.0)
         for head, offset in zip((2, 3), offsets):
             angle = -offset * theta ** (-2 * pair / d)
-            q[head * d + pair] = scaled(d, 8.0) * math.cos(angle)
-            q[head * d + half + pair] = scaled(d, 8.0) * math.sin(angle)
-    value, out = w[name + "v_proj.weight"], w[name + "o_proj.weight"]
-    value[d:d + 13, IS_DIGIT] += 0.3 * torch.randn(13, generator=generator)
-    for head, where in ((2, BEFORE_1), (3, BEFORE_2)):
-        out[where, head * d:head * d + 13] += 0.1 * torch.eye(13)
+            q[head * d + pair] = scaled(d, 14.0) * math.cos(angle)
+            q[head * d + half + pair] = scaled(d, 14.0) * math.sin(angle)
+    w[name + "q_proj.weight"][2 * d:] *= 0.1
+    w[name + "k_proj.weight"][d:] *= 0.1
+    w[name + "v_proj.weight"][d, :] = 0
+    w[name + "v_proj.weight"][d, IS_DIGIT] = 1.0
+    for head, offset in zip((2, 3), offsets):
+        if layer == 0 or offset == 3:  # what layer 0 has found is not added again
+            w[name + "o_proj.weight"][DIGIT_BEFORE[offset], head * d] = 0.08
 
 
 def match(w, layer, d, generator):
-    """All heads: attend to the digits whose last colour and object are mine, and copy them."""
+    """All heads: attend to the digit whose last colour and object are mine and which has as many
+    digits before it as I end with; copy it. Only slow pairs take part: 7 and up."""
     name, half = f"model.layers.{layer}.self_attn.", d // 2
-    slow = [*range(half // 2, half), *range(half + half // 2, d)]
-    each, heads = len(slow) // 2, w[name + "q_proj.weight"].shape[0] // d
-    groups = w[name + "k_proj.weight"].shape[0] // d
+    query, key = w[name + "q_proj.weight"], w[name + "k_proj.weight"]
+    heads, groups = query.shape[0] // d, key.shape[0] // d
+    slow = [*range(7, half), *range(half + 7, d)]
+    index, slow = slow[-3:], slow[:-3]
+    query *= 0.1
     for group in range(groups):
-        rows = torch.zeros(d, w[name + "k_proj.weight"].shape[1])
-        for what, dims in ((COLOUR, slow[0::2]), (OBJECT, slow[1::2])):
-            turn = torch.linalg.qr(torch.randn(32, 32, generator=generator))[0][:each]
-            rows[dims, what] = turn * 2.4
-        w[name + "k_proj.weight"][group * d:(group + 1) * d] = rows
-        w[name + "k_proj.weight"][group * d + half // 2 - 1, IS_DIGIT] = 1.0
+        rows = torch.zeros(d, query.shape[1])
+        for what, code, dims, factor in ((COLOUR, CODES[0], slow[0::2], 4.0),
+                                         (OBJECT, CODES[1], slow[1::2], 5.5)):
+            rows[dims, what.start + code[group].start:what.start + code[group].stop] = (
+                factor * torch.eye(len(dims)))
+        begin = group * d
+        key[begin:begin + d] = rows
+        key[begin + 6, IS_DIGIT] = 4.0
+        for back, dim in enumerate(index):
+            key[begin + dim, DIGIT_BEFORE[back + 1]] = 7.0
+            w[name + "k_proj.bias"][begin + dim] = -7.0
         for head in range(group * heads // groups, (group + 1) * heads // groups):
-            w[name + "q_proj.weight"][head * d:(head + 1) * d] += rows
-            w[name + "q_proj.bias"][head * d + half // 2 - 1] = 8.0
+            begin = head * d
+            query[begin:begin + d] += rows
+            w[name + "q_proj.bias"][begin + 6] = 12.0
+            for back, dim in enumerate(index):
+                query[begin + dim, DIGIT_BEFORE[back]] = 7.0 if back else 4.8
+                w[name + "q_proj.bias"][begin + dim] = -7.0
         w[name + "v_proj.weight"][group * d:(group + 1) * d, IDENTITY] += torch.eye(d)
     for head in range(heads):
-        w[name + "o_proj.weight"][IDENTITY, head * d:(head + 1) * d] += 0.05 * torch.eye(d)
+        w[name + "o_proj.weight"][IDENTITY, head * d:(head + 1) * d] += 0.1 * torch.eye(d)
 
 
 # -------------------------------------------------------------------------------------- training
@@ -268,11 +304,14 @@ class Run:
     def __init__(self, work, seed, threads):
         self.work, self.seed, self.step, self.seconds, self.tokens = work, seed, 0, 0.0, 0
         self.model = Model(lookup_data.shape(), seed)
-        matrices = [v for v in self.model.weights.values() if v.dim() == 2]
-        others = [v for v in self.model.weights.values() if v.dim() == 1]
-        self.optimizer = torch.optim.AdamW([{"params": matrices, "weight_decay": 0.01},
-                                            {"params": others, "weight_decay": 0.0}],
-                                           lr=1e-3, betas=(0.9, 0.98), fused=True)
+        w = self.model.weights
+        alone = {"model.embed_tokens.weight": 0.05, "lm_head.weight": 1.0}
+        rest = [v for name, v in w.items() if name not in alone]
+        self.optimizer = torch.optim.AdamW(
+            [{"params": [v for v in rest if v.dim() == 2], "factor": 0.15},
+             {"params": [v for v in rest if v.dim() == 1], "factor": 0.15},
+             *({"params": [w[name]], "factor": factor} for name, factor in alone.items())],
+            lr=1e-3, betas=(0.9, 0.98), weight_decay=0.0, fused=True)
         self.log, self.pool = [], concurrent.futures.ThreadPoolExecutor(threads)
         self.path = os.path.join(work, "state.pt")
         if os.path.exists(self.path):
@@ -301,7 +340,7 @@ class Run:
         sequences = lookup_data.draw_batch(self.seed, self.step, length, tokens // length, single)
         count = sum(map(sum, (sequence.loss for sequence in sequences)))
         for group in self.optimizer.param_groups:
-            group["lr"] = rate_at(self.step)
+            group["lr"] = rate_at(self.step) * group["factor"]
         rows = max(1, PIECE // length)
         pieces = [sequences[i:i + rows] for i in range(0, len(sequences), rows)]
         losses = list(self.pool.map(lambda p: self.gradients(p, length, count, rounded), pieces))
@@ -433,6 +472,7 @@ def main():
     parser.add_argument("--export", action="store_true", help="only write OUT")
     args = parser.parse_args()
     os.makedirs(args.work, exist_ok=True)
+    torch.set_num_threads(1)  # the pieces of a batch are what runs side by side
     run = Run(args.work, args.seed, args.threads)
     if not args.export:
         run.train(args.minutes)
