@@ -20,9 +20,13 @@ static double chunk_seconds(const struct instance *i, uint64_t done, uint64_t ch
     return c->p0 + c->p1 * (b - a) + c->p2 * (b * b - a * a);
 }
 
+/* What was there at the decision, pulled, or computed here for another one since. */
 static uint64_t reused_tokens(const sim *s, uint32_t request)
 {
-    return (uint64_t)s->lives[request].pull_blocks * s->options.trace->block_tokens;
+    const uint32_t planned = s->lives[request].pull_blocks;
+    const uint32_t now = blocks_matched(s, &s->instances[s->records[request].prefill], request);
+
+    return (uint64_t)(now > planned ? now : planned) * s->options.trace->block_tokens;
 }
 
 /* -------------------------------------------------------------------------------------------- waiting */
@@ -75,7 +79,7 @@ static uint32_t choose(const sim *s, const struct instance *i)
 
 /* ------------------------------------------------------------------------------------------ beginning */
 
-static void begin(sim *s, uint32_t instance, uint32_t request)
+static void begin(sim *s, uint32_t instance, uint32_t request, uint64_t reused)
 {
     struct instance *i = &s->instances[instance];
     struct sim_record *r = &s->records[request];
@@ -85,7 +89,7 @@ static void begin(sim *s, uint32_t instance, uint32_t request)
     list_add(s, &i->active, request);
     world_stage(s, request, STAGE_PREFILL);
     r->prefill_begin_ns = s->now_ns;
-    r->reused = (uint32_t)reused_tokens(s, request);
+    r->reused = (uint32_t)reused;
     r->pulled = (life->pull_blocks - life->own_blocks) * s->options.trace->block_tokens;
     s->hit_tokens += r->reused;
     s->prompt_tokens += r->input;
@@ -96,10 +100,10 @@ static void begin(sim *s, uint32_t instance, uint32_t request)
 static void begin_whole(sim *s, uint32_t instance, uint32_t request)
 {
     struct instance *i = &s->instances[instance];
-    const double seconds =
-        prefill_seconds(i, request_of(s, request)->input, reused_tokens(s, request));
+    const uint64_t reused = reused_tokens(s, request);
+    const double seconds = prefill_seconds(i, request_of(s, request)->input, reused);
 
-    begin(s, instance, request);
+    begin(s, instance, request, reused);
     i->working = true;
     move_stream(s, request, seconds);
     world_add(s, world_after(s, seconds), EVENT_PREFILL_END, request, s->lives[request].turn);
@@ -116,7 +120,7 @@ static void begin_pipeline(sim *s, uint32_t instance, uint32_t request)
     const uint64_t load_ns = (uint64_t)(i->cost.p3 * (double)reused / i->stages * 1e9);
     uint64_t end_ns = s->now_ns, busy_ns = 0;
 
-    begin(s, instance, request);
+    begin(s, instance, request, reused);
     for (uint64_t done = reused; done < tokens; done += chunk) {
         const uint64_t now = tokens - done < chunk ? tokens - done : chunk;
         const double seconds = chunk_seconds(i, done, now) / i->stages;
@@ -167,7 +171,7 @@ static void kick_chunks(sim *s, uint32_t instance)
         const uint32_t request = choose(s, i);
         if (request == NOBODY)
             break;
-        begin(s, instance, request);
+        begin(s, instance, request, reused_tokens(s, request));
         s->records[request].busy_s = 0;
     }
     if (i->active.count)

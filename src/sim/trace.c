@@ -332,8 +332,8 @@ static mc_status next_line(trace_reader *r, const char **text_p, size_t *size_p)
 static mc_status next_request(trace_reader *r, struct trace_request *request_p)
 {
     for (;;) {
-        const char *text;
-        size_t size;
+        const char *text = NULL;
+        size_t size = 0;
         mc_status status = next_line(r, &text, &size);
 
         if (status == MC_E_NOT_FOUND && r->requests == 0)
