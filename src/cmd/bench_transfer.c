@@ -545,16 +545,3 @@ int bench_transfer_main(int argc, char **argv)
     bench_transfer_options_fini(&r);
     return code;
 }
-
-static int bench_main(int argc, char **argv)
-{
-    if (argc > 1 && strcmp(argv[1], "transfer") == 0)
-        return bench_transfer_main(argc - 1, argv + 1);
-    if (argc > 1 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0))
-        return command_print("bench", bench_transfer_options_help);
-    command_complain("bench", "what is to be measured? There is: transfer");
-    return CMD_USAGE;
-}
-
-const struct command command_bench = { "bench", "Measure what the Transfer Engine moves.",
-                                       bench_main, bench_transfer_options_help };

@@ -2,6 +2,7 @@
 #include "cmd/figures.h"
 
 #include <assert.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -84,6 +85,28 @@ void bench_row(struct bench *bench, const char *name, const char *metric, const 
     buf_add_text(out, " }");
     putchar('\n');
     fflush(stdout);
+}
+
+void bench_figure(struct bench *bench, const struct figure *f)
+{
+    struct buf *out = &bench->rows;
+
+    buf_add_text(out, bench->count++ ? ",\n  { " : "  { ");
+    add_text(out, "case", f->name);
+    buf_add_text(out, ", ");
+    add_text(out, "metric", f->metric);
+    buf_add_text(out, ", ");
+    add_text(out, "unit", f->unit);
+    buf_addf(out, ", \"value\": %.6g, \"min\": %.6g, \"max\": %.6g, \"n\": %" PRIu64, f->value,
+             f->min, f->max, f->n);
+    if (f->peer) {
+        buf_add_text(out, ", ");
+        add_text(out, "peer", f->peer);
+        buf_addf(out, ", \"peer_value\": %.6g", f->peer_value);
+        if (f->peer_value != 0)
+            buf_addf(out, ", \"ratio\": %.4g", f->value / f->peer_value);
+    }
+    buf_add_text(out, " }");
 }
 
 /* "Intel(R) Xeon(R) ..., 2 processors": what a reader needs to judge a figure. */

@@ -41,6 +41,18 @@ void bench_init(struct bench *bench, const char *name, const char *command, cons
 void bench_row(struct bench *bench, const char *name, const char *metric, const char *unit,
                const struct samples *own, const char *peer_name, const struct samples *peer);
 
+/** A figure that is there already, not a median of samples. */
+struct figure {
+    const char *name, *metric, *unit;
+    double value, min, max;
+    uint64_t n;       /* of what it was made */
+    const char *peer; /* NULL if there is none; the ratio is value / peer_value */
+    double peer_value;
+};
+
+/** Keep it; nothing is printed. */
+void bench_figure(struct bench *bench, const struct figure *figure);
+
 /** Write {"bench", ..., "rows"} to `path`. false, with a line on standard error, if that fails. */
 bool bench_write(const struct bench *bench, const char *path);
 
