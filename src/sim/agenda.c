@@ -32,8 +32,8 @@ mc_status agenda_add(struct agenda *agenda, uint64_t ns, uint32_t kind, uint32_t
     };
 
     if (agenda->count == agenda->capacity) {
-        struct agenda_event *heap = alloc_resize(agenda->alloc, agenda->heap,
-                                                 (size_t)agenda->capacity * 2, sizeof(*heap));
+        struct agenda_event *heap =
+            alloc_resize(agenda->alloc, agenda->heap, (size_t)agenda->capacity * 2, sizeof(*heap));
         if (!heap)
             return MC_E_NOMEM;
         agenda->heap = heap;

@@ -82,7 +82,7 @@ static const struct key keys[] = {
 #define SIM_ASSUME_KEY(name, value, unit, source) { #name, offsetof(struct sim_assume, name) },
     SIM_ASSUME_MAP(SIM_ASSUME_KEY)
 #undef SIM_ASSUME_KEY
-    { "gpu.flops", offsetof(struct sim_assume, gpu.flops) },
+        { "gpu.flops", offsetof(struct sim_assume, gpu.flops) },
     { "gpu.bytes", offsetof(struct sim_assume, gpu.bytes) },
     { "gpu.bytes_per_s", offsetof(struct sim_assume, gpu.bytes_per_s) },
     { "gpu.net_bytes_per_s", offsetof(struct sim_assume, gpu.net_bytes_per_s) },

@@ -69,11 +69,11 @@ struct sim_assume {
 
 /** One node of GPUs with one LLM. */
 struct sim_node {
-    struct mc_cost cost;      /* prefill, step, link */
-    double kv_token_bytes;    /* of one token, all layers */
-    uint64_t kv_tokens;       /* that fit in VRAM beside the weights */
-    double net_bytes_per_s;   /* each direction */
-    double vram_bytes_per_s;  /* DRAM to VRAM */
+    struct mc_cost cost;     /* prefill, step, link */
+    double kv_token_bytes;   /* of one token, all layers */
+    uint64_t kv_tokens;      /* that fit in VRAM beside the weights */
+    double net_bytes_per_s;  /* each direction */
+    double vram_bytes_per_s; /* DRAM to VRAM */
     double ssd_bytes_per_s;
 };
 

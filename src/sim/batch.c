@@ -49,13 +49,12 @@ void batch_join(struct batch *batch, uint32_t whom, uint64_t context, uint64_t s
                 double skip_s)
 {
     assert(!batch->runs && batch->count < batch->members_max && steps >= 1);
-    batch->members[batch->count++] =
-        (struct batch_member){ .whom = whom,
-                               .waits = first,
-                               .last_step = batch->steps + steps,
-                               .log_first = batch->log_count,
-                               .skip_s = (float)skip_s,
-                               .context = context - batch->steps };
+    batch->members[batch->count++] = (struct batch_member){ .whom = whom,
+                                                            .waits = first,
+                                                            .last_step = batch->steps + steps,
+                                                            .log_first = batch->log_count,
+                                                            .skip_s = (float)skip_s,
+                                                            .context = context - batch->steps };
     batch->context += context;
 }
 
@@ -151,8 +150,8 @@ uint64_t batch_cut(struct batch *batch, uint64_t now_ns)
 static mc_status log_add(struct batch *batch, uint64_t steps, double step_s)
 {
     if (batch->log_count == batch->log_capacity) {
-        struct batch_stretch *log = alloc_resize(batch->alloc, batch->log,
-                                                 (size_t)batch->log_capacity * 2, sizeof(*log));
+        struct batch_stretch *log =
+            alloc_resize(batch->alloc, batch->log, (size_t)batch->log_capacity * 2, sizeof(*log));
         if (!log)
             return MC_E_NOMEM;
         batch->log = log;

@@ -27,7 +27,7 @@ struct batch_member {
     uint64_t last_step; /* it leaves when so many steps of the batch are done */
     uint32_t log_first; /* of the stretches whose steps are gaps of its own */
     float skip_s;       /* of the first of them: it was over when this one came */
-    uint64_t context;   /* its tokens when it joined, less the steps that were done then (may wrap) */
+    uint64_t context; /* its tokens when it joined, less the steps that were done then (may wrap) */
 };
 
 struct batch_stretch {

@@ -16,7 +16,8 @@ static uint32_t capacity_of(const sim *s, uint64_t tokens)
 mc_status blocks_open(sim *s, struct instance *i)
 {
     const bool coupled = i->role == MC_ROLE_BOTH;
-    const uint32_t dram = capacity_of(s, coupled ? i->vram_max : s->options.dram_tokens * i->stages);
+    const uint32_t dram =
+        capacity_of(s, coupled ? i->vram_max : s->options.dram_tokens * i->stages);
     const uint32_t ssd = coupled ? 0 : capacity_of(s, s->options.ssd_tokens * i->stages);
 
     if (!i->has_blocks || dram == 0) {
@@ -39,7 +40,8 @@ void blocks_close(struct instance *i)
 
 static bool has(const struct instance *i, uint32_t block)
 {
-    return (i->dram.capacity && tier_has(&i->dram, block)) || (i->ssd.capacity && tier_has(&i->ssd, block));
+    return (i->dram.capacity && tier_has(&i->dram, block)) ||
+           (i->ssd.capacity && tier_has(&i->ssd, block));
 }
 
 uint32_t blocks_matched_anywhere(const sim *s, uint32_t request)
@@ -79,7 +81,8 @@ uint32_t blocks_matched(const sim *s, const struct instance *i, uint32_t request
 
 /* ----------------------------------------------------------------------------- what the scheduler hears */
 
-static void tell(sim *s, uint32_t instance, uint32_t kind, const struct mc_key *keys, uint32_t count)
+static void tell(sim *s, uint32_t instance, uint32_t kind, const struct mc_key *keys,
+                 uint32_t count)
 {
     if (count == 0)
         return;

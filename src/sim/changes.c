@@ -81,8 +81,8 @@ static void end_flows(sim *s, uint32_t instance)
     for (uint32_t at = 0; at < s->arrived; at++) {
         struct life *life = &s->lives[at];
 
-        if (life->stage != STAGE_QUEUE || !life->holds_pull ||
-            s->records[at].holder != instance || s->records[at].prefill == instance)
+        if (life->stage != STAGE_QUEUE || !life->holds_pull || s->records[at].holder != instance ||
+            s->records[at].prefill == instance)
             continue;
         life->holds_pull = 0;
         life->pull_blocks = life->own_blocks;

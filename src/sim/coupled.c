@@ -72,8 +72,8 @@ static bool begin_prompts(sim *s, uint32_t instance)
             break;
         begin(s, instance, request);
         const uint64_t left = most - s->lives[request].done_tokens;
-        s->records[request].busy_s = tokens_s(i, s->lives[request].done_tokens, left) +
-                                     (tokens == 0 ? i->cost.p0 : 0);
+        s->records[request].busy_s =
+            tokens_s(i, s->lives[request].done_tokens, left) + (tokens == 0 ? i->cost.p0 : 0);
         seconds += tokens_s(i, s->lives[request].done_tokens, left);
         s->lives[request].done_tokens = most;
         tokens += left;

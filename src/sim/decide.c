@@ -47,9 +47,8 @@ static void on_place(sim *s, uint32_t request, const struct mc_decision *d)
         life->pull_blocks = (uint32_t)(d->pull_tokens / block);
     if (coupled)
         r->decode = r->prefill;
-    life->order = d->order ? d->order
-                  : s->options.order == SIM_DEADLINE
-                      ? r->arrival_ns + s->options.slo_ttft_ns
+    life->order = d->order                           ? d->order
+                  : s->options.order == SIM_DEADLINE ? r->arrival_ns + s->options.slo_ttft_ns
                   : s->options.order == SIM_SHORTEST
                       ? request_of(s, request)->input - (uint64_t)life->pull_blocks * block
                       : 0;
@@ -143,8 +142,8 @@ static void take_all(sim *s)
         s->decision_count += (uint32_t)count;
         if (s->decision_count < s->decisions_max)
             continue;
-        struct mc_decision *more = alloc_resize(s->alloc, s->decisions,
-                                                (size_t)s->decisions_max * 2, sizeof(*more));
+        struct mc_decision *more =
+            alloc_resize(s->alloc, s->decisions, (size_t)s->decisions_max * 2, sizeof(*more));
         if (!more) {
             s->failed = true;
             return;
@@ -200,8 +199,8 @@ void decide_instance(sim *s, uint32_t index)
         .instance = { .id = id_of(index),
                       .role = i->role,
                       .stages = i->stages,
-                      .kv_tokens_max = i->role == MC_ROLE_BOTH ? 0
-                                                               : i->vram_max * i->stages + waiting,
+                      .kv_tokens_max =
+                          i->role == MC_ROLE_BOTH ? 0 : i->vram_max * i->stages + waiting,
                       .sequences_max = (uint64_t)s->options.assume.sequences_max,
                       .chunk_tokens = s->options.chunk_tokens,
                       .kv_token_bytes = (uint64_t)s->node.kv_token_bytes,

@@ -151,7 +151,9 @@ uint64_t links_due(const struct links *links)
 
     for (uint32_t i = 0; i < links->count; i++) {
         const struct flow *f = &links->flows[i];
-        const double seconds = f->bytes <= THROUGH ? 0 : f->rate > 0 ? f->bytes / f->rate : INFINITY;
+        const double seconds = f->bytes <= THROUGH ? 0
+                               : f->rate > 0       ? f->bytes / f->rate
+                                                   : INFINITY;
         least = seconds < least ? seconds : least;
     }
     if (least > 1e9)
@@ -163,8 +165,7 @@ static void take_out(struct links *links, uint32_t at, struct flow *flow_p)
 {
     *flow_p = links->flows[at];
     links->count--;
-    memmove(&links->flows[at], &links->flows[at + 1],
-            (links->count - at) * sizeof(*links->flows));
+    memmove(&links->flows[at], &links->flows[at + 1], (links->count - at) * sizeof(*links->flows));
     share_out(links);
 }
 

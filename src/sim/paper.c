@@ -9,9 +9,9 @@
 #include "base/prng.h"
 #include "sim/tracestats.h"
 
-const char *const paper_files[PAPER_TRACES] = { "conversation_trace.jsonl",
-                                                "synthetic_trace.jsonl", "toolagent_trace.jsonl",
-                                                "mooncake_trace.jsonl", NULL };
+const char *const paper_files[PAPER_TRACES] = { "conversation_trace.jsonl", "synthetic_trace.jsonl",
+                                                "toolagent_trace.jsonl", "mooncake_trace.jsonl",
+                                                NULL };
 
 /* ----------------------------------------------------------------------------------- the long prompts */
 

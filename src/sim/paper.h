@@ -38,8 +38,9 @@ struct paper_row {
     char name[64]; /* "B6 local/global" */
     const char *metric, *unit;
     double published, simulated;
-    double low, high; /* bounds of `simulated`, where what is not known leaves some; else both as it */
-    bool absent;      /* the trace is not at hand: there is nothing but `published` */
+    double low,
+        high;    /* bounds of `simulated`, where what is not known leaves some; else both as it */
+    bool absent; /* the trace is not at hand: there is nothing but `published` */
 };
 
 /** What a run leaves besides its summary. */
@@ -50,7 +51,8 @@ struct paper_run {
     struct summary summary;
     uint32_t replicas_most[SIM_WATCHED_MAX], replicas_end[SIM_WATCHED_MAX];
     double replicas_when_s[SIM_WATCHED_MAX]; /* most was reached first */
-    double prefill_load[2], decode_load[2], correlation; /* mean and deviation over the samples; of both */
+    double prefill_load[2], decode_load[2],
+        correlation; /* mean and deviation over the samples; of both */
     bool done;
 };
 
@@ -61,10 +63,10 @@ struct paper_note {
 struct paper {
     const struct mc_alloc *alloc; /* borrowed */
     struct sim_assume assume;
-    struct sim_trace traces[PAPER_TRACES]; /* count 0: not at hand */
-    struct requests made;                  /* owned */
+    struct sim_trace traces[PAPER_TRACES];          /* count 0: not at hand */
+    struct requests made;                           /* owned */
     uint32_t ranked[PAPER_TRACES][SIM_WATCHED_MAX]; /* blocks ranked 10, 100, 1000, 10000 by use */
-    struct paper_run *runs; /* owned; [PAPER_RUNS_MAX] */
+    struct paper_run *runs;                         /* owned; [PAPER_RUNS_MAX] */
     uint32_t run_count, next;
     struct paper_row *rows; /* owned; [PAPER_ROWS_MAX] */
     uint32_t row_count;

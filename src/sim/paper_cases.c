@@ -13,17 +13,21 @@ static const char *const trace_names[] = { "conversation", "synthetic", "tool&ag
 const struct paper_note paper_notes[] = {
     { "all", "blocks of 512 tokens (the traces have no smaller ones); the store had 256" },
     { "all", "replay at the trace's own speed; the papers name none. F15 fits it exactly" },
-    { "B2", "one prefill step batches prompts up to 16384 tokens; a chunked step has 2048 tokens of prompt" },
+    { "B2", "one prefill step batches prompts up to 16384 tokens; a chunked step has 2048 tokens "
+            "of prompt" },
     { "B2", "requests go to the vLLM instances in turn; no router is named" },
-    { "B3", "bounds: the simulated ratio is of whole 512-token blocks; up to 511 tokens more match" },
+    { "B3",
+      "bounds: the simulated ratio is of whole 512-token blocks; up to 511 tokens more match" },
     { "B4", "the threshold of Algorithm 1 is 1.2, here and wherever its value is not published" },
-    { "B5", "which local router was used is not said: one that minimises TTFT, and one that draws" },
+    { "B5",
+      "which local router was used is not said: one that minimises TTFT, and one that draws" },
     { "B6", "6 prefill and 10 decode nodes: the split of F5 is not published; 8 + 8 beside it" },
     { "B9", "8 prefill and 8 decode nodes (F11 shows 8); 16 vLLM instances; speed 1" },
     { "B10", "8 prefill and 8 decode nodes; transfers reach the line rate up to 400 Gbps" },
     { "B11", "ranks are by use over the whole trace" },
-    { "+525 %", "16k prompts, half of each one of 8 documents; vLLM runs one request at a time (its TBT in "
-                "A-F12 shows no batching); limit: P90 of TTFT at most 10 x a lone request's" },
+    { "+525 %",
+      "16k prompts, half of each one of 8 documents; vLLM runs one request at a time (its TBT in "
+      "A-F12 shows no batching); limit: P90 of TTFT at most 10 x a lone request's" },
     { NULL, NULL },
 };
 
@@ -101,8 +105,8 @@ static void b3(struct paper *p)
             const struct sim_trace *trace = &p->traces[t];
 
             snprintf(name, sizeof(name), "B3 %s %g tokens", trace_names[t], capacity[i]);
-            if (trace->count && pool_replay(trace, (uint64_t)capacity[i], TIER_LRU, p->alloc,
-                                            &hits) != MC_OK)
+            if (trace->count &&
+                pool_replay(trace, (uint64_t)capacity[i], TIER_LRU, p->alloc, &hits) != MC_OK)
                 p->failed = true;
             const double ratio = hits.tokens ? (double)hits.hit_tokens / (double)hits.tokens : 0;
             paper_row(p, name, "hit ratio", "", published[t][i], trace->count != 0, ratio);
@@ -118,8 +122,7 @@ static void hit_and_time(struct paper *p, const char *case_name, const struct pa
                          double hit, double busy)
 {
     paper_row(p, case_name, "hit ratio", "", hit, r != NULL, r ? r->summary.hit : 0);
-    paper_row(p, case_name, "prefill GPU time", "s", busy, r != NULL,
-              r ? r->summary.busy_mean : 0);
+    paper_row(p, case_name, "prefill GPU time", "s", busy, r != NULL, r ? r->summary.busy_mean : 0);
 }
 
 static void b4_b5(struct paper *p)
@@ -164,7 +167,8 @@ static void b6_at(struct paper *p, const char *cluster, double speed, const char
         const struct sim_options o = { .policy = policies[i].policy,
                                        .policy_parameters = policies[i].parameters,
                                        .speed = speed };
-        const struct paper_run *r = paper_wants(p, policies[i].name, PAPER_CONVERSATION, o, cluster);
+        const struct paper_run *r =
+            paper_wants(p, policies[i].name, PAPER_CONVERSATION, o, cluster);
         const struct summary *m = r ? &r->summary : NULL;
 
         snprintf(name, sizeof(name), "B6 %s%s", policies[i].name, suffix);
@@ -177,7 +181,8 @@ static void b6_at(struct paper *p, const char *cluster, double speed, const char
         }
         snprintf(name, sizeof(name), "B6 %s/global%s", policies[i].name, suffix);
         paper_row(p, name, "mean TTFT ratio", "", policies[i].mean / policies[0].mean,
-                  m != NULL && global_mean > 0, m && global_mean > 0 ? m->ttft_mean / global_mean : 0);
+                  m != NULL && global_mean > 0,
+                  m && global_mean > 0 ? m->ttft_mean / global_mean : 0);
     }
 }
 
@@ -222,8 +227,12 @@ static void b9(struct paper *p)
     } systems[] = {
         { "mooncake", -1, { { 96.6, 100, 100 }, { 99.6, 100, 100 }, { 93.2, 99.8, 100 } } },
         { "vLLM", SIM_PLAIN, { { 16.1, 38.8, 62.8 }, { 61.3, 71.0, 78.1 }, { 43.1, 45.3, 49.8 } } },
-        { "vLLM prefix", SIM_PREFIX, { { 15.1, 34.3, 56.0 }, { 61.0, 70.8, 77.2 }, { 56.5, 70.0, 81.3 } } },
-        { "vLLM chunked", SIM_CHUNKED, { { 9.4, 28.8, 55.4 }, { 46.6, 57.3, 69.5 }, { 18.6, 21.3, 40.4 } } },
+        { "vLLM prefix",
+          SIM_PREFIX,
+          { { 15.1, 34.3, 56.0 }, { 61.0, 70.8, 77.2 }, { 56.5, 70.0, 81.3 } } },
+        { "vLLM chunked",
+          SIM_CHUNKED,
+          { { 9.4, 28.8, 55.4 }, { 46.6, 57.3, 69.5 }, { 18.6, 21.3, 40.4 } } },
     };
     static const double limits[] = { .1, .2, .3 };
     char name[64];
@@ -239,7 +248,8 @@ static void b9(struct paper *p)
                 snprintf(name, sizeof(name), "B9 %s %s < %.0f ms", systems[i].name, trace_names[t],
                          limits[k] * 1e3);
                 paper_row(p, name, "requests", "%", systems[i].share[t][k], r != NULL,
-                          r ? 100 * summary_below(r->summary.tbt, r->summary.finished, limits[k]) : 0);
+                          r ? 100 * summary_below(r->summary.tbt, r->summary.finished, limits[k])
+                            : 0);
             }
         }
 }
@@ -254,8 +264,8 @@ static void b10(struct paper *p)
 
     for (uint32_t i = 0; i < COUNT(gbps); i++) {
         snprintf(name, sizeof(name), "B10 %.0f Gbps", gbps[i]);
-        const struct paper_run *r =
-            paper_wants(p, name, PAPER_SYNTHETIC, (struct sim_options){ .net_gbps = gbps[i] }, "8P+8D");
+        const struct paper_run *r = paper_wants(
+            p, name, PAPER_SYNTHETIC, (struct sim_options){ .net_gbps = gbps[i] }, "8P+8D");
         paper_row(p, name, "mean TTFT", "s", ttft[i], r != NULL, r ? r->summary.ttft_mean : 0);
     }
 }

@@ -101,14 +101,14 @@ static void place_least(void *state, const struct mc_view *view,
 }
 
 const struct mc_policy sim_policies[] = {
-    { .name = "local", .summary = "least queue and prefill, own prefixes only", .place = place_local },
+    { .name = "local",
+      .summary = "least queue and prefill, own prefixes only",
+      .place = place_local },
     { .name = "coupled-round-robin",
       .summary = "both at one instance, in turn",
       .state_bytes = sizeof(uint64_t),
       .place = place_in_turn },
-    { .name = "coupled-random",
-      .summary = "both at one instance, any",
-      .place = place_at_random },
+    { .name = "coupled-random", .summary = "both at one instance, any", .place = place_at_random },
     { .name = "coupled-least-loaded",
       .summary = "both at one instance, the one with the fewest requests",
       .place = place_least },

@@ -8,9 +8,10 @@ static double queue_seconds(const sim *s, const struct instance *i)
 
     for (uint32_t at = i->queue.count ? i->queue.first : NOBODY; at != NOBODY;
          at = s->lives[at].next)
-        seconds += prefill_seconds(i, request_of(s, at)->input,
-                                   (uint64_t)s->lives[at].pull_blocks *
-                                       s->options.trace->block_tokens) / i->stages;
+        seconds +=
+            prefill_seconds(i, request_of(s, at)->input,
+                            (uint64_t)s->lives[at].pull_blocks * s->options.trace->block_tokens) /
+            i->stages;
     for (uint32_t at = i->active.count ? i->active.first : NOBODY; at != NOBODY;
          at = s->lives[at].next) {
         const double all = prefill_seconds(i, request_of(s, at)->input, s->records[at].reused);
@@ -48,8 +49,8 @@ static void loads(const sim *s, struct sim_sample *sample)
 void sample_take(sim *s)
 {
     if (s->sample_count == s->samples_max) {
-        struct sim_sample *samples = alloc_resize(s->alloc, s->samples,
-                                                  (size_t)s->samples_max * 2, sizeof(*samples));
+        struct sim_sample *samples =
+            alloc_resize(s->alloc, s->samples, (size_t)s->samples_max * 2, sizeof(*samples));
         if (!samples) {
             s->failed = true;
             return;

@@ -24,8 +24,8 @@
 
 struct sim_request {
     uint64_t arrival_ns;
-    uint64_t first_block; /* of trace.blocks */
-    uint32_t block_count; /* its whole blocks: block_count <= input / block_tokens */
+    uint64_t first_block;   /* of trace.blocks */
+    uint32_t block_count;   /* its whole blocks: block_count <= input / block_tokens */
     uint32_t input, output; /* tokens, >= 1 */
 };
 
@@ -70,7 +70,8 @@ struct sim_options {
     const struct sim_change *changes; /* [change_count], by time */
     uint32_t change_count;
 
-    const char *policy, *policy_parameters; /* as in struct mc_sched_options; besides: sim_policies */
+    const char *policy,
+        *policy_parameters; /* as in struct mc_sched_options; besides: sim_policies */
     enum mc_admission admission;
     const char *admission_parameters;
     bool check_decode; /* the decode node refuses what would break the TBT SLO when it gets there */
@@ -86,10 +87,10 @@ struct sim_options {
     uint64_t dram_tokens; /* of a node; default: assume.dram_tokens */
     uint64_t ssd_tokens;  /* of a node; default: none */
     enum tier_policy eviction;
-    double net_gbps;       /* line rate of a node; default: as the GPU's row says */
-    uint32_t output_max;   /* answers are cut to it; 0: not */
-    uint32_t retries;      /* a request that lost its instance is placed again so often */
-    uint64_t sample_ns;    /* time series; default 10 s */
+    double net_gbps;     /* line rate of a node; default: as the GPU's row says */
+    uint32_t output_max; /* answers are cut to it; 0: not */
+    uint32_t retries;    /* a request that lost its instance is placed again so often */
+    uint64_t sample_ns;  /* time series; default 10 s */
     uint32_t watched[SIM_WATCHED_MAX]; /* blocks whose replicas are counted in the series */
     uint32_t watched_count;
 };
@@ -109,10 +110,13 @@ extern const char *const sim_outcome_names[SIM_OUTCOMES];
 
 /** What became of one request. Times are absolute; 0: it did not come to that. */
 struct sim_record {
-    uint64_t arrival_ns, prefill_begin_ns, prefill_end_ns, moved_ns, join_ns, first_token_ns, end_ns;
-    uint64_t predicted_ns, predicted_tbt_ns; /* time to the first token and between tokens, at the decision */
-    uint64_t alone_ns;   /* TTFT with the longest prefix there was anywhere, no queue and no transfer */
-    double score, busy_s; /* busy: of the prefill instance, all its nodes */
+    uint64_t arrival_ns, prefill_begin_ns, prefill_end_ns, moved_ns, join_ns, first_token_ns,
+        end_ns;
+    uint64_t predicted_ns,
+        predicted_tbt_ns; /* time to the first token and between tokens, at the decision */
+    uint64_t
+        alone_ns; /* TTFT with the longest prefix there was anywhere, no queue and no transfer */
+    double score, busy_s;                /* busy: of the prefill instance, all its nodes */
     float tbt_mean, tbt_worst, tbt_most; /* seconds; worst: mean of its longest tenth of gaps */
     uint32_t input, output, reused, pulled;
     uint32_t prefill, decode, holder; /* instances from 0; UINT32_MAX: none */
@@ -124,9 +128,9 @@ struct sim_sample {
     uint64_t ns;
     uint32_t waiting, prefilling, moving, decoding; /* requests */
     uint32_t finished, refused;                     /* so far */
-    double queue_s;      /* mean over prefill instances: until a new request could begin */
-    double step_s;       /* mean over decode instances: of the next step, with one more */
-    double prefill_load, decode_load; /* the same against the SLOs; 0 without */
+    double queue_s; /* mean over prefill instances: until a new request could begin */
+    double step_s;  /* mean over decode instances: of the next step, with one more */
+    double prefill_load, decode_load;   /* the same against the SLOs; 0 without */
     uint64_t hit_tokens, prompt_tokens; /* so far */
     uint32_t replicas[SIM_WATCHED_MAX];
 };
@@ -135,12 +139,12 @@ struct sim_result {
     const struct sim_record *records; /* [record_count], in order of the trace */
     const struct sim_sample *samples; /* [sample_count] */
     uint32_t record_count, sample_count;
-    uint64_t end_ns;                 /* the last event */
-    uint64_t events;                 /* of the simulator */
-    double moved_bytes;              /* between nodes */
-    double wasted_s;                 /* prefill of requests that did not finish */
-    double gaps_late;                /* share of all gaps between tokens that are over the TBT SLO */
-    uint64_t gaps[128];              /* of all gaps: count by sim_gap_bucket() */
+    uint64_t end_ns;    /* the last event */
+    uint64_t events;    /* of the simulator */
+    double moved_bytes; /* between nodes */
+    double wasted_s;    /* prefill of requests that did not finish */
+    double gaps_late;   /* share of all gaps between tokens that are over the TBT SLO */
+    uint64_t gaps[128]; /* of all gaps: count by sim_gap_bucket() */
     struct mc_sched_stats sched;
 };
 

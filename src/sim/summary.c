@@ -61,6 +61,7 @@ static void add(struct summary *m, const struct sim_options *o, const struct sim
     if (r->outcome != SIM_FINISHED)
         return;
     m->ttft[m->finished] = (float)ttft;
+    m->regret[m->finished] = (float)(ttft - (double)r->alone_ns / 1e9);
     m->tbt[m->finished++] = r->tbt_worst;
     m->ttft_mean += ttft;
     m->tbt_mean += (double)r->tbt_worst;
@@ -136,7 +137,8 @@ mc_status summary_make(const struct sim_options *options, const struct sim_resul
 
     m.ttft = alloc_zeroed(alloc, count, sizeof(*m.ttft));
     m.tbt = alloc_zeroed(alloc, count, sizeof(*m.tbt));
-    if (!m.ttft || !m.tbt || count_deciles(&m, result) != MC_OK) {
+    m.regret = alloc_zeroed(alloc, count, sizeof(*m.regret));
+    if (!m.ttft || !m.tbt || !m.regret || count_deciles(&m, result) != MC_OK) {
         summary_fini(&m);
         return MC_E_NOMEM;
     }
@@ -149,6 +151,7 @@ mc_status summary_make(const struct sim_options *options, const struct sim_resul
     divide(&m, prompt_tokens);
     qsort(m.ttft, m.finished, sizeof(*m.ttft), rising);
     qsort(m.tbt, m.finished, sizeof(*m.tbt), rising);
+    qsort(m.regret, m.finished, sizeof(*m.regret), rising);
     *summary_p = m;
     return MC_OK;
 }
@@ -159,5 +162,6 @@ void summary_fini(struct summary *m)
         return;
     alloc_free(m->alloc, m->ttft);
     alloc_free(m->alloc, m->tbt);
+    alloc_free(m->alloc, m->regret);
     *m = (struct summary){ 0 };
 }

@@ -27,15 +27,15 @@ extern const char *const tier_policy_names[]; /* NULL ends them */
 enum { TIER_NONE = UINT32_MAX };
 
 struct tier_cell {
-    uint32_t block;         /* TIER_NONE: free */
-    uint32_t next;          /* of the same hash, or the next free cell */
-    uint32_t older, newer;  /* in its queue */
-    uint32_t heap;          /* its place there (lfu, length-aware) */
-    uint32_t depth;         /* in its prompt */
+    uint32_t block;        /* TIER_NONE: free */
+    uint32_t next;         /* of the same hash, or the next free cell */
+    uint32_t older, newer; /* in its queue */
+    uint32_t heap;         /* its place there (lfu, length-aware) */
+    uint32_t depth;        /* in its prompt */
     uint32_t uses, pins;
-    uint32_t queue;         /* enum in tier.c */
+    uint32_t queue; /* enum in tier.c */
     uint32_t unused;
-    uint64_t last;          /* the use: a number that the caller counts up */
+    uint64_t last; /* the use: a number that the caller counts up */
 };
 
 struct tier_queue {
@@ -45,9 +45,10 @@ struct tier_queue {
 struct tier {
     const struct mc_alloc *alloc; /* borrowed */
     enum tier_policy policy;
-    struct tier_cell *cells; /* owned; [cells_max]: those that are held, then remembered ones (s3-fifo) */
-    uint32_t *buckets;       /* owned; [mask + 1] */
-    uint32_t *heap;          /* owned; [capacity]: cells (lfu, length-aware) */
+    struct tier_cell
+        *cells;        /* owned; [cells_max]: those that are held, then remembered ones (s3-fifo) */
+    uint32_t *buckets; /* owned; [mask + 1] */
+    uint32_t *heap;    /* owned; [capacity]: cells (lfu, length-aware) */
     uint32_t mask, cells_max, free;
     uint32_t capacity, count, pinned; /* blocks */
     uint32_t limit;                   /* <= capacity: what it may hold now */
@@ -71,8 +72,7 @@ bool tier_touch(struct tier *tier, uint32_t block, uint32_t depth, uint64_t use)
  *
  * false: it is there already (and was touched), or everything is pinned.
  */
-bool tier_add(struct tier *tier, uint32_t block, uint32_t depth, uint64_t use,
-              uint32_t *evicted_p);
+bool tier_add(struct tier *tier, uint32_t block, uint32_t depth, uint64_t use, uint32_t *evicted_p);
 
 /** Out with it; false: it is not there. It may be pinned: its node is gone. */
 bool tier_remove(struct tier *tier, uint32_t block);

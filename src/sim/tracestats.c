@@ -44,8 +44,8 @@ static struct trace_spread spread(double *values, uint32_t count)
 
 /* ------------------------------------------------------------------------------------------ requests */
 
-static void count_lengths(struct tracestats *s, const struct sim_trace *t,
-                          const struct mc_cost *c, double *v)
+static void count_lengths(struct tracestats *s, const struct sim_trace *t, const struct mc_cost *c,
+                          double *v)
 {
     double long_tokens = 0, long_requests = 0;
 
@@ -84,7 +84,8 @@ static void count_minutes(struct tracestats *s, const struct sim_trace *t)
     for (uint32_t i = 0; i < t->count; i++) {
         in_minute++;
         const bool last = i + 1 == t->count; /* its minute is not a whole one */
-        if (!last && t->requests[i + 1].arrival_ns / minute_ns == t->requests[i].arrival_ns / minute_ns)
+        if (!last &&
+            t->requests[i + 1].arrival_ns / minute_ns == t->requests[i].arrival_ns / minute_ns)
             continue;
         if (!last || minutes == 0) {
             s->minute_least = in_minute < s->minute_least ? in_minute : s->minute_least;
@@ -118,7 +119,8 @@ static void count_arrivals(struct tracestats *s, const struct sim_trace *t, doub
     s->gap_mean_s = gaps.mean;
     s->gap_p50_s = gaps.p50;
     if (t->count)
-        s->span_s = (double)(t->requests[t->count - 1].arrival_ns - t->requests[0].arrival_ns) / 1e9;
+        s->span_s =
+            (double)(t->requests[t->count - 1].arrival_ns - t->requests[0].arrival_ns) / 1e9;
     s->rate = s->span_s > 0 ? t->count / s->span_s : 0;
     count_minutes(s, t);
 }
@@ -230,22 +232,28 @@ mc_status tracestats_make(const struct sim_trace *trace, const struct mc_cost *c
 
 static void spread_text(const char *name, const struct trace_spread *s, struct buf *out)
 {
-    buf_addf(out, "%-22s mean %.1f sd %.0f p10 %.0f p50 %.0f p90 %.0f p95 %.0f p99 %.0f max %.0f min %.0f\n",
-             name, s->mean, s->sd, s->p10, s->p50, s->p90, s->p95, s->p99, s->most, s->least);
+    buf_addf(
+        out,
+        "%-22s mean %.1f sd %.0f p10 %.0f p50 %.0f p90 %.0f p95 %.0f p99 %.0f max %.0f min %.0f\n",
+        name, s->mean, s->sd, s->p10, s->p50, s->p90, s->p95, s->p99, s->most, s->least);
 }
 
 void tracestats_text(const struct tracestats *s, struct buf *out)
 {
-    buf_addf(out, "%-22s %u in %.1f s: %.3f a second\n", "requests", s->requests, s->span_s, s->rate);
+    buf_addf(out, "%-22s %u in %.1f s: %.3f a second\n", "requests", s->requests, s->span_s,
+             s->rate);
     spread_text("prompt tokens", &s->input, out);
     spread_text("answer tokens", &s->output, out);
     spread_text("whole blocks", &s->blocks, out);
     buf_addf(out, "%-22s %.2f M prompt (%.1f k/s), %.2f M answer (%.0f/s)\n", "tokens",
-             (double)s->input_tokens / 1e6, s->span_s > 0 ? (double)s->input_tokens / 1e3 / s->span_s : 0,
-             (double)s->output_tokens / 1e6, s->span_s > 0 ? (double)s->output_tokens / s->span_s : 0);
+             (double)s->input_tokens / 1e6,
+             s->span_s > 0 ? (double)s->input_tokens / 1e3 / s->span_s : 0,
+             (double)s->output_tokens / 1e6,
+             s->span_s > 0 ? (double)s->output_tokens / s->span_s : 0);
     buf_addf(out, "%-22s %.1f of the means, %.0f mean of each\n", "prompt to answer",
              s->ratio_of_means, s->mean_of_ratios);
-    buf_addf(out, "%-22s %u different; %.1f requests each, at most %.0f; gaps mean %.3f s p50 %.3f s\n",
+    buf_addf(out,
+             "%-22s %u different; %.1f requests each, at most %.0f; gaps mean %.3f s p50 %.3f s\n",
              "time stamps", s->stamps, s->burst.mean, s->burst.most, s->gap_mean_s, s->gap_p50_s);
     buf_addf(out, "%-22s min %u mean %.0f max %u\n", "requests a minute", s->minute_least,
              s->minute_mean, s->minute_most);
@@ -257,8 +265,8 @@ void tracestats_text(const struct tracestats *s, struct buf *out)
              100 * s->used_once, 100 * s->used_2, 100 * s->used_5, 100 * s->used_10);
     buf_addf(out, "%-22s %u, %u, %u, %u\n", "uses of rank 1 .. 10^4", s->rank[0], s->rank[1],
              s->rank[2], s->rank[3]);
-    buf_addf(out, "%-22s %.2f, %.1f, %.1f, %.1f %%\n", "accesses they cover",
-             100 * s->covered[0], 100 * s->covered[1], 100 * s->covered[2], 100 * s->covered[3]);
+    buf_addf(out, "%-22s %.2f, %.1f, %.1f, %.1f %%\n", "accesses they cover", 100 * s->covered[0],
+             100 * s->covered[1], 100 * s->covered[2], 100 * s->covered[3]);
     buf_addf(out, "%-22s %.4f of blocks, %.4f of tokens, %.4f mean of requests\n",
              "hits without bounds", s->hit_blocks, s->hit_tokens, s->hit_mean);
     buf_addf(out, "%-22s %.1f %%\n", "match >= 2 blocks", 100 * s->reusing);
@@ -270,10 +278,11 @@ void tracestats_text(const struct tracestats *s, struct buf *out)
 
 static void spread_json(const char *name, const struct trace_spread *s, struct buf *out)
 {
-    buf_addf(out,
-             "  \"%s\": { \"mean\": %.6g, \"sd\": %.6g, \"p10\": %.6g, \"p50\": %.6g, \"p90\": %.6g, "
-             "\"p95\": %.6g, \"p99\": %.6g, \"max\": %.6g, \"min\": %.6g },\n",
-             name, s->mean, s->sd, s->p10, s->p50, s->p90, s->p95, s->p99, s->most, s->least);
+    buf_addf(
+        out,
+        "  \"%s\": { \"mean\": %.6g, \"sd\": %.6g, \"p10\": %.6g, \"p50\": %.6g, \"p90\": %.6g, "
+        "\"p95\": %.6g, \"p99\": %.6g, \"max\": %.6g, \"min\": %.6g },\n",
+        name, s->mean, s->sd, s->p10, s->p50, s->p90, s->p95, s->p99, s->most, s->least);
 }
 
 void tracestats_json(const struct tracestats *s, struct buf *out)
@@ -290,7 +299,9 @@ void tracestats_json(const struct tracestats *s, struct buf *out)
              (unsigned long long)s->accesses, (unsigned long long)s->unique, s->first_blocks);
     buf_addf(out, "  \"used_once\": %.6g, \"used_2\": %.6g, \"used_5\": %.6g, \"used_10\": %.6g,\n",
              s->used_once, s->used_2, s->used_5, s->used_10);
-    buf_addf(out, "  \"hit_blocks\": %.6g, \"hit_tokens\": %.6g, \"hit_mean\": %.6g, \"reusing\": %.6g,\n",
-             s->hit_blocks, s->hit_tokens, s->hit_mean, s->reusing);
+    buf_addf(
+        out,
+        "  \"hit_blocks\": %.6g, \"hit_tokens\": %.6g, \"hit_mean\": %.6g, \"reusing\": %.6g,\n",
+        s->hit_blocks, s->hit_tokens, s->hit_mean, s->reusing);
     buf_addf(out, "  \"two_parents\": %u, \"compute_s\": %.6g }\n", s->two_parents, s->compute_s);
 }

@@ -25,17 +25,18 @@ struct tracestats {
     double gap_mean_s, gap_p50_s;
     uint32_t minute_least, minute_most;
     double minute_mean;
-    double long_tokens, long_requests;     /* share that is of inputs above 32k */
-    uint64_t accesses, unique;             /* of whole blocks */
+    double long_tokens, long_requests;         /* share that is of inputs above 32k */
+    uint64_t accesses, unique;                 /* of whole blocks */
     double used_once, used_2, used_5, used_10; /* share of blocks used at most so often */
-    uint32_t rank[4];                      /* uses of the block ranked 1, 100, 1000, 10000 */
-    double covered[4];                     /* share of accesses that the first 1, 100, 1000, 10000 take */
-    uint32_t rank_block[4];                /* the blocks ranked 10, 100, 1000, 10000 */
-    uint32_t first_blocks;                 /* different ones */
-    double reusing;                        /* requests that match >= 2 blocks of earlier ones */
-    double hit_blocks, hit_tokens, hit_mean; /* pool without bounds: of blocks, of tokens, mean over requests */
-    uint32_t two_parents;                  /* blocks that follow different ones: 0 if ids are chained */
-    double compute_s;                      /* of one node without any cache, by the cost given */
+    uint32_t rank[4];                          /* uses of the block ranked 1, 100, 1000, 10000 */
+    double covered[4];      /* share of accesses that the first 1, 100, 1000, 10000 take */
+    uint32_t rank_block[4]; /* the blocks ranked 10, 100, 1000, 10000 */
+    uint32_t first_blocks;  /* different ones */
+    double reusing;         /* requests that match >= 2 blocks of earlier ones */
+    double hit_blocks, hit_tokens,
+        hit_mean;         /* pool without bounds: of blocks, of tokens, mean over requests */
+    uint32_t two_parents; /* blocks that follow different ones: 0 if ids are chained */
+    double compute_s;     /* of one node without any cache, by the cost given */
 };
 
 /** cost: of compute_s. MC_OK or MC_E_NOMEM. */

@@ -188,8 +188,8 @@ static mc_status open_memory(sim *s)
     s->scratch = alloc_zeroed(a, s->scratch_max, sizeof(*s->scratch));
     s->gaps = alloc_zeroed(a, s->gaps_max, sizeof(*s->gaps));
     s->samples = alloc_zeroed(a, s->samples_max, sizeof(*s->samples));
-    if (!s->instances || !s->lives || !s->records || !s->attempts || !s->keys || !s->replicas || !s->scratch ||
-        !s->gaps || !s->samples || !s->decisions)
+    if (!s->instances || !s->lives || !s->records || !s->attempts || !s->keys || !s->replicas ||
+        !s->scratch || !s->gaps || !s->samples || !s->decisions)
         return MC_E_NOMEM;
     for (uint32_t i = 0; i < trace->block_ids; i++) {
         const uint64_t words[2] = { prng_mix(i), i };
@@ -225,7 +225,8 @@ static mc_status start_instance(sim *s, uint32_t index)
     mc_status status = blocks_open(s, i);
 
     if (status == MC_OK && (i->role & MC_ROLE_DECODE))
-        status = batch_init(&i->batch, s->alloc, &i->cost, (uint32_t)s->options.assume.sequences_max);
+        status =
+            batch_init(&i->batch, s->alloc, &i->cost, (uint32_t)s->options.assume.sequences_max);
     if (status == MC_OK && i->stages > 1) {
         i->stage_free_ns = alloc_zeroed(s->alloc, i->stages, sizeof(*i->stage_free_ns));
         if (!i->stage_free_ns)
@@ -489,9 +490,9 @@ struct sim_result sim_result(const sim *s)
                                  .events = s->events,
                                  .moved_bytes = s->links.moved,
                                  .wasted_s = s->wasted_s,
-                                 .gaps_late = s->gap_count ? (double)s->gaps_late /
-                                                                 (double)s->gap_count
-                                                           : 0 };
+                                 .gaps_late = s->gap_count
+                                                  ? (double)s->gaps_late / (double)s->gap_count
+                                                  : 0 };
 
     memcpy(result.gaps, s->gap_buckets, sizeof(result.gaps));
     (void)mc_sched_stats(s->sched, &result.sched);

@@ -21,7 +21,7 @@ enum event_kind {
     EVENT_FLOW,         /* links: one is through */
     EVENT_CHANGE,       /* whom: of options.changes */
     EVENT_SAMPLE,
-    EVENT_TICK,         /* the scheduler asked for it */
+    EVENT_TICK, /* the scheduler asked for it */
 };
 
 enum flow_kind { FLOW_PULL, FLOW_SEND, FLOW_REPLICA };
@@ -31,26 +31,26 @@ enum stage {
     STAGE_DECIDING, /* kept by the scheduler */
     STAGE_QUEUE,    /* on its way to, or at, the prefill instance */
     STAGE_PREFILL,
-    STAGE_MOVE,     /* to the decode node, and into its VRAM */
-    STAGE_WAIT,     /* for a place in the batch */
+    STAGE_MOVE, /* to the decode node, and into its VRAM */
+    STAGE_WAIT, /* for a place in the batch */
     STAGE_DECODE,
 };
 
 /** What a request is doing. Its past is in its record. */
 struct life {
-    uint64_t attempt;         /* the scheduler's id of it; 0: none */
-    uint64_t order;           /* in the queue, lower first */
-    uint64_t done_tokens;     /* prefilled in chunks so far, reused ones included */
-    uint64_t read_until_ns;   /* what it reuses is back from SSD; 0: it was not there */
-    uint32_t next, before;    /* in the list of its instance */
-    uint32_t own_blocks;      /* reused from the prefill instance itself: pinned there */
-    uint32_t pull_blocks;     /* reused in all, the pulled ones included */
-    uint32_t turn;            /* events of other turns are not for it */
-    uint16_t stage;           /* enum stage */
+    uint64_t attempt;              /* the scheduler's id of it; 0: none */
+    uint64_t order;                /* in the queue, lower first */
+    uint64_t done_tokens;          /* prefilled in chunks so far, reused ones included */
+    uint64_t read_until_ns;        /* what it reuses is back from SSD; 0: it was not there */
+    uint32_t next, before;         /* in the list of its instance */
+    uint32_t own_blocks;           /* reused from the prefill instance itself: pinned there */
+    uint32_t pull_blocks;          /* reused in all, the pulled ones included */
+    uint32_t turn;                 /* events of other turns are not for it */
+    uint16_t stage;                /* enum stage */
     uint8_t holds_own, holds_pull; /* pins are there */
-    uint8_t pulling, reading; /* what it waits for before its prefill */
-    uint8_t sending, computed;  /* the KVCache is on its way; its prefill is over */
-    uint8_t listed;           /* at its instance */
+    uint8_t pulling, reading;      /* what it waits for before its prefill */
+    uint8_t sending, computed;     /* the KVCache is on its way; its prefill is over */
+    uint8_t listed;                /* at its instance */
 };
 
 struct list {
@@ -67,9 +67,9 @@ struct instance {
     struct tier dram, ssd; /* of blocks; ssd.capacity 0: none */
     uint64_t ssd_free_ns;
 
-    struct list queue;      /* for prefill */
-    struct list active;     /* being prefilled */
-    bool working;           /* cannot begin another one or another chunk now */
+    struct list queue;       /* for prefill */
+    struct list active;      /* being prefilled */
+    bool working;            /* cannot begin another one or another chunk now */
     uint64_t *stage_free_ns; /* owned; [stages], of a pipeline */
 
     struct list waiting; /* for a place in the batch */
@@ -97,11 +97,11 @@ struct sim {
     struct sim_record *records; /* owned; likewise */
     uint32_t *attempts;         /* owned; [attempts_max]: whose the scheduler's id - 1 is */
     uint64_t attempt_count, attempts_max;
-    struct mc_key *keys;        /* owned; [block_ids] */
-    uint32_t *replicas;         /* owned; [block_ids]: instances that have each block */
-    struct mc_key *scratch;     /* owned; [scratch_max]: keys of one event */
+    struct mc_key *keys;             /* owned; [block_ids] */
+    uint32_t *replicas;              /* owned; [block_ids]: instances that have each block */
+    struct mc_key *scratch;          /* owned; [scratch_max]: keys of one event */
     uint32_t scratch_max, block_max; /* block_max: of one request */
-    struct mc_decision *decisions; /* owned; [decisions_max]: taken and not acted on */
+    struct mc_decision *decisions;   /* owned; [decisions_max]: taken and not acted on */
     uint32_t decision_count, decisions_max;
     struct batch_stretch *gaps; /* owned; [gaps_max] */
     uint32_t gaps_max;
