@@ -1,4 +1,5 @@
 /* bench_serve_picture.c - the tally as graphs. */
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -60,15 +61,82 @@ static void over_time(const struct bench_tally *t, struct graphs *g)
     }
 }
 
-static struct plot_series line(const struct graphs *g, int which, const char *name)
+/* ---------------------------------------------------------------------------------------- panels */
+
+static void add_line(struct plot_panel *p, const char *name, const struct plot_point *points,
+                     uint32_t count)
 {
-    return (struct plot_series){ .name = name, .points = g->time[which], .count = g->bins };
+    p->series[p->series_count++] =
+        (struct plot_series){ .name = name, .points = points, .count = count };
+}
+
+static void add_time(struct plot_panel *p, const struct graphs *g, int which, const char *name)
+{
+    add_line(p, name, g->time[which], g->bins);
+}
+
+static void fill_over_time(const struct bench_tally *t, const struct graphs *g,
+                           struct plot_panel *panels)
+{
+    struct plot_panel *p = &panels[0];
+
+    *p = (struct plot_panel){ "Requests over time", "s", "requests/s", .series_count = 0 };
+    add_time(p, g, SENT, "sent");
+    add_time(p, g, ANSWERED, "answered");
+    add_time(p, g, REFUSED, "refused");
+    add_time(p, g, FAILED, "failed");
+    if (t->objectives.ttft_ns || t->objectives.tbt_ns) /* else it is what was answered */
+        add_time(p, g, GOOD, "goodput");
+
+    p = &panels[1];
+    *p = (struct plot_panel){ "In flight", "s", "requests, the most at once", .series_count = 0 };
+    add_time(p, g, IN_FLIGHT, NULL);
+
+    p = &panels[2];
+    *p = (struct plot_panel){ "Prompt tokens reused, so far", "s", "% of prompt tokens",
+                              .y_max = 100 };
+    add_time(p, g, HITS, "measured");
+    add_time(p, g, BEST, "unbounded pool, replayed");
+    p->series[1].dashed = true;
+
+    p = &panels[3];
+    *p = (struct plot_panel){ "Tokens over time", "s", "tokens/s", .series_count = 0 };
+    add_time(p, g, PROMPT, "prompt");
+    add_time(p, g, OUTPUT, "output");
+}
+
+static void fill_spreads(const struct graphs *g, struct plot_panel *panels)
+{
+    struct plot_panel *p = &panels[0];
+
+    *p = (struct plot_panel){ "Time to the first token", "ms", "% of the answered", .x_log = true,
+                              .y_max = 100 };
+    add_line(p, NULL, g->spread[0], g->spread_count[0]);
+    p = &panels[1];
+    *p = (struct plot_panel){ "Time between tokens", "ms", "% of the answered", .x_log = true,
+                              .y_max = 100 };
+    add_line(p, "mean of a request", g->spread[1], g->spread_count[1]);
+    add_line(p, "its largest gap", g->spread[2], g->spread_count[2]);
+}
+
+static void write_subtitle(const struct bench_tally *t, char *text, size_t size)
+{
+    snprintf(text, size,
+             "%" PRIu64 " sent = %" PRIu64 " answered + %" PRIu64 " refused + %" PRIu64
+             " failed; TTFT p50 %.1f ms, p99 %.1f ms; TBT p50 %.1f ms, p99 %.1f ms",
+             t->sent, t->ended[BENCH_ANSWERED], t->ended[BENCH_REFUSED],
+             t->ended[BENCH_FAILED] + t->ended[BENCH_ABANDONED],
+             (double)percentile_at(&t->ttft, 0.5) / 1e6,
+             (double)percentile_at(&t->ttft, 0.99) / 1e6,
+             (double)percentile_at(&t->gap_mean, 0.5) / 1e6,
+             (double)percentile_at(&t->gap_mean, 0.99) / 1e6);
 }
 
 void bench_serve_picture(const struct bench_run *run, struct buf *out)
 {
     const struct bench_tally *t = &run->load->tally;
     struct graphs *g = calloc(1, sizeof(*g));
+    struct plot_panel panels[6];
     char subtitle[300];
 
     if (!g) {
@@ -79,66 +147,10 @@ void bench_serve_picture(const struct bench_run *run, struct buf *out)
     g->spread_count[1] = spread(&t->gap_mean, g->spread[1]);
     g->spread_count[2] = spread(&t->gap_max, g->spread[2]);
     over_time(t, g);
-    struct plot_series best = line(g, BEST, "unbounded pool, replayed");
-    best.dashed = true;
-    const struct plot_panel panels[] = {
-        { "Requests over time",
-          "s",
-          "requests/s",
-          { line(g, SENT, "sent"), line(g, ANSWERED, "answered"), line(g, GOOD, "goodput"),
-            line(g, REFUSED, "refused"), line(g, FAILED, "failed") },
-          5,
-          false,
-          0 },
-        { "In flight",
-          "s",
-          "requests, the most at once",
-          { line(g, IN_FLIGHT, NULL) },
-          1,
-          false,
-          0 },
-        { "Time to the first token",
-          "ms",
-          "% of the answered",
-          { { NULL, g->spread[0], g->spread_count[0], false } },
-          1,
-          true,
-          100 },
-        { "Time between tokens",
-          "ms",
-          "% of the answered",
-          { { "mean of a request", g->spread[1], g->spread_count[1], false },
-            { "its largest gap", g->spread[2], g->spread_count[2], false } },
-          2,
-          true,
-          100 },
-        { "Prompt tokens that were not computed, so far",
-          "s",
-          "% of prompt tokens",
-          { line(g, HITS, "measured"), best },
-          2,
-          false,
-          100 },
-        { "Tokens over time",
-          "s",
-          "tokens/s",
-          { line(g, PROMPT, "prompt"), line(g, OUTPUT, "output") },
-          2,
-          false,
-          0 },
-    };
-    snprintf(
-        subtitle, sizeof(subtitle),
-        "%llu sent = %llu answered + %llu refused + %llu failed; TTFT p50 %.1f ms, p99 %.1f ms; "
-        "TBT p50 %.1f ms, p99 %.1f ms",
-        (unsigned long long)t->sent, (unsigned long long)t->ended[BENCH_ANSWERED],
-        (unsigned long long)t->ended[BENCH_REFUSED],
-        (unsigned long long)(t->ended[BENCH_FAILED] + t->ended[BENCH_ABANDONED]),
-        (double)percentile_at(&t->ttft, 0.5) / 1e6, (double)percentile_at(&t->ttft, 0.99) / 1e6,
-        (double)percentile_at(&t->gap_mean, 0.5) / 1e6,
-        (double)percentile_at(&t->gap_mean, 0.99) / 1e6);
-    const struct plot_page page = { run->name, subtitle, panels,
-                                    sizeof(panels) / sizeof(panels[0]) };
+    fill_over_time(t, g, panels);
+    fill_spreads(g, panels + 4);
+    write_subtitle(t, subtitle, sizeof(subtitle));
+    const struct plot_page page = { run->name, subtitle, panels, 6 };
     plot_write(&page, out);
     free(g);
 }

@@ -77,8 +77,8 @@ static struct bench_bin *bin_at(struct bench_tally *t, uint64_t at_ns)
     while (at_ns / t->bin_ns >= TALLY_BINS)
         widen(t);
     const uint32_t bin = (uint32_t)(at_ns / t->bin_ns);
-    if (bin >= t->bin_count)
-        t->bin_count = bin + 1;
+    for (; t->bin_count <= bin; t->bin_count++) /* what was in flight then is so still */
+        t->bins[t->bin_count].in_flight = t->in_flight;
     return &t->bins[bin];
 }
 

@@ -14,7 +14,7 @@
 
 #include "sim/percentile.h"
 
-enum { TALLY_BINS = 512, TALLY_REASONS = 32, TALLY_REASON_TEXT = 48 };
+enum { TALLY_BINS = 512, TALLY_REASONS = 32, TALLY_REASON_TEXT = 64 };
 
 /** Every request has one of these in the end. */
 enum bench_outcome {

@@ -18,6 +18,7 @@ struct http_exchange {
     CURL *easy;
     struct http_call *call; /* NULL: free */
     struct http_exchange *next_free, *next_all;
+    bool deaf; /* its socket cannot be watched: it is to be ended */
     char error[CURL_ERROR_SIZE];
     char url[1024];
 };
@@ -36,6 +37,7 @@ struct http_client {
     struct curl_slist *headers, *resolve;
     struct http_exchange *free, *all;
     struct http_socket *sockets;
+    bool deaf; /* an exchange is */
     char base[512]; /* [base_size], without '/' at the end */
     size_t base_size;
 };
@@ -67,6 +69,7 @@ static mc_status status_of(CURLcode code)
 static void release(http_client *client, struct http_exchange *x)
 {
     curl_multi_remove_handle(client->multi, x->easy);
+    x->deaf = false;
     x->call->exchange = NULL;
     x->call = NULL;
     x->next_free = client->free;
@@ -99,6 +102,21 @@ static void tell_ends(http_client *client)
     }
 }
 
+/* A transfer whose socket nobody watches would wait for ever. */
+static void end_deaf(http_client *client)
+{
+    const struct http_end end = { .status = MC_E_NOMEM, .text = "no memory to watch a socket" };
+
+    client->deaf = false;
+    for (struct http_exchange *x = client->all; x; x = x->next_all) {
+        if (!x->deaf)
+            continue;
+        struct http_call *call = x->call;
+        release(client, x);
+        call->end(call->user, &end);
+    }
+}
+
 /* ----------------------------------------------------------------------- what libcurl asks the loop */
 
 static void act(http_client *client, curl_socket_t socket, int events)
@@ -107,6 +125,8 @@ static void act(http_client *client, curl_socket_t socket, int events)
 
     (void)curl_multi_socket_action(client->multi, socket, events, &running);
     tell_ends(client);
+    if (client->deaf)
+        end_deaf(client);
 }
 
 static void on_ready(void *user, uint32_t events)
@@ -118,9 +138,13 @@ static void on_ready(void *user, uint32_t events)
     act(s->client, s->watch.fd, flags);
 }
 
+/* The timer is always set, perhaps for ever, so that setting it anew cannot fail for want of memory. */
 static void on_due(void *user, uint64_t now_ns)
 {
+    http_client *client = user;
+
     (void)now_ns;
+    (void)os_loop_timer(client->o.loop, &client->timer, UINT64_MAX); /* its place is free */
     act(user, CURL_SOCKET_TIMEOUT, 0);
 }
 
@@ -149,13 +173,21 @@ static struct http_socket *remember(http_client *client, curl_socket_t fd)
     return s;
 }
 
-/* A failure is what libcurl cannot be told in any better way: it ends the transfer. */
+/* libcurl must not be told: it would end every transfer there is, and take no new one. */
+static void cannot_watch(http_client *client, CURL *easy)
+{
+    char *private;
+
+    curl_easy_getinfo(easy, CURLINFO_PRIVATE, &private);
+    ((struct http_exchange *)(void *)private)->deaf = true;
+    client->deaf = true;
+}
+
 static int on_socket(CURL *easy, curl_socket_t fd, int what, void *user, void *known)
 {
     http_client *client = user;
     struct http_socket *s = known;
 
-    (void)easy;
     if (what == CURL_POLL_REMOVE) {
         if (s)
             forget(s);
@@ -163,13 +195,17 @@ static int on_socket(CURL *easy, curl_socket_t fd, int what, void *user, void *k
     }
     if (!s) {
         s = remember(client, fd);
-        if (!s)
-            return -1;
+        if (!s) {
+            cannot_watch(client, easy);
+            return 0;
+        }
         curl_multi_assign(client->multi, fd, s);
     }
     const uint32_t events =
         (what & CURL_POLL_IN ? OS_READABLE : 0u) | (what & CURL_POLL_OUT ? OS_WRITABLE : 0u);
-    return os_loop_watch(client->o.loop, &s->watch, events) == MC_OK ? 0 : -1;
+    if (os_loop_watch(client->o.loop, &s->watch, events) != MC_OK)
+        cannot_watch(client, easy);
+    return 0;
 }
 
 static int on_timer(CURLM *multi, long timeout_ms, void *user)
@@ -177,12 +213,10 @@ static int on_timer(CURLM *multi, long timeout_ms, void *user)
     http_client *client = user;
 
     (void)multi;
-    if (timeout_ms < 0) {
-        os_loop_timer_stop(client->o.loop, &client->timer);
-        return 0;
-    }
-    const uint64_t at_ns = os_now_ns() + (uint64_t)timeout_ms * 1000000;
-    return os_loop_timer(client->o.loop, &client->timer, at_ns) == MC_OK ? 0 : -1;
+    const uint64_t at_ns =
+        timeout_ms < 0 ? UINT64_MAX : os_now_ns() + (uint64_t)timeout_ms * 1000000;
+    (void)os_loop_timer(client->o.loop, &client->timer, at_ns); /* it is set, so this cannot fail */
+    return 0;
 }
 
 /* ---------------------------------------------------------------------------------------- answers */
@@ -415,6 +449,8 @@ mc_status http_client_open(const struct http_client_options *options, http_clien
         status = add_headers(client, error);
     if (status == MC_OK)
         status = begin_multi(client, error);
+    if (status == MC_OK && os_loop_timer(client->o.loop, &client->timer, UINT64_MAX) != MC_OK)
+        status = error_set(error, MC_E_NOMEM, "no memory for a timer");
     client->o.headers = NULL;
     client->o.url = NULL;
     if (status != MC_OK) {

@@ -32,7 +32,7 @@ struct http_client_options {
 /** How a call ended. */
 struct http_end {
     mc_status
-        status; /* MC_OK: the answer came whole; E_PEER, E_TIMEOUT, E_CANCELLED (data said stop), E_IO */
+        status; /* MC_OK: the answer came whole; E_PEER, E_TIMEOUT, E_CANCELLED (data said stop), E_NOMEM, E_IO */
     long code;        /* HTTP's, 0: no answer began */
     const char *text; /* what went wrong, else ""; borrowed for the call */
 };

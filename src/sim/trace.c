@@ -332,7 +332,7 @@ static mc_status next_line(trace_reader *r, const char **text_p, size_t *size_p)
 static mc_status next_request(trace_reader *r, struct trace_request *request_p)
 {
     for (;;) {
-        const char *text = NULL;
+        const char *text = ""; /* optimising compilers cannot see that next_line() sets both */
         size_t size = 0;
         mc_status status = next_line(r, &text, &size);
 
