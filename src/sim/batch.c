@@ -112,12 +112,14 @@ static uint64_t after(uint64_t ns, double seconds)
     return ns + (uint64_t)ceil(seconds * 1e9);
 }
 
-uint64_t batch_begin(struct batch *batch, uint64_t now_ns, double stall_s, uint64_t *first_p)
+uint64_t batch_begin(struct batch *batch, uint64_t now_ns, double stall_s, double late_s,
+                     uint64_t *first_p)
 {
     assert(!batch->runs && batch->count > 0);
     batch->runs = true;
     batch->begin_ns = now_ns;
     batch->stall_s = stall_s;
+    batch->late_s = late_s;
     batch->stretch = steps_to_leave(batch);
     assert(batch->stretch >= 1);
     *first_p = after(now_ns, stretch_s(batch, 1));
@@ -179,7 +181,7 @@ mc_status batch_end(struct batch *batch)
 
     assert(batch->runs);
     batch->runs = false;
-    mc_status status = log_add(batch, 1, first);
+    mc_status status = log_add(batch, 1, first + batch->late_s);
     if (status != MC_OK)
         return status;
     first_tokens(batch);

@@ -47,6 +47,7 @@ struct batch {
     uint64_t begin_ns; /* its */
     uint64_t stretch;  /* steps of it */
     double stall_s;    /* its first step takes longer by so much */
+    double late_s;     /* and so much had gone by since the step before: it is in the gap, not in the step */
 
     struct batch_stretch *log; /* owned; [log_capacity] */
     uint32_t log_count, log_capacity;
@@ -69,9 +70,10 @@ void batch_join(struct batch *batch, uint32_t whom, uint64_t context, uint64_t s
 /** How many of the members have had no token yet. */
 uint32_t batch_waiting(const struct batch *batch);
 
-/** Run until the next one leaves. stall_s: before the first step. Not empty. Returns when that is, and in
- * *first_p when the first step will be done. */
-uint64_t batch_begin(struct batch *batch, uint64_t now_ns, double stall_s, uint64_t *first_p);
+/** Run until the next one leaves. stall_s: before the first step. late_s: has gone by since the last step
+ * already. Not empty. Returns when that is, and in *first_p when the first step will be done. */
+uint64_t batch_begin(struct batch *batch, uint64_t now_ns, double stall_s, double late_s,
+                     uint64_t *first_p);
 
 /** Somebody waits: end the stretch with the step that is under way. Returns when that is. */
 uint64_t batch_cut(struct batch *batch, uint64_t now_ns);

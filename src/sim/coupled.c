@@ -172,8 +172,8 @@ static void end_prompts(sim *s, uint32_t instance)
 
     i->working = false;
     if (s->options.coupled != SIM_CHUNKED) {
-        i->stall_s = members ? i->stall_s + i->step_s : 0;
-        prompts_done(s, instance, i->stall_s);
+        i->late_s = members ? i->late_s + i->step_s : 0;
+        prompts_done(s, instance, i->late_s);
         return;
     }
     if (members && batch_step(&i->batch, i->step_s) != MC_OK)

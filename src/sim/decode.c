@@ -109,11 +109,11 @@ void decode_run(sim *s, uint32_t instance)
     uint64_t first_ns;
 
     if (i->batch.count == 0) {
-        i->stall_s = 0;
+        i->stall_s = i->late_s = 0;
         return;
     }
-    const uint64_t end_ns = batch_begin(&i->batch, s->now_ns, i->stall_s, &first_ns);
-    i->stall_s = 0;
+    const uint64_t end_ns = batch_begin(&i->batch, s->now_ns, i->stall_s, i->late_s, &first_ns);
+    i->stall_s = i->late_s = 0;
     for (uint32_t m = 0; m < i->batch.count; m++)
         if (i->batch.members[m].waits)
             s->records[i->batch.members[m].whom].first_token_ns = first_ns;
@@ -129,7 +129,7 @@ static void next_stretch(sim *s, uint32_t instance)
     decode_run(s, instance);
 }
 
-void decode_step(sim *s, uint32_t instance)
+void decode_turn(sim *s, uint32_t instance)
 {
     struct instance *i = &s->instances[instance];
     const uint32_t members = i->batch.count, log_first = i->batch.log_count;

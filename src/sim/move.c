@@ -93,11 +93,6 @@ void move_stream(sim *s, uint32_t request, double seconds)
         send_flow(s, request, kv_bytes(s, r->input) / seconds);
 }
 
-void move_send(sim *s, uint32_t request)
-{
-    send_flow(s, request, 0);
-}
-
 /* From DRAM into VRAM at the decode node, one request after the other. */
 static void load(sim *s, uint32_t request)
 {
@@ -121,20 +116,28 @@ static void sent(sim *s, uint32_t request)
         load(s, request);
 }
 
-/* The last layers are stored a little later; then what was not sent before follows. */
+/* The last layers are stored a little later. Then all is sent, or what was not yet sent follows. */
 void move_computed(sim *s, uint32_t request)
 {
     const struct sim_assume *a = &s->options.assume;
     struct life *life = &s->lives[request];
+    const double tail = a->store_tail_s + (life->sending ? 0 : a->link_latency_s);
 
-    life->computed = 1;
-    if (life->sending == 1)
-        return;
-    if (life->sending == 2 || s->records[request].prefill == s->records[request].decode)
+    if (s->records[request].prefill == s->records[request].decode)
         load(s, request);
     else
-        world_add(s, world_after(s, a->store_tail_s + a->link_latency_s), EVENT_SEND, request,
-                  life->turn);
+        world_add(s, world_after(s, tail), EVENT_SEND, request, life->turn);
+}
+
+void move_send(sim *s, uint32_t request)
+{
+    struct life *life = &s->lives[request];
+
+    life->computed = 1;
+    if (life->sending == 0)
+        send_flow(s, request, 0);
+    else if (life->sending == 2)
+        load(s, request);
 }
 
 /* ------------------------------------------------------------------------------------------------ flows */

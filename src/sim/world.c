@@ -397,7 +397,7 @@ static void instance_event(sim *s, const struct agenda_event *e)
     else if (i->role == MC_ROLE_BOTH)
         coupled_step(s, e->whom);
     else
-        decode_step(s, e->whom);
+        decode_turn(s, e->whom);
 }
 
 static void happen(sim *s, const struct agenda_event *e)

@@ -77,6 +77,7 @@ struct instance {
     uint64_t vram_used, vram_max; /* tokens */
     uint64_t load_free_ns;        /* DRAM to VRAM, one after the other */
     double stall_s;               /* of the batch, not yet in a step */
+    double late_s;               /* coupled: prompts held the batch up for so long since its last step */
     double step_s;                /* coupled: of the step under way that has prompts in it */
 };
 
@@ -197,7 +198,7 @@ void move_computed(sim *s, uint32_t request);
 /* ------------------------------------------------------------------------------------------- decode.c */
 
 void decode_arrive(sim *s, uint32_t request);
-void decode_step(sim *s, uint32_t instance);
+void decode_turn(sim *s, uint32_t instance);
 /** Common to decode and coupled: those whose last token is there leave. */
 void decode_leave(sim *s, uint32_t instance);
 void decode_run(sim *s, uint32_t instance);
