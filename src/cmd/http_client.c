@@ -37,7 +37,7 @@ struct http_client {
     struct curl_slist *headers, *resolve;
     struct http_exchange *free, *all;
     struct http_socket *sockets;
-    bool deaf; /* an exchange is */
+    bool deaf;      /* an exchange is */
     char base[512]; /* [base_size], without '/' at the end */
     size_t base_size;
 };

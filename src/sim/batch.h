@@ -47,7 +47,8 @@ struct batch {
     uint64_t begin_ns; /* its */
     uint64_t stretch;  /* steps of it */
     double stall_s;    /* its first step takes longer by so much */
-    double late_s;     /* and so much had gone by since the step before: it is in the gap, not in the step */
+    double
+        late_s; /* and so much had gone by since the step before: it is in the gap, not in the step */
 
     struct batch_stretch *log; /* owned; [log_capacity] */
     uint32_t log_count, log_capacity;

@@ -77,8 +77,8 @@ struct instance {
     uint64_t vram_used, vram_max; /* tokens */
     uint64_t load_free_ns;        /* DRAM to VRAM, one after the other */
     double stall_s;               /* of the batch, not yet in a step */
-    double late_s;               /* coupled: prompts held the batch up for so long since its last step */
-    double step_s;                /* coupled: of the step under way that has prompts in it */
+    double late_s; /* coupled: prompts held the batch up for so long since its last step */
+    double step_s; /* coupled: of the step under way that has prompts in it */
 };
 
 struct sim {

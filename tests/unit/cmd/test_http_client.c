@@ -195,7 +195,8 @@ static http_client *client_open(const struct server *s, uint64_t timeout_ns)
     return client;
 }
 
-static const char hello[] = "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 5\r\n\r\nhello";
+static const char hello[] =
+    "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 5\r\n\r\nhello";
 
 static void test_calls_share_a_connection_and_each_has_its_end(void **state)
 {
@@ -213,7 +214,8 @@ static void test_calls_share_a_connection_and_each_has_its_end(void **state)
         assert_int_equal(h.size, 5);
         assert_memory_equal(h.body, "hello", 5);
         char line[40];
-        snprintf(line, sizeof(line), "%s %s HTTP/1.1\r\n", i < 2 ? "POST" : "GET", i % 2 ? "/b" : "/a");
+        snprintf(line, sizeof(line), "%s %s HTTP/1.1\r\n", i < 2 ? "POST" : "GET",
+                 i % 2 ? "/b" : "/a");
         assert_memory_equal(s->last, line, strlen(line));
         assert_non_null(strstr(s->last, "Authorization: Bearer key\r\n"));
         assert_true((strstr(s->last, "{\"n\":1}") != NULL) == (i < 2));
@@ -309,8 +311,14 @@ static void test_what_was_cancelled_is_not_called_any_more(void **state)
 static void test_urls_that_are_none_are_refused(void **state)
 {
     (void)state;
-    static const char *const urls[] = { "", "http://", "127.0.0.1 8000", "ftp://127.0.0.1", "http://a:b",
-                                        "http://u:p@127.0.0.1", "http://127.0.0.1/?q", "http://127.0.0.1/#f" };
+    static const char *const urls[] = { "",
+                                        "http://",
+                                        "127.0.0.1 8000",
+                                        "ftp://127.0.0.1",
+                                        "http://a:b",
+                                        "http://u:p@127.0.0.1",
+                                        "http://127.0.0.1/?q",
+                                        "http://127.0.0.1/#f" };
     os_loop *loop;
 
     assert_int_equal(os_loop_open(os_alloc(), &loop, NULL), MC_OK);
