@@ -109,7 +109,7 @@ static double stretch_s(const struct batch *batch, uint64_t n)
 
 static uint64_t after(uint64_t ns, double seconds)
 {
-    return ns + (uint64_t)ceil(seconds * 1e9);
+    return ns + (uint64_t)(seconds * 1e9 + 0.5);
 }
 
 uint64_t batch_begin(struct batch *batch, uint64_t now_ns, double stall_s, double late_s,
