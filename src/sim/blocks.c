@@ -141,6 +141,9 @@ static uint32_t hold(sim *s, uint32_t instance, uint32_t request, uint32_t from,
     bool is_new;
 
     s->uses++;
+    if (i->ssd.capacity) /* what comes back shall not push out what is there */
+        for (uint32_t k = from; k < to; k++)
+            (void)tier_touch(&i->dram, blocks[k], k, s->uses);
     for (; n < to && take_in(s, instance, blocks[n], n, &is_new); n++) {
         tier_pin(&i->dram, blocks[n]);
         read += is_new;

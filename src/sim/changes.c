@@ -47,7 +47,7 @@ void change_lost(sim *s, uint32_t request)
     struct life *life = &s->lives[request];
     struct sim_record *r = &s->records[request];
 
-    if (r->prefill_begin_ns != 0 && r->prefill_end_ns == 0 && r->busy_s == 0)
+    if (life->stage == STAGE_PREFILL && r->busy_s == 0)
         r->busy_s = (double)(s->now_ns - r->prefill_begin_ns) / 1e9;
     stop_work(s, request);
     life->turn++;
@@ -69,20 +69,22 @@ void change_lost(sim *s, uint32_t request)
     decide_request(s, request);
 }
 
-/* Pulls from it and replicas to it end; whoever wanted to pull computes instead. */
-static void end_flows(sim *s, uint32_t instance)
+/* What it was sending is lost: the scheduler, which knows of a prefill that ended, hears of it. */
+void change_unsent(sim *s, uint32_t request)
 {
-    struct flow flow;
+    decide_progress(s, MC_EVENT_REQUEST_END, request, s->records[request].prefill,
+                    (struct mc_sched_progress){ .status = 1 });
+    s->lives[request].attempt = 0;
+    change_lost(s, request);
+}
 
-    links_advance(&s->links, s->now_ns);
-    while (links_cancel(&s->links, s->instances[instance].node, 0, 0, &flow))
-        ;
-    move_plan(s);
+/* Whoever wanted to pull from it computes instead. */
+static void end_pulls(sim *s, uint32_t instance)
+{
     for (uint32_t at = 0; at < s->arrived; at++) {
         struct life *life = &s->lives[at];
 
-        if (life->stage != STAGE_QUEUE || !life->holds_pull || s->records[at].holder != instance ||
-            s->records[at].prefill == instance)
+        if (life->stage != STAGE_QUEUE || !life->holds_pull || s->records[at].holder != instance)
             continue;
         life->holds_pull = 0;
         life->pull_blocks = life->own_blocks;
@@ -90,6 +92,18 @@ static void end_flows(sim *s, uint32_t instance)
         if (life->listed && !life->reading)
             prefill_kick(s, s->records[at].prefill);
     }
+}
+
+static void end_flows(sim *s, uint32_t instance)
+{
+    struct flow flow;
+
+    links_advance(&s->links, s->now_ns);
+    while (links_cancel(&s->links, s->instances[instance].node, 0, 0, &flow))
+        if (flow.kind == FLOW_SEND)
+            change_unsent(s, flow.whom);
+    move_plan(s);
+    end_pulls(s, instance);
 }
 
 static void empty_batch(sim *s, struct instance *i)
@@ -112,9 +126,9 @@ static void fail(sim *s, uint32_t instance)
     i->turn++;
     empty_batch(s, i);
     blocks_lose(s, instance);
-    end_flows(s, instance);
     (void)decide_event(s, &(struct mc_sched_event){ .kind = MC_EVENT_INSTANCE_GONE,
                                                     .id = (uint64_t)instance + 1 });
+    end_flows(s, instance);
 }
 
 void change_happens(sim *s, uint32_t change)

@@ -134,7 +134,9 @@ void move_send(sim *s, uint32_t request)
     struct life *life = &s->lives[request];
 
     life->computed = 1;
-    if (life->sending == 0)
+    if (life->sending == 0 && !s->instances[s->records[request].prefill].alive)
+        change_unsent(s, request);
+    else if (life->sending == 0)
         send_flow(s, request, 0);
     else if (life->sending == 2)
         load(s, request);

@@ -163,7 +163,8 @@ static void begin_chunk(sim *s, uint32_t instance)
     world_add(s, world_after(s, seconds), EVENT_PREFILL_NEXT, instance, i->turn);
 }
 
-static void kick_chunks(sim *s, uint32_t instance)
+/* Fill the round of those that take turns. */
+static void admit_chunks(sim *s, uint32_t instance)
 {
     struct instance *i = &s->instances[instance];
 
@@ -174,7 +175,12 @@ static void kick_chunks(sim *s, uint32_t instance)
         begin(s, instance, request, reused_tokens(s, request));
         s->records[request].busy_s = 0;
     }
-    if (i->active.count)
+}
+
+static void kick_chunks(sim *s, uint32_t instance)
+{
+    admit_chunks(s, instance);
+    if (s->instances[instance].active.count)
         begin_chunk(s, instance);
 }
 
@@ -212,6 +218,7 @@ void prefill_next(sim *s, uint32_t instance)
         if (s->lives[request].done_tokens == request_of(s, request)->input) {
             prefill_end(s, request);
         } else {
+            admit_chunks(s, instance); /* before it goes to the end of the round */
             list_remove(s, &i->active, request);
             list_add(s, &i->active, request);
         }

@@ -2,6 +2,7 @@
 #include "sim/world.h"
 
 #include <math.h>
+#include <string.h>
 
 #include "base/alloc.h"
 #include "base/error.h"
@@ -73,6 +74,28 @@ uint32_t sim_gap_bucket(double seconds)
 
 /* ------------------------------------------------------------------------------------------ options */
 
+/* What prefills at one instance must decode there: policies that know it. */
+static mc_status check_coupled(struct sim_options *o, struct mc_error *error)
+{
+    uint32_t coupled = 0;
+
+    for (uint32_t i = 0; i < o->group_count; i++)
+        coupled += o->groups[i].role == MC_ROLE_BOTH;
+    if (coupled == 0)
+        return MC_OK;
+    if (coupled < o->group_count)
+        return error_set(error, MC_E_ARG,
+                         "simulation: instances that do both and others do not mix");
+    if (!o->policy)
+        o->policy = "coupled-round-robin";
+    if (strncmp(o->policy, "coupled-", 8) != 0)
+        return error_set(error, MC_E_ARG,
+                         "simulation: instances that do both want a policy called coupled-..., not "
+                         "%.60s",
+                         o->policy);
+    return MC_OK;
+}
+
 static mc_status check_options(struct sim_options *o, struct mc_error *error)
 {
     uint64_t instances = 0;
@@ -104,6 +127,9 @@ static mc_status check_options(struct sim_options *o, struct mc_error *error)
     if (instances == 0 || instances > INSTANCES_LIMIT)
         return error_set(error, MC_E_RANGE, "simulation: %llu instances, not 1 to %u",
                          (unsigned long long)instances, INSTANCES_LIMIT);
+    const mc_status status = check_coupled(o, error);
+    if (status != MC_OK)
+        return status;
     o->interleave = o->interleave ? o->interleave : 1;
     o->sample_ns = o->sample_ns ? o->sample_ns : SAMPLE_DEFAULT_NS;
     if (o->dram_tokens == 0)
@@ -414,7 +440,7 @@ static void happen(sim *s, const struct agenda_event *e)
         break;
     case EVENT_SAMPLE:
         sample_take(s);
-        if (!all_over(s))
+        if (!all_over(s) && s->agenda.count > 0) /* or nothing will ever happen again */
             world_add(s, s->now_ns + s->options.sample_ns, EVENT_SAMPLE, 0, 0);
         break;
     case EVENT_TICK:
@@ -431,31 +457,39 @@ static void happen(sim *s, const struct agenda_event *e)
     }
 }
 
+static const char *broken_law_of(const struct instance *i)
+{
+    if (i->alive && (i->dram.pinned != 0 || i->ssd.pinned != 0))
+        return "a block is held by nobody";
+    if (i->vram_used != 0 || i->batch.count != 0 || i->batch.context != 0)
+        return "a batch is not empty";
+    if (i->queue.count != 0 || i->active.count != 0 || i->waiting.count != 0)
+        return "somebody waits";
+    return NULL;
+}
+
 /* What is true of every run that has ended. */
-static mc_status check_laws(const sim *s, struct mc_error *error)
+static const char *broken_law(const sim *s)
 {
     struct mc_sched_stats stats;
     const char *broken = NULL;
 
     for (uint32_t i = 0; i < s->options.trace->count; i++)
         if (s->records[i].outcome == SIM_PENDING || s->lives[i].stage != STAGE_OUTSIDE)
-            broken = "a request has no end";
-    for (uint32_t i = 0; i < s->instances_max; i++) {
-        const struct instance *in = &s->instances[i];
-
-        if (in->alive && (in->dram.pinned != 0 || in->ssd.pinned != 0))
-            broken = "a block is held by nobody";
-        if (in->vram_used != 0 || in->batch.count != 0 || in->batch.context != 0)
-            broken = "a batch is not empty";
-        if (in->queue.count != 0 || in->active.count != 0 || in->waiting.count != 0)
-            broken = "somebody waits";
-    }
+            return "a request has no end";
+    for (uint32_t i = 0; i < s->instances_max && !broken; i++)
+        broken = broken_law_of(&s->instances[i]);
     for (uint32_t i = 0; i < s->links.count; i++)
         if (s->links.flows[i].kind != FLOW_REPLICA)
-            broken = "bytes are under way for nobody";
+            return "bytes are under way for nobody";
     (void)mc_sched_stats(s->sched, &stats);
-    if (stats.requests != 0)
-        broken = "the scheduler has a request that is over";
+    return !broken && stats.requests != 0 ? "the scheduler has a request that is over" : broken;
+}
+
+static mc_status check_laws(const sim *s, struct mc_error *error)
+{
+    const char *broken = broken_law(s);
+
     if (!broken)
         return MC_OK;
     return error_set(error, MC_E_CORRUPT, "simulation: a law does not hold at its end: %s", broken);

@@ -218,6 +218,8 @@ void coupled_step(sim *s, uint32_t instance);
 void change_happens(sim *s, uint32_t change);
 /** Its instance is gone: place it again, or give it up. */
 void change_lost(sim *s, uint32_t request);
+/** Its KVCache was at an instance that is gone. */
+void change_unsent(sim *s, uint32_t request);
 
 /* ------------------------------------------------------------------------------------------- sample.c */
 

@@ -21,7 +21,7 @@ struct play {
 };
 
 /* Round numbers: a prefill takes 1 s and 1 ms a token, a step 10 ms, a link moves 1000 tokens a second, VRAM takes
- * 10,000 tokens a second and holds 10,000; nothing else takes time. */
+ * 10,000 tokens a second; nothing else takes time. A node's DRAM holds 1000 tokens. */
 static inline void play_init(struct play *p, const char *cluster)
 {
     static const char assume[] = "prefill_fixed_s = 1\nprefill_token_s = 0.001\nprefill_pair_s = 0\n"
@@ -60,8 +60,8 @@ static inline void play_add(struct play *p, double arrival_s, uint32_t input, ui
                                                           .block_count = count,
                                                           .input = input,
                                                           .output = output };
-    for (uint32_t i = 0; i < count; i++)
-        p->blocks[p->block_count++] =
+    for (uint32_t i = 0; i < count; i++, p->block_count++)
+        p->blocks[p->block_count] =
             i < shared ? family * 64 + i : 1024 + (uint32_t)p->block_count;
     p->trace.requests = p->requests;
     p->trace.blocks = p->blocks;
