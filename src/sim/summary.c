@@ -12,9 +12,9 @@ static int rising(const void *a, const void *b)
     return x < y ? -1 : x > y;
 }
 
-static int rising_u32(const void *a, const void *b)
+static int rising_u64(const void *a, const void *b)
 {
-    const uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+    const uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
 
     return x < y ? -1 : x > y;
 }
@@ -78,28 +78,24 @@ static void add(struct summary *m, const struct sim_options *o, const struct sim
     m->good_tokens += r->input;
 }
 
-/* How many of each tenth of the prompts, by length, finished. */
+/* How many of each tenth of the prompts, by length and then by arrival, finished. */
 static mc_status count_deciles(struct summary *m, const struct sim_result *result)
 {
     const uint32_t count = result->record_count;
-    uint32_t *lengths = alloc_zeroed(m->alloc, count, sizeof(*lengths));
-    uint32_t limits[SUMMARY_DECILES], all[SUMMARY_DECILES] = { 0 };
+    uint64_t *order = alloc_zeroed(m->alloc, count, sizeof(*order));
+    uint32_t all[SUMMARY_DECILES] = { 0 };
 
-    if (!lengths)
+    if (!order)
         return MC_E_NOMEM;
     for (uint32_t i = 0; i < count; i++)
-        lengths[i] = result->records[i].input;
-    qsort(lengths, count, sizeof(*lengths), rising_u32);
-    for (uint32_t d = 0; d < SUMMARY_DECILES; d++)
-        limits[d] = count ? lengths[((uint64_t)(d + 1) * count - 1) / SUMMARY_DECILES] : 0;
-    alloc_free(m->alloc, lengths);
-    for (uint32_t i = 0; i < count; i++) {
-        uint32_t d = 0;
-        while (d + 1 < SUMMARY_DECILES && result->records[i].input > limits[d])
-            d++;
+        order[i] = (uint64_t)result->records[i].input << 32 | i;
+    qsort(order, count, sizeof(*order), rising_u64);
+    for (uint32_t rank = 0; rank < count; rank++) {
+        const uint32_t d = (uint32_t)((uint64_t)rank * SUMMARY_DECILES / count);
         all[d]++;
-        m->accepted[d] += result->records[i].outcome == SIM_FINISHED;
+        m->accepted[d] += result->records[order[rank] & UINT32_MAX].outcome == SIM_FINISHED;
     }
+    alloc_free(m->alloc, order);
     for (uint32_t d = 0; d < SUMMARY_DECILES; d++)
         m->accepted[d] /= all[d] ? all[d] : 1;
     return MC_OK;

@@ -146,7 +146,8 @@ static void test_stretches_agree_with_steps_one_by_one(void **state)
             }
             assert_true(fabs((double)now / 1e9 - plain_s) < 1e-6);
             if (at < end) /* not a step longer than it had to be */
-                assert_true((double)at / 1e9 > plain_s - (cost.d0 + cost.d1 * count + cost.d2 * (double)context));
+                assert_true((double)at / 1e9 >
+                            plain_s - (cost.d0 + cost.d1 * count + cost.d2 * (double)context));
             assert_int_equal(batch.context, context);
             for (uint32_t i = 0; i < count; i++)
                 left[i] -= batch.steps - before;

@@ -2,8 +2,10 @@
 #include "world.h"
 
 static const char *const clusters[] = { "3P+2D", "1P+1D", "2P2+2D", "3C", "1C+1C" };
-static const char *const policies[] = { "algorithm1", "local", "least-loaded", "random", "round-robin",
-                                        "coupled-random", "coupled-least-loaded" };
+static const char *const policies[] = { "algorithm1",          "local",
+                                        "least-loaded",        "random",
+                                        "round-robin",         "coupled-random",
+                                        "coupled-least-loaded" };
 
 static void fill(struct play *p, struct prng *prng, uint32_t count)
 {
@@ -12,7 +14,8 @@ static void fill(struct play *p, struct prng *prng, uint32_t count)
     for (uint32_t i = 0; i < count; i++) {
         at += prng_below(prng, 4) ? 0 : prng_below(prng, 3000) / 1000.0;
         const uint32_t input = 1 + prng_below(prng, 1500);
-        play_add(p, at, input, 1 + prng_below(prng, 60), prng_below(prng, 10), prng_below(prng, 12));
+        play_add(p, at, input, 1 + prng_below(prng, 60), prng_below(prng, 10),
+                 prng_below(prng, 12));
     }
 }
 
@@ -21,8 +24,8 @@ static void choose(struct play *p, struct prng *prng, struct sim_change changes[
     play_init(p, clusters[prng_below(prng, 5)]);
     struct sim_options *o = &p->options;
 
-    o->policy = policies[o->groups[0].role == MC_ROLE_BOTH ? 5 + prng_below(prng, 2)
-                                                           : prng_below(prng, 5)];
+    o->policy =
+        policies[o->groups[0].role == MC_ROLE_BOTH ? 5 + prng_below(prng, 2) : prng_below(prng, 5)];
     o->seed = prng_next(prng);
     o->order = (enum sim_order)prng_below(prng, 3);
     o->chunk_tokens = prng_below(prng, 2) ? 0 : 1 + prng_below(prng, 700);

@@ -21,11 +21,13 @@ static void test_one_request_goes_its_way(void **state)
     assert_at(r->join_ns, 2.05);
     assert_at(r->first_token_ns, 2.06);
     assert_at(r->end_ns, 2.08);
-    assert_true(fabs((double)r->tbt_mean - 0.01) < 1e-6 && fabs((double)r->tbt_worst - 0.01) < 1e-6);
+    assert_true(fabs((double)r->tbt_mean - 0.01) < 1e-6 &&
+                fabs((double)r->tbt_worst - 0.01) < 1e-6);
     assert_true(fabs(r->busy_s - 1.5) < 1e-6);
     assert_at(r->alone_ns, 1.5);
     assert_int_equal(r->predicted_ns, r->alone_ns);
-    assert_true(fabs(p.result.moved_bytes / assume_node(&p.options.assume).kv_token_bytes - 500) < 0.01);
+    assert_true(fabs(p.result.moved_bytes / assume_node(&p.options.assume).kv_token_bytes - 500) <
+                0.01);
     play_close(&p);
 }
 
@@ -36,7 +38,7 @@ static void test_with_streaming_the_kvcache_is_there_when_the_prefill_ends(void 
 
     play_init(&p, "1P+1D");
     p.options.assume.stream = 1;
-    play_add(&p, 0, 500, 1, 1, 0); /* 0.5 s to send, 1.5 s to compute */
+    play_add(&p, 0, 500, 1, 1, 0);   /* 0.5 s to send, 1.5 s to compute */
     play_add(&p, 10, 3000, 1, 1, 0); /* 3 s to send, 4 s to compute */
     const struct sim_record *r = play_run(&p);
     assert_at(r[0].moved_ns, 1.5);
@@ -53,7 +55,8 @@ static void test_what_a_node_has_is_not_computed_again(void **state)
     play_init(&p, "1P+1D");
     play_add(&p, 0, 450, 1, 1, 3);
     play_add(&p, 5, 450, 1, 1, 3);
-    play_add(&p, 10, 300, 1, 1, 3); /* all of it is there: the last block is computed all the same */
+    play_add(&p, 10, 300, 1, 1,
+             3); /* all of it is there: the last block is computed all the same */
     const struct sim_record *r = play_run(&p);
     assert_int_equal(r[0].reused, 0);
     assert_int_equal(r[1].reused, 300);
@@ -138,8 +141,8 @@ static void test_a_batch_takes_who_comes_between_two_steps(void **state)
     play_init(&p, "2P+1D");
     p.options.policy = "least-loaded";
     p.options.assume.join_fixed_s = 0.1;
-    play_add(&p, 0, 100, 1000, 1, 0);     /* there at 1.1 + 0.1 + 0.01 = 1.21 */
-    play_add(&p, 0.995, 100, 11, 1, 0);   /* there at 2.205: in the 100th step, until 2.21 */
+    play_add(&p, 0, 100, 1000, 1, 0);   /* there at 1.1 + 0.1 + 0.01 = 1.21 */
+    play_add(&p, 0.995, 100, 11, 1, 0); /* there at 2.205: in the 100th step, until 2.21 */
     const struct sim_record *r = play_run(&p);
     assert_at(r[0].first_token_ns, 1.22);
     assert_at(r[1].join_ns, 2.21);

@@ -4,7 +4,8 @@
 #include "base/prng.h"
 #include "sim/tier.h"
 
-static void open_tier(struct tier *tier, struct faulty *f, uint32_t capacity, enum tier_policy policy)
+static void open_tier(struct tier *tier, struct faulty *f, uint32_t capacity,
+                      enum tier_policy policy)
 {
     faulty_init(f, -1);
     assert_int_equal(tier_init(tier, &f->alloc, capacity, policy), MC_OK);

@@ -24,12 +24,13 @@ struct play {
  * 10,000 tokens a second; nothing else takes time. A node's DRAM holds 1000 tokens. */
 static inline void play_init(struct play *p, const char *cluster)
 {
-    static const char assume[] = "prefill_fixed_s = 1\nprefill_token_s = 0.001\nprefill_pair_s = 0\n"
-                                 "load_token_s = 0\nstep_fixed_s = 0.01\nstep_sequence_s = 0\n"
-                                 "step_token_s = 0\nlink_latency_s = 0\nschedule_s = 0\nstore_tail_s = 0\n"
-                                 "stream = 0\njoin_fixed_s = 0\njoin_load_share = 0\nsequences_max = 4\n"
-                                 "dram_tokens = 1000\nvllm_prompt_tokens = 1\nvllm_chunk_tokens = 100\n"
-                                 "pipeline_comm_s = 0\n";
+    static const char assume[] =
+        "prefill_fixed_s = 1\nprefill_token_s = 0.001\nprefill_pair_s = 0\n"
+        "load_token_s = 0\nstep_fixed_s = 0.01\nstep_sequence_s = 0\n"
+        "step_token_s = 0\nlink_latency_s = 0\nschedule_s = 0\nstore_tail_s = 0\n"
+        "stream = 0\njoin_fixed_s = 0\njoin_load_share = 0\nsequences_max = 4\n"
+        "dram_tokens = 1000\nvllm_prompt_tokens = 1\nvllm_chunk_tokens = 100\n"
+        "pipeline_comm_s = 0\n";
     struct mc_error error = { 0 };
 
     memset(p, 0, sizeof(*p));
@@ -61,8 +62,7 @@ static inline void play_add(struct play *p, double arrival_s, uint32_t input, ui
                                                           .input = input,
                                                           .output = output };
     for (uint32_t i = 0; i < count; i++, p->block_count++)
-        p->blocks[p->block_count] =
-            i < shared ? family * 64 + i : 1024 + (uint32_t)p->block_count;
+        p->blocks[p->block_count] = i < shared ? family * 64 + i : 1024 + (uint32_t)p->block_count;
     p->trace.requests = p->requests;
     p->trace.blocks = p->blocks;
     p->trace.block_ids = 1024 + BLOCKS_MAX;
