@@ -9,8 +9,8 @@ set -eu
 packages_of() {
     case $1 in
     build) echo gcc libc6-dev make cmake ninja-build pkg-config \
-        libjansson-dev libpcre2-dev libutf8proc-dev libssl-dev libmicrohttpd-dev libcurl4-openssl-dev ;;
-    test) echo libcmocka-dev python3 python3-venv clang-format iproute2 ;;
+        libjansson-dev libpcre2-dev libutf8proc-dev libssl-dev libcurl4-openssl-dev ;;
+    test) echo libcmocka-dev python3 python3-venv clang-format iproute2 chromium ;;
     bench) echo libdnnl2 ;; # oneDNN: the peer in the benches, never linked by the product
     fuzz) echo clang libclang-rt-14-dev ;;
     *) echo "deps: no group '$1'; there are: build test bench fuzz" >&2; exit 2 ;;
@@ -33,7 +33,7 @@ if ! command -v dpkg-query >/dev/null; then
     for tool in cc cmake ninja pkg-config; do
         command -v "$tool" >/dev/null || lacking="$lacking $tool"
     done
-    for library in 'jansson >= 2.14' libpcre2-8 libutf8proc libcrypto libmicrohttpd 'libcurl >= 7.76'; do
+    for library in 'jansson >= 2.14' libpcre2-8 libutf8proc libcrypto 'libcurl >= 7.76'; do
         pkg-config --exists "$library" 2>/dev/null || lacking="$lacking, the library $library"
     done
     [ -n "$lacking" ] || exit 0

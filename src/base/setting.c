@@ -38,6 +38,11 @@ static const struct unit duration_units[] = {
 
 /* ------------------------------------------------------------------------------------- lists */
 
+static bool is_list(const struct setting *row)
+{
+    return row->type == SETTING_LIST || row->type == SETTING_SECRET;
+}
+
 mc_status setting_list_add(struct setting_list *list, const char *text,
                            const struct mc_alloc *alloc)
 {
@@ -279,6 +284,7 @@ static mc_status parse_into(const struct settings *s, const struct value *v, voi
         *(const char **)out = v->text;
         return MC_OK;
     case SETTING_LIST:
+    case SETTING_SECRET:
         status = setting_list_add(out, v->text, s->alloc);
         return status == MC_OK ? MC_OK : error_set(error, status, "%s: out of memory", v->where);
     case SETTING_BOOL:
@@ -320,7 +326,7 @@ static mc_status assign(struct settings *s, const struct setting *row, enum sett
     const bool weaker = source < state->source;
     uint64_t aside[2]; /* room for any field but a list */
 
-    if (row->type == SETTING_LIST) {
+    if (is_list(row)) {
         if (weaker)
             return MC_OK;
         if (source > state->source)
@@ -340,6 +346,7 @@ static size_t field_size(enum setting_type type)
         return sizeof(SETTING_C_##name);
         SIZE_CASE(TEXT)
         SIZE_CASE(LIST)
+        SIZE_CASE(SECRET)
         SIZE_CASE(BOOL)
         SIZE_CASE(U32)
         SIZE_CASE(U64)
@@ -362,7 +369,7 @@ mc_status settings_init(struct settings *s, const struct setting *rows, size_t c
         return error_set(error, MC_E_NOMEM, "out of memory for %zu settings", count);
     *s = (struct settings){ alloc, rows, count, options, states };
     for (size_t i = 0; i < count; i++) {
-        assert(rows[i].type != SETTING_LIST || !rows[i].initial);
+        assert(!is_list(&rows[i]) || !rows[i].initial);
         memset(field(s, &rows[i]), 0, field_size(rows[i].type));
         if (!rows[i].initial)
             continue;
@@ -379,7 +386,7 @@ void settings_fini(struct settings *s)
     if (!s->states)
         return;
     for (size_t i = 0; i < s->count; i++)
-        if (s->rows[i].type == SETTING_LIST)
+        if (is_list(&s->rows[i]))
             setting_list_fini(field(s, &s->rows[i]), s->alloc);
     alloc_free(s->alloc, s->states);
     s->states = NULL;
@@ -712,11 +719,18 @@ void setting_help(const struct setting *rows, size_t count, struct buf *out)
     }
 }
 
+static const char *const sources[] = { "default", "config file", "environment", "flag" };
+
+static void print_secret(const char *name, const struct setting_list *list,
+                         enum setting_source source, struct buf *out)
+{
+    if (list->count > 0)
+        buf_addf(out, "# %s\n# %s: %u, not shown\n", sources[source], name, list->count);
+}
+
 static void print_value(const char *name, const char *text, enum setting_source source,
                         struct buf *out)
 {
-    static const char *const sources[] = { "default", "config file", "environment", "flag" };
-
     buf_addf(out, "# %s\n%s = \"", sources[source], name);
     for (; *text; text++) {
         if (*text == '\n' || *text == '\t') {
@@ -736,7 +750,9 @@ void settings_print(const struct settings *s, struct buf *out)
         const struct setting *row = &s->rows[i];
         const struct setting_state *state = &s->states[i];
 
-        if (row->type == SETTING_LIST) {
+        if (row->type == SETTING_SECRET)
+            print_secret(row->name, field(s, row), state->source, out);
+        else if (row->type == SETTING_LIST) {
             const struct setting_list *list = field(s, row);
             for (uint32_t k = 0; k < list->count; k++)
                 print_value(row->name, list->items[k], state->source, out);

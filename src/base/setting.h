@@ -36,6 +36,7 @@ struct setting_list {
 enum setting_type {
     SETTING_TEXT,     /* const char *; NULL when there is no default */
     SETTING_LIST,     /* struct setting_list; the flag may be repeated */
+    SETTING_SECRET,   /* the same, and never printed */
     SETTING_BOOL,     /* bool; --name, --no-name, or = true, false, yes, no, on, off, 1, 0 */
     SETTING_U32,      /* uint32_t */
     SETTING_U64,      /* uint64_t */
@@ -62,6 +63,7 @@ struct setting {
 /* clang-format off */
 #define SETTING_C_TEXT     const char *
 #define SETTING_C_LIST     struct setting_list
+#define SETTING_C_SECRET   struct setting_list
 #define SETTING_C_BOOL     bool
 #define SETTING_C_U32      uint32_t
 #define SETTING_C_U64      uint64_t
@@ -148,7 +150,8 @@ mc_status settings_config(struct settings *settings, char *text, size_t size, co
 /** Where the value of the row `name` came from. The row exists. */
 enum setting_source settings_source(const struct settings *settings, const char *name);
 
-/** The settings as a config file that settings_config() reads back, each with its source. */
+/** The settings as a config file that settings_config() reads back, each with its source. Of secrets only
+ * that there are some. */
 void settings_print(const struct settings *settings, struct buf *out);
 
 /** The rows for --help, by group, in at most 100 columns. */

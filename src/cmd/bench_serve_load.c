@@ -100,7 +100,7 @@ static void on_header(void *user, const char *name, size_t name_size, const char
 static void fail(struct bench_record *r, const char *reason)
 {
     if (r->reason[0] == '\0') /* the first one is the cause */
-        snprintf(r->reason, sizeof(r->reason), "%s", reason);
+        snprintf(r->reason, sizeof(r->reason), "%.*s", (int)sizeof(r->reason) - 1, reason);
 }
 
 /* Hot: once for each token. */

@@ -130,6 +130,8 @@ static void say_worker(struct arguments *a, const struct family *f, const struct
     say_text(a, "gateway", family_first(f, MEMBER_GATEWAY)->control);
     say(a, "--kv-memory=%llu", (unsigned long long)o->kv_memory);
     say(a, "--threads=%u", o->threads);
+    say(a, "--sequences=%u", o->sequences);
+    say(a, "--queue=%u", o->queue);
     say(a, "--chunk=%u", o->chunk);
     say(a, "--context=%u", o->context);
     say_choice(a, "kernel", "auto|ref|avx2|avx512|avx512-bf16", o->kernel);
@@ -146,6 +148,14 @@ static void say_gateway(struct arguments *a, const struct family *f, const struc
     say(a, "--listen=%s", m->address[0] ? m->address : o->listen);
     say(a, "--control=%s", m->control[0] ? m->control : "127.0.0.1:0");
     say_text(a, "model-name", o->model_name);
+    say_text(a, "api-key-file", o->api_key_file); /* keys by flag go by MC_API_KEY: serve.c */
+    say(a, "--requests=%u", o->requests);
+    say(a, "--connections=%u", o->connections);
+    say(a, "--connections-per-address=%u", o->address_connections);
+    say(a, "--body=%llu", (unsigned long long)o->body);
+    say(a, "--headers=%llu", (unsigned long long)o->headers);
+    say(a, "--receive-timeout=%lluns", (unsigned long long)o->receive_timeout);
+    say(a, "--idle-timeout=%lluns", (unsigned long long)o->idle_timeout);
     if (o->insecure)
         say(a, "--insecure");
     if (o->debug_headers)

@@ -2,8 +2,17 @@
 #define _POSIX_C_SOURCE 200809L /* signals */
 #include "gateway/gateway.h"
 
+#include <stdarg.h>
+#include <stdio.h>
+
+#include "base/error.h"
 #include "cmd/cmd.h"
+#include "cmd/keys.h"
 #include "cmd/role.h"
+#include "os/file.h"
+#include "os/host.h"
+
+enum { OTHER_DESCRIPTORS = 600, CONNECTIONS_LEAST = 16 };
 
 /* clang-format off */
 #define GATEWAY_SETTINGS(X)                                                                         \
@@ -21,10 +30,18 @@
       "The policy's own settings: threshold=1.2.")                                                  \
     X(requests, "requests", 0, U32, "1024", 1, 65536, NULL, "N", "Limits",                          \
       "Requests at a time; beyond: 429.")                                                           \
-    X(connections, "connections", 0, U32, "4096", 1, 65536, NULL, "N", "Limits",                    \
-      "HTTP connections at a time.")                                                                \
+    X(connections, "connections", 0, U32, "8192", 1, 1048576, NULL, "N", "Limits",                  \
+      "HTTP connections at a time; more wait to be accepted.")                                      \
+    X(address_connections, "connections-per-address", 0, U32, "0", 0, 1048576, NULL, "N", "Limits", \
+      "Of these from one address that is not loopback; 0: no bound.")                               \
     X(body, "body", 0, SIZE, "8M", 1024, 1073741824, NULL, "SIZE", "Limits",                        \
-      "The longest body of a request.")                                                             \
+      "The longest body of a request; beyond: 413.")                                                \
+    X(headers, "headers", 0, SIZE, "32K", 1024, 1048576, NULL, "SIZE", "Limits",                    \
+      "The longest request line and headers; beyond: 414 or 431.")                                  \
+    X(receive_timeout, "receive-timeout", 0, DURATION, "30s", 1e6, 1e15, NULL, "TIME", "Limits",    \
+      "How long a client may take to send a request, however slowly; then 408.")                    \
+    X(idle_timeout, "idle-timeout", 0, DURATION, "120s", 1e6, 1e15, NULL, "TIME", "Limits",         \
+      "How long a connection without a request stays, and an answer waits to be taken.")                  \
     X(patience, "patience", 0, DURATION, "10s", 1, 1e15, NULL, "TIME", "Limits",                       \
       "How long a request may wait for room or for a worker that is away.")                         \
     X(tries, "tries", 0, U32, "3", 1, 100, NULL, "N", "Limits",                                     \
@@ -36,10 +53,12 @@
 struct gateway_flags {
     ROLE_SETTINGS(SETTING_FIELD)
     GATEWAY_SETTINGS(SETTING_FIELD)
+    KEYS_SETTINGS(SETTING_FIELD)
 };
 
 #define GATEWAY_ROW(...) SETTING_ROW(gateway_flags, __VA_ARGS__)
-static const struct setting rows[] = { GATEWAY_SETTINGS(GATEWAY_ROW) ROLE_SETTINGS(GATEWAY_ROW) };
+static const struct setting rows[] = { GATEWAY_SETTINGS(GATEWAY_ROW) KEYS_SETTINGS(GATEWAY_ROW)
+                                           ROLE_SETTINGS(GATEWAY_ROW) };
 
 static void help(struct buf *out)
 {
@@ -77,6 +96,7 @@ static const struct role_table table = {
 
 struct gateway_role {
     struct role role;
+    struct auth auth; /* the gateway borrows it */
     gateway *gateway;
 };
 
@@ -92,8 +112,63 @@ static void drain(void *user)
     gateway_drain(g->gateway, on_drained, &g->role);
 }
 
+static void MC_PRINTF(2, 3) warn(const struct gateway_role *g, const char *format, ...)
+{
+    char line[600];
+    va_list args;
+
+    va_start(args, format);
+    const int size = vsnprintf(line, sizeof(line), format, args);
+    va_end(args);
+    if (size > 0 && g->role.log.write)
+        g->role.log.write(g->role.log.context, MC_LOG_WARN, line,
+                          (size_t)size < sizeof(line) ? (size_t)size : sizeof(line) - 1);
+}
+
+static mc_status read_keys(struct gateway_role *g, const struct gateway_flags *flags,
+                           struct mc_error *error)
+{
+    auth_init(&g->auth, g->role.alloc);
+    if (flags->api_key_file && os_is_open_to_others(flags->api_key_file))
+        warn(g, "event=keys_open file=%s advice=\"chmod o-rw: others can read the keys\"",
+             flags->api_key_file);
+    return keys_read(&flags->api_key, flags->api_key_file, &g->auth, g->role.alloc, error);
+}
+
+/* As many connections as there are descriptors for, beside workers, the pool and files. */
+static mc_status fit_connections(struct gateway_role *g, uint32_t wanted, uint32_t *connections_p,
+                                 struct mc_error *error)
+{
+    const uint64_t limit = os_descriptors_raise();
+
+    *connections_p = wanted;
+    if (limit == 0 || limit >= (uint64_t)wanted + OTHER_DESCRIPTORS)
+        return MC_OK;
+    if (limit < OTHER_DESCRIPTORS + CONNECTIONS_LEAST)
+        return error_set(
+            error, MC_E_FULL,
+            "this process may have %llu descriptors; a gateway needs %d for others and "
+            "%d for clients at least: raise the hard limit (ulimit -Hn)",
+            (unsigned long long)limit, OTHER_DESCRIPTORS, CONNECTIONS_LEAST);
+    *connections_p = (uint32_t)(limit - OTHER_DESCRIPTORS);
+    warn(g,
+         "event=descriptors_short limit=%llu connections=%u wanted=%u advice=\"raise the hard "
+         "limit: ulimit -Hn, LimitNOFILE=\"",
+         (unsigned long long)limit, *connections_p, wanted);
+    return MC_OK;
+}
+
 static int run(struct gateway_role *g, const struct gateway_flags *flags, const char *model)
 {
+    struct mc_error error = { 0 };
+    uint32_t connections = 0;
+
+    if (read_keys(g, flags, &error) != MC_OK ||
+        fit_connections(g, flags->connections, &connections, &error) != MC_OK) {
+        command_complain("gateway", "%s", error.text);
+        auth_fini(&g->auth);
+        return CMD_FAILED;
+    }
     const struct gateway_options o = {
         .alloc = g->role.alloc,
         .loop = g->role.loop,
@@ -101,6 +176,7 @@ static int run(struct gateway_role *g, const struct gateway_flags *flags, const 
         .listen = flags->listen,
         .control_listen = flags->control,
         .insecure = flags->insecure,
+        .auth = &g->auth,
         .secret = g->role.secret,
         .secret_size = g->role.secret_size,
         .master = flags->master,
@@ -111,14 +187,18 @@ static int run(struct gateway_role *g, const struct gateway_flags *flags, const 
         .body_max = flags->body,
         .patience_ns = flags->patience,
         .requests_max = flags->requests,
-        .connections_max = flags->connections,
+        .connections_max = connections,
+        .address_max = flags->address_connections,
+        .headers_max = (uint32_t)flags->headers,
+        .receive_ns = flags->receive_timeout,
+        .idle_ns = flags->idle_timeout,
         .tries_max = flags->tries,
         .debug_headers = flags->debug_headers,
     };
-    struct mc_error error = { 0 };
 
     if (gateway_open(&o, &g->gateway, &error) != MC_OK) {
         command_complain("gateway", "%s", error.text);
+        auth_fini(&g->auth);
         return CMD_FAILED;
     }
     g->role.drain = drain;
@@ -127,6 +207,7 @@ static int run(struct gateway_role *g, const struct gateway_flags *flags, const 
                gateway_control_address(g->gateway));
     const int code = role_run(&g->role);
     gateway_close(g->gateway);
+    auth_fini(&g->auth);
     return code;
 }
 

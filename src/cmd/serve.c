@@ -8,6 +8,8 @@
 #include <unistd.h>
 
 #include "base/alloc.h"
+#include "base/buf.h"
+#include "base/error.h"
 #include "cmd/cmd.h"
 #include "cmd/family.h"
 #include "cmd/serve_options.h"
@@ -191,12 +193,28 @@ static void keep_config_from_roles(void)
     (void)unsetenv("MC_CONFIG");
 }
 
+/* Not by the gateway's arguments, which others can see. */
+static mc_status hand_on_keys(const struct setting_list *keys, const struct mc_alloc *alloc,
+                              struct mc_error *error)
+{
+    struct buf text = BUF_INIT(alloc);
+
+    for (uint32_t i = 0; i < keys->count; i++) {
+        buf_add_text(&text, i ? "," : "");
+        buf_add_text(&text, keys->items[i]);
+    }
+    const bool done = keys->count == 0 || (!text.failed && setenv("MC_API_KEY", text.data, 1) == 0);
+    buf_fini(&text);
+    return done ? MC_OK : error_set(error, MC_E_NOMEM, "out of memory for API keys");
+}
+
 /* Whoever still runs goes with this process, by the parent-death signal. */
 static int run(struct serve *s, const char *model)
 {
     struct mc_error error = { 0 };
 
-    if (begin(s, model, &error) != MC_OK) {
+    if (hand_on_keys(&s->options->api_key, s->role.alloc, &error) != MC_OK ||
+        begin(s, model, &error) != MC_OK) {
         command_complain("serve", "%s", error.text);
         return CMD_FAILED;
     }

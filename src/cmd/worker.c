@@ -25,9 +25,9 @@
       "The transports' own settings: tcp.port=7001.")                                               \
     X(kv_memory, "kv-memory", 0, SIZE, "256M", 0, 0, NULL, "SIZE", "Engine",                        \
       "Working memory for KVCache. It is taken, and touched, at the start.")                        \
-    X(sequences, "sequences", 0, U32, "64", 1, 4096, NULL, "N", "Engine",                           \
+    X(sequences, "sequences", 0, U32, "256", 1, 4096, NULL, "N", "Engine",                           \
       "Requests computed at a time.")                                                               \
-    X(queue, "queue", 0, U32, "256", 1, 65536, NULL, "N", "Engine",                                 \
+    X(queue, "queue", 0, U32, "1024", 1, 65536, NULL, "N", "Engine",                                 \
       "Requests to prefill, queued ones included; beyond they are refused.")                        \
     X(chunk, "chunk", 0, U32, "512", 16, 65536, NULL, "N", "Engine",                                \
       "Tokens of a prompt in one step, a multiple of 16.")                                          \

@@ -1,226 +1,55 @@
-/* answer.c - samples become the strings and lists of a choice, and those become JSON. */
+/* answer.c - choices and what they share, as JSON. */
 #include "gateway/answer.h"
 
 #include <inttypes.h>
 #include <string.h>
 
-#include "base/utf8.h"
-
-/* JSON has no infinity, which is the logprob of a token that cannot come; vLLM writes the same. */
-static const float LOGPROB_MIN = -9999;
-
 /* The lists of a completion's logprobs. */
-enum { LIST_TOKENS, LIST_LOGPROBS, LIST_TOPS, LIST_OFFSETS, LISTS };
+static const char *const list_names[] = { "tokens", "token_logprobs", "top_logprobs",
+                                          "text_offset" };
 
-static const char *const list_names[LISTS] = { "tokens", "token_logprobs", "top_logprobs",
-                                               "text_offset" };
+enum { LISTS = sizeof(list_names) / sizeof(list_names[0]) };
 
-static mc_status open_text(struct api_answer *a)
+/* -------------------------------------------------------------------------------------- head */
+
+mc_status api_head_init(struct api_head *head, const struct mc_alloc *alloc, enum api_kind kind,
+                        bool stream, const char *id, const char *model_name, uint64_t created_s)
 {
-    const mc_status status =
-        mc_text_stream_open(a->o.model, a->o.keep_special, &a->text_stream, NULL);
+    const char *object = kind == API_COMPLETION ? "text_completion"
+                         : stream               ? "chat.completion.chunk"
+                                                : "chat.completion";
 
-    return status == MC_E_UNSUPPORTED ? MC_OK : status;
+    *head = (struct api_head){ .kind = kind, .text = BUF_INIT(alloc) };
+    buf_addf(&head->text, "{\"id\":\"%s\",\"object\":\"%s\",\"created\":%" PRIu64 ",\"model\":", id,
+             object, created_s);
+    buf_add_json(&head->text, model_name, strlen(model_name));
+    buf_add_text(&head->text, ",\"choices\":[");
+    return head->text.failed ? MC_E_NOMEM : MC_OK;
 }
 
-mc_status api_answer_init(struct api_answer *a, const struct api_answer_options *o)
+void api_head_fini(struct api_head *head)
 {
-    *a = (struct api_answer){ .o = *o, .text = BUF_INIT(o->alloc), .ids = BUF_INIT(o->alloc) };
-    for (int i = 0; i < LISTS; i++)
-        a->logprobs[i] = BUF_INIT(o->alloc);
-    return open_text(a);
+    if (head->text.alloc)
+        buf_fini(&head->text);
+    *head = (struct api_head){ 0 };
 }
 
-void api_answer_fini(struct api_answer *a)
+static void write_head(const struct api_head *head, struct buf *out)
 {
-    if (!a->o.alloc)
-        return;
-    mc_text_stream_close(a->text_stream);
-    buf_fini(&a->text);
-    buf_fini(&a->ids);
-    for (int i = 0; i < LISTS; i++)
-        buf_fini(&a->logprobs[i]);
-    *a = (struct api_answer){ 0 };
+    buf_add(out, head->text.data, head->text.size);
 }
 
-static void empty(struct api_answer *a)
+static void write_usage(const struct api_answer_usage *usage, struct buf *out)
 {
-    buf_truncate(&a->text, 0);
-    buf_truncate(&a->ids, 0);
-    for (int i = 0; i < LISTS; i++)
-        buf_truncate(&a->logprobs[i], 0);
-    a->pending = 0;
+    buf_addf(out,
+             "{\"prompt_tokens\":%" PRIu64 ",\"completion_tokens\":%" PRIu64
+             ",\"total_tokens\":%" PRIu64 ",\"prompt_tokens_details\":{\"cached_tokens\":%" PRIu64
+             "}}",
+             usage->prompt_tokens, usage->completion_tokens,
+             usage->prompt_tokens + usage->completion_tokens, usage->cached_tokens);
 }
 
-mc_status api_answer_restart(struct api_answer *a)
-{
-    empty(a);
-    a->characters = 0;
-    a->samples = 0;
-    mc_text_stream_close(a->text_stream);
-    a->text_stream = NULL;
-    return open_text(a);
-}
-
-/* ------------------------------------------------------------------------------------- samples */
-
-static void add_logprob(struct buf *out, float logprob)
-{
-    buf_addf(out, "%.9g", (double)(logprob > LOGPROB_MIN ? logprob : LOGPROB_MIN));
-}
-
-static bool is_utf8(const char *text, size_t size)
-{
-    uint32_t code;
-    size_t length = 1;
-
-    for (size_t i = 0; i < size && length > 0; i += length)
-        length = utf8_decode(text + i, size - i, &code);
-    return length > 0;
-}
-
-static void token_bytes(const struct api_answer *a, uint32_t token, const char **text_p,
-                        size_t *size_p)
-{
-    if (mc_token_bytes(a->o.model, token, text_p, size_p) == MC_OK)
-        return;
-    *text_p = ""; /* a model without tokenizer, or an id that pads its vocabulary */
-    *size_p = 0;
-}
-
-/* A token that is no whole text is spelt as OpenAI does, so that two of them differ. */
-static void add_token(const struct api_answer *a, uint32_t token, struct buf *out)
-{
-    const char *text;
-    size_t size;
-
-    token_bytes(a, token, &text, &size);
-    if (size == 0) {
-        buf_addf(out, "\"token_id:%u\"", token);
-        return;
-    }
-    if (is_utf8(text, size)) {
-        buf_add_json(out, text, size);
-        return;
-    }
-    buf_add_text(out, "\"bytes:");
-    for (size_t i = 0; i < size; i++)
-        buf_addf(out, "\\\\x%02x", (unsigned char)text[i]);
-    buf_add_byte(out, '"');
-}
-
-static void add_chat_entry(const struct api_answer *a, uint32_t token, float logprob,
-                           struct buf *out)
-{
-    const char *text;
-    size_t size;
-
-    buf_add_text(out, "\"token\":");
-    add_token(a, token, out);
-    buf_add_text(out, ",\"logprob\":");
-    add_logprob(out, logprob);
-    buf_add_text(out, ",\"bytes\":[");
-    token_bytes(a, token, &text, &size);
-    for (size_t i = 0; i < size; i++)
-        buf_addf(out, "%s%u", i ? "," : "", (unsigned char)text[i]);
-    buf_add_byte(out, ']');
-}
-
-static void add_chat_logprobs(struct api_answer *a, const struct wire_sample *sample)
-{
-    struct buf *out = &a->logprobs[0];
-    struct wire_list tops = sample->top;
-    struct wire_token_logprob top;
-
-    buf_add_text(out, a->pending ? ",{" : "{");
-    add_chat_entry(a, sample->token, sample->logprob, out);
-    buf_add_text(out, ",\"top_logprobs\":[");
-    for (unsigned k = 0; wire_token_logprob_next(&tops, &top); k++) {
-        buf_add_text(out, k ? ",{" : "{");
-        add_chat_entry(a, top.token, top.logprob, out);
-        buf_add_byte(out, '}');
-    }
-    buf_add_text(out, "]}");
-}
-
-static void add_text_logprobs(struct api_answer *a, const struct wire_sample *sample)
-{
-    struct wire_list tops = sample->top;
-    struct wire_token_logprob top;
-
-    for (int i = 0; a->pending && i < LISTS; i++)
-        buf_add_byte(&a->logprobs[i], ',');
-    add_token(a, sample->token, &a->logprobs[LIST_TOKENS]);
-    add_logprob(&a->logprobs[LIST_LOGPROBS], sample->logprob);
-    struct buf *out = &a->logprobs[LIST_TOPS];
-    buf_add_byte(out, '{');
-    for (unsigned k = 0; wire_token_logprob_next(&tops, &top); k++) {
-        buf_add_text(out, k ? "," : "");
-        add_token(a, top.token, out);
-        buf_add_byte(out, ':');
-        add_logprob(out, top.logprob);
-    }
-    buf_add_byte(out, '}');
-    buf_addf(&a->logprobs[LIST_OFFSETS], "%" PRIu64, a->characters);
-}
-
-static void show(struct api_answer *a, const char *text, size_t size)
-{
-    buf_add(&a->text, text, size);
-    for (size_t i = 0; i < size; i++)
-        a->characters += ((unsigned char)text[i] & 0xc0) != 0x80; /* each has one such byte */
-}
-
-static mc_status check(const struct api_answer *a)
-{
-    bool failed = a->text.failed || a->ids.failed;
-
-    for (int i = 0; i < LISTS; i++)
-        failed = failed || a->logprobs[i].failed;
-    return failed ? MC_E_NOMEM : MC_OK;
-}
-
-mc_status api_answer_add(struct api_answer *a, const struct wire_sample *sample, bool ends)
-{
-    const char *text = "";
-    size_t size = 0;
-
-    if (a->o.with_logprobs && a->o.kind == API_CHAT)
-        add_chat_logprobs(a, sample);
-    else if (a->o.with_logprobs)
-        add_text_logprobs(a, sample);
-    buf_addf(&a->ids, "%s%u", a->pending ? "," : "", sample->token);
-    if (a->text_stream && !ends) {
-        const mc_status status = mc_text_stream_push(a->text_stream, sample->token, &text, &size);
-        if (status != MC_OK)
-            return status;
-    }
-    show(a, text, size);
-    a->pending++;
-    a->samples++;
-    return check(a);
-}
-
-mc_status api_answer_finish(struct api_answer *a)
-{
-    const char *text = "";
-    size_t size = 0;
-
-    if (a->text_stream) {
-        const mc_status status = mc_text_stream_finish(a->text_stream, &text, &size);
-        if (status != MC_OK)
-            return status;
-    }
-    show(a, text, size);
-    return check(a);
-}
-
-bool api_answer_has_news(const struct api_answer *a)
-{
-    return a->text.size > 0 || (a->pending > 0 && (a->o.with_logprobs || a->o.with_ids));
-}
-
-/* ---------------------------------------------------------------------------------------- JSON */
+/* ------------------------------------------------------------------------------------ choice */
 
 static void write_logprobs(const struct api_answer *a, struct buf *out)
 {
@@ -241,16 +70,30 @@ static void write_logprobs(const struct api_answer *a, struct buf *out)
     buf_add_text(out, "]}");
 }
 
+/* Why it ended, in OpenAI's words, and by what, as vLLM says it. */
+static void write_finish(const struct api_answer *a, struct buf *out)
+{
+    buf_add_text(out, ",\"finish_reason\":");
+    if (!a->finish) {
+        buf_add_text(out, "null");
+        return;
+    }
+    buf_add_json(out, a->finish, strlen(a->finish));
+    buf_add_text(out, ",\"stop_reason\":");
+    if (a->stop)
+        buf_add_json(out, a->stop->text, a->stop->size);
+    else if (a->stop_token)
+        buf_addf(out, "%u", *a->stop_token);
+    else
+        buf_add_text(out, "null");
+}
+
 /* Behind the text of a choice, to its end. */
-static void write_rest(const struct api_answer *a, const char *finish, struct buf *out)
+static void write_rest(const struct api_answer *a, struct buf *out)
 {
     buf_add_text(out, ",\"logprobs\":");
     write_logprobs(a, out);
-    buf_add_text(out, ",\"finish_reason\":");
-    if (finish)
-        buf_add_json(out, finish, strlen(finish));
-    else
-        buf_add_text(out, "null");
+    write_finish(a, out);
     if (a->o.with_ids) {
         buf_add_text(out, ",\"tokens\":[");
         buf_add(out, a->ids.data, a->ids.size);
@@ -264,52 +107,61 @@ static void write_text(const struct api_answer *a, struct buf *out)
     buf_add_json(out, a->text.data ? a->text.data : "", a->text.size);
 }
 
-static void write_head(const struct api_answer *a, const char *object, struct buf *out)
-{
-    buf_addf(out, "{\"id\":\"%s\",\"object\":\"%s\",\"created\":%" PRIu64 ",\"model\":", a->o.id,
-             object, a->o.created_s);
-    buf_add_json(out, a->o.model_name, strlen(a->o.model_name));
-}
-
-static void write_usage(const struct api_answer *a, const struct api_answer_usage *usage,
-                        struct buf *out)
-{
-    buf_addf(out,
-             "{\"prompt_tokens\":%" PRIu64 ",\"completion_tokens\":%u,\"total_tokens\":%" PRIu64
-             ",\"prompt_tokens_details\":{\"cached_tokens\":%" PRIu64 "}}",
-             usage->prompt_tokens, a->samples, usage->prompt_tokens + a->samples,
-             usage->cached_tokens);
-}
-
-void api_answer_write_whole(const struct api_answer *a, const char *finish,
-                            const struct api_answer_usage *usage, struct buf *out)
+static void write_choice(const struct api_answer *a, struct buf *out)
 {
     const bool chat = a->o.kind == API_CHAT;
 
-    write_head(a, chat ? "chat.completion" : "text_completion", out);
-    buf_add_text(out, ",\"choices\":[{\"index\":0,");
+    buf_addf(out, "{\"index\":%u,", a->o.index);
     buf_add_text(out, chat ? "\"message\":{\"role\":\"assistant\",\"content\":" : "\"text\":");
     write_text(a, out);
     buf_add_text(out, chat ? "}" : "");
-    write_rest(a, finish, out);
+    write_rest(a, out);
+}
+
+void api_answer_write_whole(const struct api_head *head, const struct api_answer *const answers[],
+                            size_t count, const struct api_answer_usage *usage, struct buf *out)
+{
+    write_head(head, out);
+    for (size_t i = 0; i < count; i++) {
+        buf_add_text(out, i ? "," : "");
+        write_choice(answers[i], out);
+    }
     buf_add_text(out, "],\"usage\":");
-    write_usage(a, usage, out);
+    write_usage(usage, out);
     buf_add_text(out, "}\n");
 }
 
-static const char *chunk_object(const struct api_answer *a)
+/* ------------------------------------------------------------------------------------ stream */
+
+/* The end of an event: OpenAI has a null where usage is to come later. */
+static void end_event(const struct api_head *head, const struct api_answer_usage *usage,
+                      struct buf *out)
 {
-    return a->o.kind == API_CHAT ? "chat.completion.chunk" : "text_completion";
+    if (!head->with_usage) {
+        buf_add_text(out, "]}\n\n");
+        return;
+    }
+    buf_add_text(out, "],\"usage\":");
+    if (usage)
+        write_usage(usage, out);
+    else
+        buf_add_text(out, "null");
+    buf_add_text(out, "}\n\n");
 }
 
 /* A chat's first event says who speaks, before any text. */
-static void write_role(const struct api_answer *a, struct buf *out)
+static void write_role(const struct api_head *head, const struct api_answer *a,
+                       const struct api_answer_usage *usage, struct buf *out)
 {
+    const struct api_answer_usage none = { usage->prompt_tokens, 0, usage->cached_tokens };
+
     buf_add_text(out, "data: ");
-    write_head(a, chunk_object(a), out);
-    buf_add_text(out, ",\"choices\":[{\"index\":0,\"delta\":{\"role\":\"assistant\",\"content\":"
-                      "\"\"},\"logprobs\":null,\"finish_reason\":null}]");
-    buf_add_text(out, a->o.with_usage ? ",\"usage\":null}\n\n" : "}\n\n");
+    write_head(head, out);
+    buf_addf(out,
+             "{\"index\":%u,\"delta\":{\"role\":\"assistant\",\"content\":\"\"},\"logprobs\":null,"
+             "\"finish_reason\":null}",
+             a->o.index);
+    end_event(head, head->continuous_usage ? &none : NULL, out);
 }
 
 static void write_delta(const struct api_answer *a, struct buf *out)
@@ -327,29 +179,38 @@ static void write_delta(const struct api_answer *a, struct buf *out)
     buf_add_byte(out, '}');
 }
 
-void api_answer_write_chunk(struct api_answer *a, const char *finish, struct buf *out)
+/* It is told. */
+static void empty(struct api_answer *a)
+{
+    buf_truncate(&a->text, 0);
+    buf_truncate(&a->ids, 0);
+    for (int i = 0; i < LISTS; i++)
+        buf_truncate(&a->logprobs[i], 0);
+    a->pending = 0;
+}
+
+void api_answer_write_chunk(const struct api_head *head, struct api_answer *a,
+                            const struct api_answer_usage *usage, struct buf *out)
 {
     if (!a->begun && a->o.kind == API_CHAT)
-        write_role(a, out);
+        write_role(head, a, usage, out);
     a->begun = true;
     buf_add_text(out, "data: ");
-    write_head(a, chunk_object(a), out);
-    buf_add_text(out, ",\"choices\":[{\"index\":0,");
+    write_head(head, out);
+    buf_addf(out, "{\"index\":%u,", a->o.index);
     write_delta(a, out);
-    write_rest(a, finish, out);
-    buf_add_text(out, a->o.with_usage ? "],\"usage\":null}\n\n" : "]}\n\n");
+    write_rest(a, out);
+    end_event(head, head->continuous_usage ? usage : NULL, out);
     empty(a);
 }
 
-void api_answer_write_done(const struct api_answer *a, const struct api_answer_usage *usage,
+void api_answer_write_done(const struct api_head *head, const struct api_answer_usage *usage,
                            struct buf *out)
 {
-    if (a->o.with_usage) {
+    if (head->with_usage) {
         buf_add_text(out, "data: ");
-        write_head(a, chunk_object(a), out);
-        buf_add_text(out, ",\"choices\":[],\"usage\":");
-        write_usage(a, usage, out);
-        buf_add_text(out, "}\n\n");
+        write_head(head, out);
+        end_event(head, usage, out);
     }
     buf_add_text(out, "data: [DONE]\n\n");
 }

@@ -1,10 +1,11 @@
 /*
  * api.h - what a client asks by OpenAI's API, read strictly from JSON.
  *
- * Life:    api_read -> ... -> api_request_fini
+ * Life:    api_read -> api_encode (api_prompt.h) -> api_request_settle -> ... -> api_request_fini
  * Threads: one.
- * Memory:  texts and messages are borrowed from the parsed document, which the request owns; jansson takes
- *          its memory from malloc. Ids are from the allocator.
+ * Memory:  texts and messages are borrowed from the parsed document, which the request owns until it is
+ *          settled; jansson takes its memory from malloc. Ids, stop texts and the salt are from the
+ *          allocator.
  * Errors:  anything wrong is answered with a struct api_error: an HTTP status and OpenAI's type, param and
  *          code. What this release cannot do is refused by its field's name, never ignored; a value of such a
  *          field that asks for nothing (n: 1, stop: null) passes, and so do fields that nobody here knows.
@@ -17,6 +18,7 @@
 #include <mooncake/infer.h>
 
 #include "base/buf.h"
+#include "gateway/api_stop.h"
 
 enum api_kind { API_COMPLETION, API_CHAT };
 
@@ -35,19 +37,27 @@ struct api_defaults {
     float temperature, top_p;
     uint32_t top_k;
     uint32_t vocab_size;
-    const char *model; /* the served name; another one in a request is 404 */
+    uint32_t token_bytes_max; /* api_token_bytes_max() of its model; 0: not known */
+    const char *model;        /* the served name; another one in a request is 404 */
+};
+
+/** One prompt of a request: its answer is one choice. */
+struct api_prompt {
+    const char *text; /* [text_size]; NULL: ids, or the chat's messages */
+    size_t text_size;
+    uint32_t *ids; /* owned; [id_count]; NULL: not encoded yet */
+    size_t id_count;
 };
 
 struct api_request {
     enum api_kind kind;
     bool stream, include_usage;
-    bool return_token_ids; /* ours, and vLLM's: choices have the ids of the answer */
-    bool keep_special;     /* skip_special_tokens: false */
-    bool bare;             /* add_special_tokens: false */
-    const char *text;      /* [text_size]: the prompt; NULL: ids or messages */
-    size_t text_size;
-    uint32_t *ids; /* owned; [id_count]; the prompt as ids, else NULL */
-    size_t id_count;
+    bool continuous_usage;      /* each chunk of a stream has it */
+    bool return_token_ids;      /* ours, and vLLM's: choices have the ids of the answer */
+    bool keep_special;          /* skip_special_tokens: false */
+    bool bare;                  /* add_special_tokens: false */
+    struct api_prompt *prompts; /* owned; [prompt_count], 1 or more; a chat has one */
+    size_t prompt_count;
     struct mc_chat_message *messages; /* owned; [message_count]; of a chat */
     size_t message_count;
     uint32_t max_tokens; /* 0: the context's end */
@@ -56,6 +66,12 @@ struct api_request {
     bool with_logprobs;          /* of the chosen token, and of sampling.logprobs others */
     bool has_seed;               /* else sampling.seed is to be drawn */
     struct mc_sampling sampling; /* banned is not used */
+    struct api_stops stops;      /* owned; texts that end an answer */
+    uint32_t *stop_tokens;       /* owned; [stop_token_count]; ids that do */
+    size_t stop_token_count;
+    bool show_stop; /* include_stop_str_in_output */
+    char *salt;     /* owned; [salt_size]; of the cache's keys; NULL: none */
+    size_t salt_size;
 
     const struct mc_alloc *alloc; /* borrowed */
     json_t *document;             /* owned */
@@ -66,6 +82,9 @@ struct api_request {
 enum {
     API_DEPTH_MAX = 32,         /* arrays and objects in each other */
     API_MESSAGES_MAX = 4096,    /* of a chat */
+    API_PROMPTS_MAX = 128,      /* of a completion */
+    API_STOP_TOKENS_MAX = 32,   /* with the model's own ends, what workers take */
+    API_SALT_MAX = 256,         /* bytes */
     API_COMPLETION_TOKENS = 16, /* max_tokens of a completion that does not say: OpenAI's */
 };
 

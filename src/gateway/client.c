@@ -45,6 +45,12 @@ static void name(struct client *c, uint64_t attempt)
     *at = c;
 }
 
+static void close_call(struct call *call)
+{
+    if (call->open == 0 && call->walks == 0)
+        gateway_call_free(call);
+}
+
 void gateway_client_close(struct client *c)
 {
     gateway *g = c->gateway;
@@ -59,28 +65,28 @@ void gateway_client_close(struct client *c)
         g->clients = c->next;
     g->client_count--;
     metric_set(&g->metrics, METRIC_active, 0, g->client_count);
-    api_answer_fini(&c->answer);
-    api_request_fini(&c->api);
     alloc_free(g->alloc, c->keys);
-    buf_fini(&c->out);
-    alloc_free(g->alloc, c);
+    c->keys = NULL;
+    c->open = false;
+    c->call->open--;
+    close_call(c->call);
 }
 
-struct client *gateway_client_open(gateway *g, http_request *http)
+struct client *gateway_client_open(struct call *call, uint32_t index)
 {
-    struct client *c = alloc_zeroed(g->alloc, 1, sizeof(*c));
+    struct client *c = &call->clients[index];
+    gateway *g = call->gateway;
 
-    if (!c)
-        return NULL;
     *c = (struct client){ .gateway = g,
-                          .http = http,
+                          .call = call,
+                          .prompt = &call->api.prompts[index],
                           .next = g->clients,
-                          .arrived_ns = os_now_ns(),
-                          .out = BUF_INIT(g->alloc) };
+                          .open = true };
     if (g->clients)
         g->clients->previous = c;
     g->clients = c;
     g->client_count++;
+    call->open++;
     metric_set(&g->metrics, METRIC_active, 0, g->client_count);
     return c;
 }
@@ -96,8 +102,8 @@ static void later(struct client *c, enum request_event_kind kind, uint64_t from,
     gateway_later(c->gateway, &pending);
 }
 
-/* The client cannot be served on: known once, told after this outbox. */
-static void give_up(struct client *c, mc_status status)
+/* Known once, told after this outbox. */
+void gateway_client_give_up(struct client *c, mc_status status)
 {
     if (!c->given_up)
         later(c, REQUEST_GIVE_UP, 0, status);
@@ -106,8 +112,11 @@ static void give_up(struct client *c, mc_status status)
 
 static void carry_sched(struct client *c, const struct mc_sched_event *event)
 {
-    if (event->kind == MC_EVENT_REQUEST)
+    if (event->kind == MC_EVENT_REQUEST) {
         name(c, event->request.id);
+        if (c->given_up) /* what was said to the last attempt is nobody's */
+            later(c, REQUEST_GIVE_UP, 0, MC_E_CANCELLED);
+    }
     const mc_status status = gateway_schedule(c->gateway, event);
     if (status != MC_OK && event->kind == MC_EVENT_REQUEST)
         later(c, REQUEST_NOT_DECIDED, 0, status);
@@ -140,6 +149,7 @@ static void carry_tokens(struct client *c, const struct request_out_tokens *toke
     struct wire_list samples = tokens->message->samples;
     const uint32_t total = samples.count, end = tokens->skip + tokens->count;
     struct wire_sample sample;
+    const bool goes_on = !c->answer.stopped && tokens->message->finish == 0;
     mc_status status = MC_OK;
 
     for (uint32_t i = 0; i < end && status == MC_OK && wire_sample_next(&samples, &sample); i++)
@@ -148,7 +158,9 @@ static void carry_tokens(struct client *c, const struct request_out_tokens *toke
             status = api_answer_add(&c->answer, &sample, ends);
         }
     if (status != MC_OK)
-        give_up(c, status);
+        gateway_client_give_up(c, status);
+    else if (c->answer.stopped && goes_on) /* at the worker it does, unless it is told */
+        later(c, REQUEST_STOP, 0, MC_OK);
 }
 
 static void carry_restart(struct client *c)
@@ -156,7 +168,7 @@ static void carry_restart(struct client *c)
     const mc_status status = api_answer_restart(&c->answer);
 
     if (status != MC_OK)
-        give_up(c, status);
+        gateway_client_give_up(c, status);
 }
 
 static void carry(struct client *c, struct request_out *item)
@@ -197,7 +209,7 @@ static void set_timer(struct client *c)
     if (due_ns == UINT64_MAX)
         os_loop_timer_stop(loop, &c->timer);
     else if (os_loop_timer(loop, &c->timer, due_ns) != MC_OK)
-        give_up(c, MC_E_NOMEM);
+        gateway_client_give_up(c, MC_E_NOMEM);
 }
 
 /* One step, and what it wants. The client is gone after its last one. */
@@ -208,13 +220,14 @@ static void step(struct client *c, const struct request_event *event)
     request_step(&c->request, os_loop_now(c->gateway->loop), event, &outbox);
     for (uint32_t i = 0; i < outbox.count; i++)
         carry(c, &outbox.items[i]);
+    gateway_live_step(c->gateway, c, event);
     if (c->request.phase == REQUEST_ENDED) {
         gateway_client_close(c);
         return;
     }
-    const mc_status status = gateway_client_flush(c);
+    const mc_status status = gateway_call_flush(c->call, c);
     if (status != MC_OK)
-        give_up(c, status);
+        gateway_client_give_up(c, status);
     set_timer(c);
 }
 
@@ -252,7 +265,8 @@ void gateway_clients_lost(gateway *g, uint64_t instance)
     const struct request_event event = { .kind = REQUEST_LOST, .from = instance };
 
     for (struct client *c = g->clients, *next; c; c = next) {
-        next = c->next; /* a step ends no other client: decisions wait for the pump */
+        next =
+            c->next; /* a step ends no other client: what is decided or given up waits for the pump */
         step(c, &event);
     }
 }
@@ -267,24 +281,39 @@ static void due(void *user, uint64_t now_ns)
     gateway_pump(g);
 }
 
+/* To each that is under way. The call may be gone on return. */
+static void step_all(struct call *call, enum request_event_kind kind)
+{
+    call->walks++;
+    for (uint32_t i = 0; i < call->count; i++)
+        if (call->clients[i].open)
+            step(&call->clients[i], &(struct request_event){ .kind = kind });
+    call->walks--;
+    close_call(call);
+}
+
 static void hung_up(void *user)
 {
-    struct client *c = user;
-    gateway *g = c->gateway;
+    struct call *call = user;
+    gateway *g = call->gateway;
 
-    c->http = NULL;
-    step(c, &(struct request_event){ .kind = REQUEST_CLIENT_GONE });
+    call->http = NULL;
+    step_all(call, REQUEST_CLIENT_GONE);
     gateway_pump(g);
 }
 
-void gateway_client_start(struct client *c)
+void gateway_clients_start(struct call *call)
 {
-    gateway *g = c->gateway;
+    gateway *g = call->gateway;
 
-    http_hold(c->http, hung_up, c);
-    c->timer = (struct os_timer){ .due = due, .user = c };
-    request_init(&c->request, &c->options);
-    step(c, &(struct request_event){ .kind = REQUEST_START });
+    http_hold(call->http, hung_up, call);
+    for (uint32_t i = 0; i < call->count; i++) {
+        struct client *c = &call->clients[i];
+        c->timer = (struct os_timer){ .due = due, .user = c };
+        request_init(&c->request, &c->options);
+        gateway_live_begin(g, c);
+    }
+    step_all(call, REQUEST_START);
     gateway_pump(g);
 }
 

@@ -14,6 +14,7 @@ struct worker {
     char name[MC_NAME_MAX + 1];
     char address[MC_NAME_MAX + 1];
     uint64_t incarnation, context_max;
+    struct wire_load_report load; /* the last one, for the live page */
     bool draining;
     bool late;             /* its lease is over, and what lies in the socket is looked at */
     struct os_timer lease; /* nothing was heard for so long: lost */

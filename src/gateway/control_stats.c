@@ -8,6 +8,7 @@ void gateway_control_answer_stats(gateway *g, net_conn *conn, uint64_t id,
 {
     struct net_counters counters;
 
+    gateway_entrance_count(g);
     net_counters_init(&counters, &stats->prefix);
     net_counters_add_metrics(&counters, &g->metrics);
     (void)net_counters_answer(&counters, conn, id);

@@ -6,6 +6,8 @@
 
 #include "base/alloc.h"
 #include "base/error.h"
+#include "gateway/live.h"
+#include "gateway/api_prompt.h"
 #include "gateway/state.h"
 #include "os/clock.h"
 #include "os/random.h"
@@ -158,6 +160,7 @@ static mc_status open_model(gateway *g, struct mc_error *error)
         .top_p = g->info.top_p,
         .top_k = g->info.top_k,
         .vocab_size = g->info.vocab_size,
+        .token_bytes_max = api_token_bytes_max(g->model, g->info.vocab_size),
         .model = g->options.model_name ? g->options.model_name : g->info.name,
     };
     return MC_OK;
@@ -190,11 +193,14 @@ static mc_status open_http(gateway *g, struct mc_error *error)
         .alloc = g->alloc,
         .loop = g->loop,
         .listen = g->options.listen,
-        .insecure = g->options.insecure,
+        .insecure = g->options.insecure || gateway_entrance_has_keys(g),
         .body_max = g->options.body_max,
         .stream_max = g->options.stream_max,
+        .headers_max = g->options.headers_max,
+        .receive_ns = g->options.receive_ns,
         .connections_max = g->options.connections_max,
-        .idle_s = g->options.idle_s,
+        .address_max = g->options.address_max,
+        .idle_ns = g->options.idle_ns,
         .handler = gateway_route_handler(g),
     };
 
@@ -207,6 +213,8 @@ static mc_status open_parts(gateway *g, struct mc_error *error)
                                          "mooncake_gateway", g->alloc) != MC_OK)
         return error_set(error, MC_E_NOMEM, "out of memory for the gateway");
     mc_status status = open_model(g, error);
+    if (status == MC_OK)
+        status = gateway_live_open(g, error);
     if (status == MC_OK)
         status = open_sched(g, error);
     if (status == MC_OK)
@@ -263,11 +271,13 @@ void gateway_drain(gateway *g, void (*done)(void *user), void *user)
     if (!g->draining)
         http_quiesce(g->http);
     g->draining = true;
+    gateway_live_end_watching(g);
     check_drain(g);
 }
 
 void gateway_metrics(gateway *g, struct buf *out)
 {
+    gateway_entrance_count(g);
     metrics_text(&g->metrics, out);
 }
 
@@ -287,6 +297,7 @@ void gateway_close(gateway *g)
         os_loop_timer_stop(g->loop, &g->sched_timer);
         os_loop_timer_stop(g->loop, &g->drain_timer);
     }
+    gateway_live_close(g);
     mc_sched_close(g->sched);
     mc_model_close(g->model);
     metrics_fini(&g->metrics);

@@ -30,7 +30,9 @@ struct gateway_options {
     const char *listen;         /* HTTP, "host:port"; default "127.0.0.1:8000" */
     const char *control_listen; /* workers, "host:port"; default "127.0.0.1:0" */
     bool insecure;              /* either may be more than loopback without a secret or key */
-    const void *secret;         /* [secret_size], shared with workers and master; NULL: none */
+    const struct auth
+        *auth;          /* borrowed until close: who may use the API; NULL or empty: everybody */
+    const void *secret; /* [secret_size], shared with workers and master; NULL: none */
     size_t secret_size;
     const char *master;            /* "host:port" of the pool's; NULL: no pool */
     const char *model;             /* directory; required */
@@ -39,16 +41,19 @@ struct gateway_options {
     const char *policy_parameters; /* default: its own */
     uint64_t body_max;             /* bytes of a request; default 8 MiB */
     uint64_t stream_max;           /* bytes that a client has not taken; default 1 MiB */
+    uint32_t headers_max;          /* bytes of request line and headers; default 32 KiB */
+    uint64_t receive_ns;           /* from a request's first byte to its last; default 30 s */
     uint64_t request_ns;           /* a request takes no longer; default: no limit */
     uint64_t patience_ns;          /* waited for room or a worker; default 10 s */
     uint64_t report_ns;            /* how often workers report; default 100 ms */
     uint64_t first_lease_ns;       /* a worker's first report comes within; default 5 s */
     uint32_t requests_max;         /* at a time; default 1024; then 429 */
-    uint32_t connections_max;      /* of HTTP; default 4096; more wait to be accepted */
-    uint32_t workers_max;          /* default 256 */
-    uint32_t tries_max;            /* attempts of a request; default 3 */
-    uint32_t idle_s;               /* an idle HTTP connection lives so long; default 120 */
-    bool debug_headers;            /* X-Mooncake-Bar: <worker> bars it from prefilling; for tests */
+    uint32_t connections_max;      /* of HTTP; default 8192; more wait to be accepted */
+    uint32_t address_max; /* of these, from one address beyond loopback; default: no bound */
+    uint32_t workers_max; /* default 256 */
+    uint32_t tries_max;   /* attempts of a request; default 3 */
+    uint64_t idle_ns;     /* an idle HTTP connection lives so long; default 120 s */
+    bool debug_headers;   /* X-Mooncake-Bar: <worker> bars it from prefilling; for tests */
 };
 
 /** Returns MC_OK, MC_E_ARG, MC_E_RANGE, MC_E_DENIED (a wide address), MC_E_EXISTS (address taken), MC_E_NOT_FOUND (model,

@@ -37,6 +37,22 @@ enum gateway_end {
     X(whole, "request_time", HISTOGRAM, SECONDS, &metric_latencies, NULL, \
       "From a request's arrival to its end.") \
     X(slow, "slow_clients", COUNTER, NONE, NULL, NULL, "Streams ended because the client did not read.") \
+    X(connections, "http_connections", GAUGE, NONE, NULL, NULL, "HTTP connections.") \
+    X(connections_idle, "http_connections_idle", GAUGE, NONE, NULL, NULL, \
+      "Of these, without a request.") \
+    X(accepted, "http_connections_accepted", COUNTER, NONE, NULL, NULL, "HTTP connections taken in.") \
+    X(turned_away, "http_connections_turned_away", COUNTER, NONE, NULL, NULL, \
+      "Closed at once: too many from one address.") \
+    X(evicted, "http_connections_evicted", COUNTER, NONE, NULL, NULL, \
+      "Idle ones closed because their place was needed.") \
+    X(not_http, "http_requests_refused", COUNTER, NONE, NULL, NULL, \
+      "Requests that were not HTTP, too long or too slow.") \
+    X(late_requests, "http_requests_late", COUNTER, NONE, NULL, NULL, \
+      "Requests and answers cut off for not being through in time.") \
+    X(unauthorized, "http_requests_unauthorized", COUNTER, NONE, NULL, NULL, \
+      "Requests without a valid key.") \
+    X(watchers, "watchers", GAUGE, NONE, NULL, NULL, "Who watches /live.") \
+    X(watchers_cut, "watchers_cut", COUNTER, NONE, NULL, NULL, "Watchers cut off: they did not read.") \
     X(workers, "workers", GAUGE, NONE, NULL, NULL, "Workers registered.") \
     X(registered, "workers_registered", COUNTER, NONE, NULL, NULL, "Registrations accepted.") \
     X(rejected, "workers_rejected", COUNTER, NONE, NULL, NULL, "Registrations refused.") \

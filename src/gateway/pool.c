@@ -43,7 +43,7 @@ static struct pool_node *add_node(gateway *g, uint64_t node)
 
     if (p->node_count == POOL_NODES_MAX || gateway_schedule(g, &event) != MC_OK)
         return NULL;
-    p->nodes[p->node_count++] = (struct pool_node){ node, event.instance.id };
+    p->nodes[p->node_count++] = (struct pool_node){ .node = node, .instance = event.instance.id };
     count_nodes(g);
     return &p->nodes[p->node_count - 1];
 }
@@ -65,6 +65,18 @@ static void reset(gateway *g)
         drop_node(g, &g->pool.nodes[g->pool.node_count - 1]);
 }
 
+/* For people: the scheduler keeps its own account. */
+static void count_block(struct pool_node *node, const struct mc_store_event *e, uint32_t kind)
+{
+    if (kind == MC_EVENT_STORED) {
+        node->blocks++;
+        node->bytes += e->length;
+    } else {
+        node->blocks -= node->blocks > 0;
+        node->bytes -= e->length < node->bytes ? e->length : node->bytes;
+    }
+}
+
 static void take_block(gateway *g, const struct mc_store_event *e, uint32_t kind)
 {
     struct pool_node *node = find_node(&g->pool, e->node);
@@ -73,6 +85,7 @@ static void take_block(gateway *g, const struct mc_store_event *e, uint32_t kind
         node = add_node(g, e->node);
     if (!node)
         return;
+    count_block(node, e, kind);
     const struct mc_sched_event event = {
         .kind = kind,
         .blocks = { .id = node->instance, .keys = &e->key, .count = 1, .medium = e->medium },

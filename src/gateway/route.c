@@ -3,7 +3,11 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "gateway/api_text.h"
+#include "gateway/live.h"
 #include "gateway/state.h"
+
+#define MODELS "/v1/models/"
 
 static const char JSON[] = "application/json";
 static const char METRICS_TEXT[] = "text/plain; version=0.0.4; charset=utf-8";
@@ -58,51 +62,148 @@ static void chat(gateway *g, http_request *http)
     gateway_client_take(g, http, API_CHAT);
 }
 
+static void add_model(const gateway *g, struct buf *body)
+{
+    buf_add_text(body, "{\"id\":");
+    buf_add_json(body, g->defaults.model, strlen(g->defaults.model));
+    buf_addf(body,
+             ",\"object\":\"model\",\"created\":%" PRIu64
+             ",\"owned_by\":\"mooncake\",\"max_model_len\":%u}",
+             g->started_s, gateway_control_context_max(g));
+}
+
 static void models(gateway *g, http_request *http)
 {
     struct buf body = BUF_INIT(g->alloc);
 
-    buf_add_text(&body, "{\"object\":\"list\",\"data\":[{\"id\":");
-    buf_add_json(&body, g->defaults.model, strlen(g->defaults.model));
-    buf_addf(&body,
-             ",\"object\":\"model\",\"created\":%" PRIu64
-             ",\"owned_by\":\"mooncake\",\"max_model_len\":%u}]}\n",
-             g->started_s, gateway_control_context_max(g));
+    buf_add_text(&body, "{\"object\":\"list\",\"data\":[");
+    add_model(g, &body);
+    buf_add_text(&body, "]}\n");
     answer(g, http, 200, JSON, &body);
 }
 
-/* 200 when a request would find workers; for supervisors and load balancers. */
-static void health(gateway *g, http_request *http)
+static void model(gateway *g, http_request *http)
 {
-    const bool ready = gateway_control_can_serve(g) && !g->draining;
+    const char *name = http_path(http) + strlen(MODELS);
+    struct buf body = BUF_INIT(g->alloc);
+    struct api_error error;
+
+    if (strcmp(name, g->defaults.model) != 0) {
+        api_fail(&error, 404, "not_found_error", "model_not_found", "model",
+                 "model: \"%.100s\" is not served here; \"%.200s\" is", name, g->defaults.model);
+        gateway_route_error(g, http, &error);
+        return;
+    }
+    add_model(g, &body);
+    buf_add_byte(&body, '\n');
+    answer(g, http, 200, JSON, &body);
+}
+
+static void version(gateway *g, http_request *http)
+{
     struct buf body = BUF_INIT(g->alloc);
 
-    buf_addf(&body, "{\"status\":\"%s\",\"workers\":%" PRIu64 "}\n",
-             g->draining ? "draining"
-             : ready     ? "ok"
-                         : "no workers",
+    buf_addf(&body, "{\"version\":\"%s\"}\n", mc_version());
+    answer(g, http, 200, JSON, &body);
+}
+
+/* Text to tokens and back: the tokenizer is here, no worker is asked. */
+static void convert(gateway *g, http_request *http,
+                    bool (*run)(const struct api_text_options *options, const char *body,
+                                size_t size, struct buf *out, struct api_error *error_p))
+{
+    const struct api_text_options options = { &g->defaults, g->model, g->alloc,
+                                              gateway_control_context_max(g) };
+    struct buf body = BUF_INIT(g->alloc);
+    struct api_error error;
+    size_t size;
+    const char *text = http_body(http, &size);
+
+    if (run(&options, text, size, &body, &error)) {
+        answer(g, http, 200, JSON, &body);
+        return;
+    }
+    buf_fini(&body);
+    gateway_route_error(g, http, &error);
+}
+
+static void tokenize(gateway *g, http_request *http)
+{
+    convert(g, http, api_tokenize);
+}
+
+static void detokenize(gateway *g, http_request *http)
+{
+    convert(g, http, api_detokenize);
+}
+
+static void answer_health(gateway *g, http_request *http, unsigned status, const char *words)
+{
+    struct buf body = BUF_INIT(g->alloc);
+
+    buf_addf(&body, "{\"status\":\"%s\",\"workers\":%" PRIu64 "}\n", words,
              metric_value(&g->metrics, METRIC_workers, 0));
-    answer(g, http, ready ? 200 : 503, JSON, &body);
+    if (status != 200)
+        http_header_add(http, "Retry-After", "1");
+    answer(g, http, status, JSON, &body);
+}
+
+/* Whether this process serves; for supervisors, which would restart it else. */
+static void health(gateway *g, http_request *http)
+{
+    answer_health(g, http, g->draining ? 503 : 200, g->draining ? "draining" : "ok");
+}
+
+/* Whether a request would find workers; for load balancers, which would ask another one else. */
+static void ready(gateway *g, http_request *http)
+{
+    if (g->draining)
+        answer_health(g, http, 503, "draining");
+    else if (gateway_control_can_serve(g))
+        answer_health(g, http, 200, "ok");
+    else
+        answer_health(g, http, 503,
+                      metric_value(&g->metrics, METRIC_workers, 0)
+                          ? "no worker prefills, or none decodes"
+                          : "no workers");
 }
 
 static void metrics(gateway *g, http_request *http)
 {
     struct buf body = BUF_INIT(g->alloc);
 
-    metrics_text(&g->metrics, &body);
+    gateway_metrics(g, &body);
     answer(g, http, 200, METRICS_TEXT, &body);
 }
 
 static const struct route {
     const char *method, *path;
     void (*run)(gateway *g, http_request *http);
+    bool below; /* whatever begins with the path */
 } routes[] = {
-    { "POST", "/v1/completions", completions },
-    { "POST", "/v1/chat/completions", chat },
-    { "GET", "/v1/models", models },
-    { "GET", "/health", health },
-    { "GET", "/metrics", metrics },
+    { "POST", "/v1/completions", completions, false },
+    { "POST", "/v1/chat/completions", chat, false },
+    { "GET", "/v1/models", models, false },
+    { "GET", MODELS, model, true },
+    { "GET", "/health", health, false },
+    { "GET", "/health/ready", ready, false },
+    { "GET", "/metrics", metrics, false },
+    { "GET", "/version", version, false },
+    { "POST", "/tokenize", tokenize, false },
+    { "POST", "/detokenize", detokenize, false },
+    { "GET", "/", gateway_live_page, false },
+    { "GET", "/live", gateway_live_watch, false },
 };
+
+static const struct route *find_route(const char *path)
+{
+    for (size_t i = 0; i < sizeof(routes) / sizeof(routes[0]); i++) {
+        const struct route *r = &routes[i];
+        if (r->below ? strncmp(path, r->path, strlen(r->path)) == 0 : strcmp(path, r->path) == 0)
+            return r;
+    }
+    return NULL;
+}
 
 static bool allows(const struct route *route, const char *method)
 {
@@ -110,39 +211,61 @@ static bool allows(const struct route *route, const char *method)
            (strcmp(route->method, "GET") == 0 && strcmp(method, "HEAD") == 0);
 }
 
-static void take_request(void *user, http_request *http)
+static void add_allow(const struct route *route, http_request *http)
 {
-    gateway *g = user;
+    http_header_add(http, "Allow",
+                    !route                              ? "GET, HEAD, POST, OPTIONS"
+                    : strcmp(route->method, "GET") == 0 ? "GET, HEAD, OPTIONS"
+                                                        : "POST, OPTIONS");
+}
+
+/* What a path takes; of the server as a whole: "*". */
+static void answer_options(gateway *g, http_request *http, const struct route *route)
+{
+    struct buf body = BUF_INIT(g->alloc);
+
+    add_allow(route, http);
+    answer(g, http, 200, JSON, &body);
+}
+
+static void refuse_path(gateway *g, http_request *http)
+{
+    struct buf paths = BUF_INIT(g->alloc);
     struct api_error error;
 
-    for (size_t i = 0; i < sizeof(routes) / sizeof(routes[0]); i++) {
-        if (strcmp(routes[i].path, http_path(http)) != 0)
-            continue;
-        if (allows(&routes[i], http_method(http))) {
-            routes[i].run(g, http);
-            return;
-        }
-        http_header_add(http, "Allow", routes[i].method);
-        api_fail(&error, 405, "invalid_request_error", "method_not_allowed", NULL, "%s takes %s",
-                 routes[i].path, routes[i].method);
-        gateway_route_error(g, http, &error);
-        return;
-    }
-    api_fail(&error, 404, "not_found_error", "not_found", NULL,
-             "%.200s is not here; POST /v1/completions, POST /v1/chat/completions, GET /v1/models, "
-             "GET /health and GET /metrics are",
-             http_path(http));
+    for (size_t i = 0; i < sizeof(routes) / sizeof(routes[0]); i++)
+        buf_addf(&paths, "%s%s %s%s", i ? ", " : "", routes[i].method, routes[i].path,
+                 routes[i].below ? "{id}" : "");
+    api_fail(&error, 404, "not_found_error", "not_found", NULL, "%.100s is not here; there are %s",
+             http_path(http), paths.failed ? "others" : paths.data);
+    buf_fini(&paths);
     gateway_route_error(g, http, &error);
 }
 
-static void refuse_body(void *user, http_request *http)
+static void refuse_method(gateway *g, http_request *http, const struct route *route)
 {
-    gateway *g = user;
     struct api_error error;
 
-    api_fail(&error, 413, "invalid_request_error", "body_too_large", NULL,
-             "the body is larger than %" PRIu64 " bytes", g->options.body_max);
+    add_allow(route, http);
+    api_fail(&error, 405, "invalid_request_error", "method_not_allowed", NULL, "%s takes %s",
+             route->path, route->method);
     gateway_route_error(g, http, &error);
+}
+
+static void take_request(void *user, http_request *http)
+{
+    gateway *g = user;
+    const struct route *route = find_route(http_path(http));
+    const bool asks = strcmp(http_method(http), "OPTIONS") == 0;
+
+    if (asks && (route || strcmp(http_path(http), "*") == 0))
+        answer_options(g, http, route);
+    else if (!route)
+        refuse_path(g, http);
+    else if (!allows(route, http_method(http)))
+        refuse_method(g, http, route);
+    else
+        route->run(g, http);
 }
 
 static void went_quiet(void *user)
@@ -153,6 +276,10 @@ static void went_quiet(void *user)
 struct http_handler gateway_route_handler(gateway *g)
 {
     return (struct http_handler){
-        .request = take_request, .too_large = refuse_body, .quiet = went_quiet, .user = g
+        .admit = gateway_entrance_admit,
+        .request = take_request,
+        .refuse = gateway_entrance_refuse,
+        .quiet = went_quiet,
+        .user = g,
     };
 }

@@ -20,6 +20,7 @@
 #include "os/address.h"
 
 struct client;
+struct live;
 struct worker;
 
 /** What the control side's connections call us with. */
@@ -38,8 +39,9 @@ struct pending {
 
 /** A node of the pool, as an instance of the scheduler. */
 struct pool_node {
-    uint64_t node;     /* as the master calls it */
-    uint64_t instance; /* as the scheduler does */
+    uint64_t node;          /* as the master calls it */
+    uint64_t instance;      /* as the scheduler does */
+    uint64_t blocks, bytes; /* it holds, by the events that came */
 };
 
 enum {
@@ -74,6 +76,7 @@ struct gateway {
     struct os_timer sched_timer;
     struct metrics metrics;
     http_server *http;
+    struct http_counts http_seen; /* what of its counts the metrics have */
     net *net;
     char control_address[OS_ADDRESS_TEXT];
 
@@ -93,6 +96,7 @@ struct gateway {
     uint32_t pending_max, pending_first, pending_count;
 
     struct pool pool;
+    struct live *live; /* owned; what watchers are told */
     bool draining;
     void (*drained)(void *user);
     void *drained_user;
@@ -164,6 +168,18 @@ void gateway_pool_close(gateway *g);
 
 /** The node behind an instance of the scheduler; 0: none. */
 uint64_t gateway_pool_node_of(const gateway *g, uint64_t instance);
+
+/* entrance.c ------------------------------------------------------------------------------------ */
+
+/** Who may ask, before the body is read: an http_handler's admit and refuse; `user` is the gateway. */
+bool gateway_entrance_admit(void *user, http_request *http);
+void gateway_entrance_refuse(void *user, http_request *http, unsigned status, const char *code,
+                             const char *text);
+
+bool gateway_entrance_has_keys(const gateway *g);
+
+/** Bring the metrics of connections up to date. */
+void gateway_entrance_count(gateway *g);
 
 /* route.c --------------------------------------------------------------------------------------- */
 

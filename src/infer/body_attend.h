@@ -7,17 +7,19 @@
 struct query {
     float sums[LANES];
     float p[LANES]; /* this page's weights */
-    const float *q;
-    float *sum_v; /* (dim, padded to a whole vector) */
+    float *sum_v;   /* (dim, padded to a whole vector) */
     float largest;
     uint32_t position;
-    char fill[2 * LINE_BYTES - 2 * LANES * sizeof(float) + LINE_BYTES - 2 * sizeof(void *) - 8];
+    char fill[2 * LINE_BYTES - 2 * LANES * sizeof(float) + LINE_BYTES - sizeof(void *) - 8];
 };
 _Static_assert(sizeof(struct query) % LINE_BYTES == 0, "its vectors lie in one line each");
 
-/* Scratch of attend(): K of one page transposed, V as floats, then every query's sums. */
+enum { SCORE_QUERIES = 2 * ATTEND_QUERIES }; /* whose scores are computed side by side */
+
+/* Scratch of attend(): queries side by side, K of one page transposed, V as floats, every query's sums. */
 struct attend_space {
-    float *keys;   /* [dim][16 tokens] */
+    float *asks; /* [query / SCORE_QUERIES][dim][SCORE_QUERIES]: one base and fixed steps from it */
+    float *keys; /* [dim][16 tokens] */
     float *values; /* [16 tokens][padded dim] */
     float *sums;   /* [query][padded dim] */
     struct query *queries;
@@ -28,12 +30,21 @@ static uint32_t padded(uint32_t dim)
     return (dim + LANES - 1) / LANES * LANES;
 }
 
+/* Floats of `asks`, whole vectors of them. */
+static size_t asks_of(uint32_t queries, uint32_t dim)
+{
+    const size_t groups = (queries + SCORE_QUERIES - 1) / SCORE_QUERIES;
+
+    return groups * padded(dim) * SCORE_QUERIES;
+}
+
 static size_t attend_scratch(uint32_t dim, uint32_t head_count)
 {
     const size_t queries = (size_t)ATTEND_ROWS * head_count;
 
     return sizeof(float) * LANES * ((size_t)padded(dim) * 2 + LANES) +
-           queries * (sizeof(float) * padded(dim) + sizeof(struct query));
+           queries * (sizeof(float) * padded(dim) + sizeof(struct query)) +
+           sizeof(float) * asks_of((uint32_t)queries, dim);
 }
 
 static struct attend_space attend_space_in(void *scratch, uint32_t dim, uint32_t queries)
@@ -41,7 +52,8 @@ static struct attend_space attend_space_in(void *scratch, uint32_t dim, uint32_t
     struct attend_space s;
 
     s.queries = scratch;
-    s.keys = (float *)(void *)(s.queries + queries);
+    s.asks = (float *)(void *)(s.queries + queries);
+    s.keys = s.asks + asks_of(queries, dim);
     s.values = s.keys + (size_t)padded(dim) * LANES;
     s.sums = s.values + (size_t)padded(dim) * LANES;
     return s;
@@ -59,13 +71,32 @@ ALWAYS_INLINE v16 load_page(const void *p, uint32_t left, enum mc_dtype dtype)
     return v_load_bf16(part);
 }
 
+/* Keys [d, d + 2 LANES) of BF16: pairs are transposed as words, then parted. */
+ALWAYS_INLINE void unpack_pairs(const struct attend *a, const char *page, uint32_t tokens,
+                                uint32_t d, const struct attend_space *s)
+{
+    v16 r[LANES];
+
+    for (uint32_t t = 0; t < LANES; t++)
+        r[t] = t < tokens ? v_load_bits(page + a->key_offset + t * a->token_bytes + d * 2)
+                          : v_set1(0.0f);
+    v_transpose(r);
+    for (uint32_t j = 0; j < LANES; j++) {
+        v_store(s->keys + (d + 2 * j) * LANES, v_bf16_low(r[j]));
+        v_store(s->keys + (d + 2 * j + 1) * LANES, v_bf16_high(r[j]));
+    }
+}
+
 /* The first `tokens` of a page; what lies behind them may be anything and is not read. */
 ALWAYS_INLINE void unpack_page(const struct attend *a, const char *page, uint32_t tokens,
                                enum mc_dtype dtype, const struct attend_space *s)
 {
     const size_t element = dtype == MC_DTYPE_BF16 ? 2 : 4, stride = padded(a->dim);
+    uint32_t begin = 0;
 
-    for (uint32_t d = 0; d < a->dim; d += LANES) {
+    for (; dtype == MC_DTYPE_BF16 && begin + 2 * LANES <= a->dim; begin += 2 * LANES)
+        unpack_pairs(a, page, tokens, begin, s);
+    for (uint32_t d = begin; d < a->dim; d += LANES) {
         v16 r[LANES];
         for (uint32_t t = 0; t < LANES; t++) {
             const char *key = page + a->key_offset + t * a->token_bytes + d * element;
@@ -74,10 +105,11 @@ ALWAYS_INLINE void unpack_page(const struct attend *a, const char *page, uint32_
         v_transpose(r);
         for (uint32_t j = 0; j < LANES; j++)
             v_store(s->keys + (d + j) * LANES, r[j]);
-        for (uint32_t t = 0; t < tokens; t++) {
-            const char *value = page + a->value_offset + t * a->token_bytes + d * element;
-            v_store(s->values + t * stride + d, load_page(value, a->dim - d, dtype));
-        }
+    }
+    for (uint32_t t = 0; t < tokens; t++) {
+        const char *value = page + a->value_offset + t * a->token_bytes;
+        for (uint32_t d = 0; d < a->dim; d += LANES)
+            v_store(s->values + t * stride + d, load_page(value + d * element, a->dim - d, dtype));
     }
 }
 
@@ -102,20 +134,21 @@ ALWAYS_INLINE void weigh(struct query *q, v16 scores, uint32_t seen, bool whole,
     v_store(q->sums, v_add(v_load(q->sums), p));
 }
 
-/* Weights of `count` (a constant) queries for one page. */
-ALWAYS_INLINE void score(uint32_t count, struct query *queries, const float *keys, uint32_t dim,
-                         uint32_t page_position, float scale, bool whole)
+/* Weights of `count` (a constant) queries for one page. asks: (dim, SCORE_QUERIES), from the first's. */
+ALWAYS_INLINE void score(uint32_t count, struct query *queries, const float *asks,
+                         const float *keys, uint32_t dim, uint32_t page_position, float scale,
+                         bool whole)
 {
-    v16 s[2 * ATTEND_QUERIES];
+    v16 s[SCORE_QUERIES];
 
-    for (uint32_t i = 0; i < count; i++)
+    EACH (i, count)
         s[i] = v_set1(0.0f);
     for (size_t d = 0; d < dim; d++) {
         const v16 k = v_load(keys + d * LANES);
-        for (uint32_t i = 0; i < count; i++)
-            s[i] = v_fma(v_set1(queries[i].q[d]), k, s[i]);
+        EACH (i, count)
+            s[i] = v_fma(v_set1(asks[d * SCORE_QUERIES + i]), k, s[i]);
     }
-    for (uint32_t i = 0; i < count; i++)
+    EACH (i, count)
         weigh(&queries[i], v_mul(s[i], v_set1(scale)), queries[i].position - page_position + 1,
               whole, dim);
 }
@@ -124,48 +157,67 @@ ALWAYS_INLINE void score(uint32_t count, struct query *queries, const float *key
 ALWAYS_INLINE void add_values(uint32_t count, uint32_t vectors, struct query *queries,
                               const float *values, uint32_t stride, uint32_t d, uint32_t tokens)
 {
-    v16 sum[ATTEND_QUERIES][ATTEND_VECTORS];
+    v16 sum[ATTEND_QUERIES * ATTEND_VECTORS];
 
-    for (uint32_t i = 0; i < count; i++)
-        for (uint32_t j = 0; j < vectors; j++)
-            sum[i][j] = v_load(queries[i].sum_v + d + j * LANES);
+    EACH (i, count)
+        EACH (j, vectors)
+            sum[i * vectors + j] = v_load(queries[i].sum_v + d + j * LANES);
     for (uint32_t t = 0; t < tokens; t++) {
         v16 v[ATTEND_VECTORS];
-        for (uint32_t j = 0; j < vectors; j++)
+        EACH (j, vectors)
             v[j] = v_load(values + t * stride + d + j * LANES);
-        for (uint32_t i = 0; i < count; i++) {
+        EACH (i, count) {
             const v16 p = v_set1(queries[i].p[t]);
-            for (uint32_t j = 0; j < vectors; j++)
-                sum[i][j] = v_fma(p, v[j], sum[i][j]);
+            EACH (j, vectors)
+                sum[i * vectors + j] = v_fma(p, v[j], sum[i * vectors + j]);
         }
     }
-    for (uint32_t i = 0; i < count; i++)
-        for (uint32_t j = 0; j < vectors; j++)
-            v_store(queries[i].sum_v + d + j * LANES, sum[i][j]);
+    EACH (i, count)
+        EACH (j, vectors)
+            v_store(queries[i].sum_v + d + j * LANES, sum[i * vectors + j]);
 }
 
-ALWAYS_INLINE void add_all_values(uint32_t count, struct query *queries, const float *values,
+/* Vectors of the head [d, d + vectors) for as many whole tiles of `side` (a constant) queries as there
+ * are, then one by one. */
+ALWAYS_INLINE void add_tiles(uint32_t side, uint32_t vectors, struct query *queries, uint32_t count,
+                             const float *values, uint32_t stride, uint32_t d, uint32_t tokens)
+{
+    uint32_t i = 0;
+
+    for (; i + side <= count; i += side)
+        add_values(side, vectors, queries + i, values, stride, d, tokens);
+    for (; i < count; i++)
+        add_values(1, vectors, queries + i, values, stride, d, tokens);
+}
+
+/* Wide heads in tiles of ATTEND_QUERIES by ATTEND_VECTORS, what is left of them, or a narrow head, in
+ * tiles that are half as wide and twice as high: either way there are enough chains side by side. */
+ALWAYS_INLINE void add_all_values(struct query *queries, uint32_t count, const float *values,
                                   uint32_t dim, uint32_t tokens)
 {
     const uint32_t stride = padded(dim);
     uint32_t d = 0;
 
     for (; d + ATTEND_VECTORS * LANES <= stride; d += ATTEND_VECTORS * LANES)
-        add_values(count, ATTEND_VECTORS, queries, values, stride, d, tokens);
+        add_tiles(ATTEND_QUERIES, ATTEND_VECTORS, queries, count, values, stride, d, tokens);
+    for (; d + ATTEND_VECTORS / 2 * LANES <= stride; d += ATTEND_VECTORS / 2 * LANES)
+        add_tiles(2 * ATTEND_QUERIES, ATTEND_VECTORS / 2, queries, count, values, stride, d,
+                  tokens);
     for (; d < stride; d += LANES)
-        add_values(count, 1, queries, values, stride, d, tokens);
+        add_tiles(2 * ATTEND_QUERIES, 1, queries, count, values, stride, d, tokens);
 }
 
-/* Scores of up to 2 ATTEND_QUERIES queries side by side: one query's chain alone would wait for every
+/* Scores of up to SCORE_QUERIES queries side by side: one query's chain alone would wait for every
  * link. */
-enum { SCORE_QUERIES = 2 * ATTEND_QUERIES };
 #define SCORE_CASE(n) \
     case n: \
         if (n <= SCORE_QUERIES) \
-            score(n <= SCORE_QUERIES ? n : 1, queries, keys, dim, page_position, scale, whole); \
+            score(n <= SCORE_QUERIES ? n : 1, queries, asks, keys, dim, page_position, scale, \
+                  whole); \
         break;
-ALWAYS_INLINE void score_up_to(uint32_t count, struct query *queries, const float *keys,
-                               uint32_t dim, uint32_t page_position, float scale, bool whole)
+ALWAYS_INLINE void score_up_to(uint32_t count, struct query *queries, const float *asks,
+                               const float *keys, uint32_t dim, uint32_t page_position, float scale,
+                               bool whole)
 {
     switch (count) {
         SCORE_CASE(1)
@@ -180,27 +232,22 @@ ALWAYS_INLINE void score_up_to(uint32_t count, struct query *queries, const floa
 }
 
 static __attribute__((noinline)) void attend_whole(struct query *q, uint32_t count,
-                                                   const struct attend_space *s,
+                                                   const float *asks, const struct attend_space *s,
                                                    const struct attend *a, uint32_t page_position)
 {
-    uint32_t i = 0;
-
-    score_up_to(count, q, s->keys, a->dim, page_position, a->scale, true);
-    for (; i + ATTEND_QUERIES <= count; i += ATTEND_QUERIES)
-        add_all_values(ATTEND_QUERIES, q + i, s->values, a->dim, LANES);
-    for (; i < count; i++)
-        add_all_values(1, q + i, s->values, a->dim, LANES);
+    score_up_to(count, q, asks, s->keys, a->dim, page_position, a->scale, true);
+    add_all_values(q, count, s->values, a->dim, LANES);
 }
 
 /* The page that the queries themselves are in: each sees it up to its own token. */
 static __attribute__((noinline)) void attend_part(struct query *q, uint32_t count,
-                                                  const struct attend_space *s,
+                                                  const float *asks, const struct attend_space *s,
                                                   const struct attend *a, uint32_t page_position)
 {
-    score_up_to(count, q, s->keys, a->dim, page_position, a->scale, false);
+    score_up_to(count, q, asks, s->keys, a->dim, page_position, a->scale, false);
     for (uint32_t i = 0; i < count; i++) {
         const uint32_t seen = q[i].position - page_position + 1;
-        add_all_values(1, q + i, s->values, a->dim, seen < LANES ? seen : LANES);
+        add_all_values(q + i, 1, s->values, a->dim, seen < LANES ? seen : LANES);
     }
 }
 
@@ -213,14 +260,28 @@ static void attend_page(const struct attend *a, const struct attend_space *s, ui
 
     while (i < count && s->queries[i].position < page_position)
         i++;
-    for (; i < count; i += SCORE_QUERIES) {
+    while (i < count) {
         struct query *q = &s->queries[i];
-        const uint32_t some = count - i < SCORE_QUERIES ? count - i : SCORE_QUERIES;
+        const uint32_t place = i % SCORE_QUERIES, left = SCORE_QUERIES - place;
+        const uint32_t some = count - i < left ? count - i : left;
+        const float *asks = s->asks + (size_t)(i - place) * padded(a->dim) + place;
         if (q->position - page_position >= LANES - 1)
-            attend_whole(q, some, s, a, page_position);
+            attend_whole(q, some, asks, s, a, page_position);
         else
-            attend_part(q, some, s, a, page_position);
+            attend_part(q, some, asks, s, a, page_position);
+        i += some;
     }
+}
+
+/* Query `number` beside the others of its group. */
+static void lay_query(const struct attend *a, const struct attend_space *s, uint32_t number,
+                      const float *q)
+{
+    const uint32_t place = number % SCORE_QUERIES;
+    float *asks = s->asks + (size_t)(number - place) * padded(a->dim) + place;
+
+    for (uint32_t d = 0; d < a->dim; d++)
+        asks[(size_t)d * SCORE_QUERIES] = q[d];
 }
 
 static uint32_t start_queries(const struct attend *a, const struct attend_space *s)
@@ -230,8 +291,8 @@ static uint32_t start_queries(const struct attend *a, const struct attend_space 
     for (uint32_t row = a->row_begin; row < a->row_end; row++)
         for (uint32_t h = 0; h < a->head_count; h++, count++) {
             struct query *q = &s->queries[count];
+            lay_query(a, s, count, a->q + row * a->stride + (size_t)(a->head_begin + h) * a->dim);
             *q = (struct query){
-                .q = a->q + row * a->stride + (size_t)(a->head_begin + h) * a->dim,
                 .sum_v = s->sums + (size_t)count * padded(a->dim),
                 .largest = -INFINITY,
                 .position = a->position + row,

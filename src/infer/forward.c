@@ -10,6 +10,8 @@
 enum {
     /* One thread's piece of a matrix product: of many rows, or of the few that are being decoded. */
     ROWS_PER_PRODUCT = 528,
+    ROWS_STEP =
+        48, /* whole tiles of every kernel; fewer rows are not worth packing the matrix for */
     COLUMNS_PER_PRODUCT = 128,
     ROWS_FEW = 16,
     COLUMNS_FOR_FEW = 128,
@@ -17,11 +19,16 @@ enum {
     HEADS_PER_TASK = 8 /* query heads of one KV head that share an unpacked page */
 };
 
+/* Multiply-adds below which a step is one thread's: the crew meets ten times a layer, and in between its
+ * members spin on processors that others have a use for. A third of a millisecond, about. */
+#define WORK_TO_SHARE 8e6
+
 /* Passed to the crew; which fields are set depends on the work. */
 struct work {
     struct cpu_engine *e;
     const struct mc_step *step;
     uint32_t row_count, block_count, layer;
+    bool alone; /* too little work to share */
     struct gemm gemms[3];
     uint32_t gemm_count;
     float *source; /* added to the residual stream before the norm; NULL: nothing */
@@ -44,10 +51,20 @@ static void *thread_scratch(const struct cpu_engine *e, uint32_t thread)
     return e->scratch + thread * e->scratch_bytes;
 }
 
+/* Run `function` for each index, with the crew if that pays. */
+static void run(struct work *w, os_crew_work *function, uint32_t count)
+{
+    if (w->alone)
+        for (uint32_t i = 0; i < count; i++)
+            function(w, i, 0);
+    else
+        os_crew_run(w->e->crew, function, w, count);
+}
+
 /* Run `function` over all rows, ROWS_PER_TASK at a time. */
 static void each_rows(struct work *w, os_crew_work *function)
 {
-    os_crew_run(w->e->crew, function, w, pieces(w->row_count, ROWS_PER_TASK));
+    run(w, function, pieces(w->row_count, ROWS_PER_TASK));
 }
 
 static void round_row(const struct cpu_engine *e, uint32_t row, const float *x, size_t stride,
@@ -64,33 +81,38 @@ static void round_row(const struct cpu_engine *e, uint32_t row, const float *x, 
 
 /* ------------------------------------------------------------------------------- matrix products */
 
-/* How a product is cut: columns per piece, and how many pieces there are each way. */
+/* How a product is cut: columns and rows per piece, and how many pieces there are each way. */
 struct cut {
-    uint32_t columns, across, down;
+    uint32_t columns, rows, across, down;
 };
 
-static struct cut cut_gemm(const struct gemm *g)
+/* Many rows by a narrow matrix are cut by rows, too, so that there is a piece for every thread. */
+static struct cut cut_gemm(const struct work *w, const struct gemm *g)
 {
     const uint32_t columns = g->rows <= ROWS_FEW ? COLUMNS_FOR_FEW : COLUMNS_PER_PRODUCT;
+    const uint32_t across = pieces(g->w->rows, columns);
+    const uint32_t wanted = w->alone ? 1 : pieces(os_crew_size(w->e->crew), across);
+    const uint32_t each = (pieces(g->rows, wanted) + ROWS_STEP - 1) / ROWS_STEP * ROWS_STEP;
+    const uint32_t rows = smaller(each, ROWS_PER_PRODUCT);
 
-    return (struct cut){ columns, pieces(g->w->rows, columns), pieces(g->rows, ROWS_PER_PRODUCT) };
+    return (struct cut){ columns, rows, across, pieces(g->rows, rows) };
 }
 
 static void gemm_task(void *argument, uint32_t index, uint32_t thread)
 {
     const struct work *w = argument;
     const struct gemm *g = w->gemms;
-    struct cut cut = cut_gemm(g);
+    struct cut cut = cut_gemm(w, g);
 
-    for (; index >= cut.across * cut.down; cut = cut_gemm(++g))
+    for (; index >= cut.across * cut.down; cut = cut_gemm(w, ++g))
         index -= cut.across * cut.down;
-    const uint32_t row = index / cut.across * ROWS_PER_PRODUCT;
+    const uint32_t row = index / cut.across * cut.rows;
     const uint32_t begin = index % cut.across * cut.columns;
     struct gemm piece = *g;
     piece.x += row * g->x_stride;
     piece.x16 += w->e->kernels->rounds_rows ? row * g->x_stride : 0;
     piece.y += row * g->y_stride;
-    piece.rows = smaller(g->rows - row, ROWS_PER_PRODUCT);
+    piece.rows = smaller(g->rows - row, cut.rows);
     w->e->kernels->gemm(&piece, begin, smaller(begin + cut.columns, g->w->rows),
                         thread_scratch(w->e, thread));
 }
@@ -101,10 +123,10 @@ static void run_gemms(struct work *w)
     uint32_t tasks = 0;
 
     for (uint32_t i = 0; i < w->gemm_count; i++) {
-        const struct cut cut = cut_gemm(&w->gemms[i]);
+        const struct cut cut = cut_gemm(w, &w->gemms[i]);
         tasks += cut.across * cut.down;
     }
-    os_crew_run(w->e->crew, gemm_task, w, tasks);
+    run(w, gemm_task, tasks);
     w->gemm_count = 0;
 }
 
@@ -321,7 +343,7 @@ static void run_attention(struct work *w)
     const struct model_config *c = &w->e->model->config;
     const uint32_t parts = pieces(c->heads / c->kv_heads, HEADS_PER_TASK);
 
-    os_crew_run(w->e->crew, attend_task, w, w->block_count * c->kv_heads * parts);
+    run(w, attend_task, w->block_count * c->kv_heads * parts);
     if (w->e->kernels->rounds_rows)
         each_rows(w, round_attention_rows);
 }
@@ -396,7 +418,7 @@ static void run_samples(struct work *w, uint32_t begin, uint32_t count)
     w->gemms[0].x16 += e->kernels->rounds_rows ? begin * e->hidden_stride : 0;
     run_gemms(w);
     w->sample_begin = begin;
-    os_crew_run(e->crew, sample_task, w, count);
+    run(w, sample_task, count);
 }
 
 static void run_head(struct work *w)
@@ -445,9 +467,25 @@ static void lay_rows(struct work *w)
     }
 }
 
+/* Multiply-adds of a step, about: its rows through every matrix, and what they attend to. */
+static double step_work(const struct cpu_engine *e, const struct mc_step *step)
+{
+    const struct model_config *c = &e->model->config;
+    const double q = (double)c->heads * c->head_dim, kv = (double)c->kv_heads * c->head_dim;
+    const double row = c->layers * (double)c->hidden * (2 * q + 2 * kv + 3.0 * c->intermediate);
+    double work = 0;
+
+    for (uint32_t i = 0; i < step->count; i++) {
+        const struct mc_sequence *s = &step->sequences[i];
+        work += s->token_count * (row + c->layers * 2 * q * (s->position + s->token_count));
+        work += s->sampling ? (double)c->hidden * c->vocab_size : 0;
+    }
+    return work;
+}
+
 void forward_step(struct cpu_engine *engine, const struct mc_step *step)
 {
-    struct work w = { .e = engine, .step = step };
+    struct work w = { .e = engine, .step = step, .alone = step_work(engine, step) < WORK_TO_SHARE };
 
     lay_rows(&w);
     each_rows(&w, begin_rows);

@@ -23,6 +23,14 @@ enum { LINE_BYTES = 64 }; /* of a cache line */
 
 #define ALWAYS_INLINE static inline __attribute__((always_inline))
 
+/* A loop over a constant few vectors, unrolled: left as a loop, the compiler keeps them in memory.
+ * Sanitized builds would compile for minutes. */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__) || defined(__clang__)
+#define EACH(i, count) for (uint32_t i = 0; i < (count); i++)
+#else
+#define EACH(i, count) _Pragma("GCC unroll 16") for (uint32_t i = 0; i < (count); i++)
+#endif
+
 static inline v16 v_exp(v16 x)
 {
     const v16 clamped = v_min(v_max(x, v_set1(EXACT_EXP_MIN)), v_set1(EXACT_EXP_MAX));

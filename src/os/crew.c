@@ -77,6 +77,8 @@ static uint32_t wait_change(const os_crew *crew, _Atomic uint32_t *word, uint32_
                 relax();
                 now = atomic_load_explicit(word, memory_order_acquire);
             }
+            if (now == seen) /* whom we wait for may want this processor; so may others */
+                sched_yield();
         } while (now == seen && os_now_ns() < until_ns);
     }
     while (now == seen) {

@@ -122,6 +122,13 @@ bool os_is_directory(const char *path)
     return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
 }
 
+bool os_is_open_to_others(const char *path)
+{
+    struct stat st;
+
+    return stat(path, &st) == 0 && (st.st_mode & (S_IROTH | S_IWOTH)) != 0;
+}
+
 bool os_is_pipe(const char *path)
 {
     struct stat st;

@@ -45,6 +45,9 @@ mc_status os_file_read(const char *path, size_t size_max, const struct mc_alloc 
 /** Whether `path` is there and is a directory. */
 bool os_is_directory(const char *path);
 
+/** Whether users other than its owner and its group may read or write `path`. */
+bool os_is_open_to_others(const char *path);
+
 /** Whether `path` is there and is a pipe. Asked without opening it: a writer may be waiting. */
 bool os_is_pipe(const char *path);
 

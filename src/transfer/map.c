@@ -10,9 +10,14 @@
 
 #define MAPS_BYTES ((uint64_t)64 << 20)
 
+static struct map **bucket_of(struct segment *segment, const uint64_t key[2])
+{
+    return &segment->map_buckets[key[0] % MAP_BUCKETS];
+}
+
 struct map *map_find(struct segment *segment, const struct mc_window *window)
 {
-    for (struct map *map = segment->maps; map; map = map->next) {
+    for (struct map *map = *bucket_of(segment, window->key); map; map = map->beside) {
         if (map->key[0] == window->key[0] && map->key[1] == window->key[1] &&
             map->generation == window->generation)
             return map;
@@ -20,14 +25,19 @@ struct map *map_find(struct segment *segment, const struct mc_window *window)
     return NULL;
 }
 
-static void map_free(struct map **at)
+static void map_free(struct map *map)
 {
-    struct map *map = *at;
-    const struct mc_alloc *alloc = map->segment->engine->alloc;
+    struct segment *segment = map->segment;
+    const struct mc_alloc *alloc = segment->engine->alloc;
+    struct map **at = bucket_of(segment, map->key);
 
-    *at = map->next;
-    map->segment->map_count--;
-    map->segment->map_bytes -= map->count * sizeof(uint64_t);
+    while (*at != map)
+        at = &(*at)->beside;
+    *at = map->beside;
+    *(map->previous ? &map->previous->next : &segment->maps) = map->next;
+    *(map->next ? &map->next->previous : &segment->oldest_map) = map->previous;
+    segment->map_count--;
+    segment->map_bytes -= map->count * sizeof(uint64_t);
     alloc_free(alloc, map->offsets);
     alloc_free(alloc, map->keys);
     alloc_free(alloc, map);
@@ -38,13 +48,12 @@ static bool is_idle(const struct map *map)
     return map->users == 0 && map->status != MC_PENDING;
 }
 
-/* The list is newest first. */
 static void make_room(struct segment *segment)
 {
     while (segment->map_count >= MAPS_MAX || segment->map_bytes > MAPS_BYTES) {
-        struct map **oldest = NULL;
-        for (struct map **at = &segment->maps; *at; at = &(*at)->next)
-            oldest = is_idle(*at) ? at : oldest;
+        struct map *oldest = segment->oldest_map;
+        while (oldest && !is_idle(oldest))
+            oldest = oldest->previous;
         if (!oldest)
             return;
         map_free(oldest);
@@ -63,8 +72,10 @@ struct map *map_new(struct segment *segment, const struct mc_window *window)
         alloc_free(alloc, keys);
         return NULL;
     }
+    struct map **bucket = bucket_of(segment, window->key);
     *map = (struct map){
         .next = segment->maps,
+        .beside = *bucket,
         .segment = segment,
         .key = { window->key[0], window->key[1] },
         .generation = window->generation,
@@ -72,8 +83,10 @@ struct map *map_new(struct segment *segment, const struct mc_window *window)
         .status = MC_PENDING,
         .keys = keys,
     };
-    segment->maps = map;
+    *(segment->maps ? &segment->maps->previous : &segment->oldest_map) = map;
+    segment->maps = *bucket = map;
     segment->map_count++;
+    segment->maps_unasked++;
     return map;
 }
 
@@ -82,14 +95,8 @@ void map_unuse(struct map *map, bool forget)
     assert(map->users > 0);
     map->users--;
     map->useless = map->useless || forget;
-    if (map->users > 0 || !map->useless)
-        return;
-    for (struct map **at = &map->segment->maps; *at; at = &(*at)->next) {
-        if (*at == map) {
-            map_free(at);
-            return;
-        }
-    }
+    if (map->users == 0 && map->useless)
+        map_free(map);
 }
 
 static mc_status read_map(struct map *map, const struct wire_window_map *message)
@@ -144,19 +151,17 @@ void maps_clean(struct segment *segment)
 {
     const uint64_t life = segment->description ? segment->description->incarnation : 0;
 
-    for (struct map **at = &segment->maps; *at;) {
-        struct map *map = *at;
+    for (struct map *map = segment->maps, *next; map; map = next) {
+        next = map->next;
         const bool useless =
             map->status != MC_OK || map->useless || (life != 0 && map->incarnation != life);
         if (is_idle(map) && useless)
-            map_free(at);
-        else
-            at = &map->next;
+            map_free(map);
     }
 }
 
 void maps_free(struct segment *segment)
 {
     while (segment->maps)
-        map_free(&segment->maps);
+        map_free(segment->maps);
 }

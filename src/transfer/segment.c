@@ -93,8 +93,10 @@ static void on_map(void *user, mc_status status, const struct wire_frame *frame,
 
     pthread_mutex_lock(&segment->lock);
     map_answer(map, status, frame, error);
+    const bool failed = map->status != MC_OK;
     route_waiting(segment);
-    maps_clean(segment);
+    if (failed) /* those of another life go when the description comes */
+        maps_clean(segment);
     while (segment_step(segment))
         ;
     segment_unlock(segment);
@@ -126,12 +128,13 @@ static void ask_wanted(struct segment *segment)
     for (;;) {
         struct map *map;
         pthread_mutex_lock(&segment->lock);
-        for (map = segment->maps; map; map = map->next) {
+        for (map = segment->maps_unasked ? segment->maps : NULL; map; map = map->next) {
             if (map->status == MC_PENDING && !map->asked)
                 break;
         }
         if (map) {
             map->asked = true;
+            segment->maps_unasked--;
             map->ask = (struct peer_ask){
                 .kind = WIRE_WINDOW_MAP_ASK,
                 .message.map = { .generation = map->generation },

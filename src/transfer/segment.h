@@ -16,7 +16,7 @@
 #include "transfer/description.h"
 #include "transfer/engine.h"
 
-enum { MAPS_MAX = 1024, POST_MAX = 64, CUT_MAX = 16, PRIORITIES = 3 };
+enum { MAPS_MAX = 1024, MAP_BUCKETS = 256, POST_MAX = 64, CUT_MAX = 16, PRIORITIES = 3 };
 
 /** First in, first out. */
 struct entry_list {
@@ -58,7 +58,8 @@ struct path {
 
 /** Where a window's pieces lie, as the peer told. */
 struct map {
-    struct map *next;
+    struct map *next, *previous; /* newest first */
+    struct map *beside;          /* in its bucket */
     struct segment *segment;
     uint64_t key[2], generation, incarnation;
     mc_status status; /* MC_PENDING until it is there */
@@ -102,9 +103,10 @@ struct segment {
     uint32_t rounds;                 /* answers so far, good or bad */
     mc_status failure;               /* of the last asking, MC_OK if it went well */
     struct mc_error failure_error;
-    struct entry_list waiting; /* for the description or a map */
-    struct map *maps;
-    uint32_t map_count;
+    struct entry_list waiting;            /* for the description or a map */
+    struct map *maps, *oldest_map;        /* newest first */
+    struct map *map_buckets[MAP_BUCKETS]; /* the same by key, which is random */
+    uint32_t map_count, maps_unasked;     /* unasked: MC_PENDING, no question is out yet */
     uint64_t map_bytes;
     struct path *paths[TRANSPORTS_MAX];
     struct path *dying;                /* queues that failed and are not closed yet */

@@ -14,7 +14,7 @@ struct pull {
     struct os_watch watch;
     pull_done *done;
     void *owner;
-    uint32_t count;
+    uint32_t count, expected;
     struct mc_get *gets;     /* owned; [count] */
     struct mc_range *ranges; /* owned; [count] */
 };
@@ -75,7 +75,7 @@ static void finish_pull(struct pull *pull)
     *list = pull->next;
     pool->pull_bytes -= pull->count * pool->options.page_bytes;
     pool->counts.pulled_bytes += good * pool->options.page_bytes;
-    pool->counts.pull_failed += pull->count - good;
+    pool->counts.pull_failed += pull->expected > good ? pull->expected - good : 0;
     free_pull(pull);
     done(owner, good);
 }
@@ -130,17 +130,19 @@ static mc_status ask_pull(struct pull *pull, uint64_t deadline_ns)
 }
 
 void pull_begin(struct pool *pool, const struct mc_identity *identities, void *const *pages,
-                uint32_t count, uint64_t deadline_ns, pull_done *done, void *owner)
+                uint32_t count, uint32_t expected, uint64_t deadline_ns, pull_done *done,
+                void *owner)
 {
     struct pull *pull = pool->options.store ? open_pull(pool, identities, pages, count) : NULL;
 
     if (!pull) {
-        pool->counts.pull_failed += count;
+        pool->counts.pull_failed += expected;
         done(owner, 0);
         return;
     }
+    pull->expected = expected;
     if (ask_pull(pull, deadline_ns) != MC_OK) {
-        pool->counts.pull_failed += count;
+        pool->counts.pull_failed += expected;
         free_pull(pull); /* waits until quiet */
         done(owner, 0);
         return;

@@ -58,10 +58,12 @@ typedef void pull_done(void *owner, uint32_t blocks);
 
 /**
  * Get [count] blocks into [count] pages, until deadline_ns. `done` is called once, maybe before this
- * returns. `identities` and `pages` are borrowed until then.
+ * returns. `identities` and `pages` are borrowed until then. The first `expected` are thought to be there:
+ * those that do not come are counted as failed.
  */
 void pull_begin(struct pool *pool, const struct mc_identity *identities, void *const *pages,
-                uint32_t count, uint64_t deadline_ns, pull_done *done, void *owner);
+                uint32_t count, uint32_t expected, uint64_t deadline_ns, pull_done *done,
+                void *owner);
 
 /** Cancel the owner's pull: done soon, once it is quiet. */
 void pull_stop(struct pool *pool, const void *owner);

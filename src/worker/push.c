@@ -36,7 +36,17 @@ static void discard(struct push *push)
     alloc_free(push->of->alloc, push);
 }
 
-/* Quiet: the batch is kept for the next one, unless it cannot be used again. */
+static void discard_idle(struct pushes *pushes)
+{
+    while (pushes->idle) {
+        struct push *push = pushes->idle;
+        pushes->idle = push->next;
+        discard(push);
+    }
+}
+
+/* Quiet: the batch is kept for the next one. When the last is, a burst is over: its batches, and the
+ * descriptors that some of them have, go. */
 static void finish(struct push *push, mc_status status)
 {
     struct pushes *pushes = push->of;
@@ -49,6 +59,8 @@ static void finish(struct push *push, mc_status status)
     os_loop_unwatch(pushes->loop, &push->watch);
     push->next = pushes->idle;
     pushes->idle = push;
+    if (!pushes->busy)
+        discard_idle(pushes);
     done(owner, status, bytes);
 }
 
@@ -99,10 +111,25 @@ static mc_status post(struct push *push, const struct mc_xfer *xfer)
     if (status == MC_OK)
         status = mc_batch_add(push->batch, xfer, 1);
     if (status == MC_OK)
-        status = os_loop_watch(push->of->loop, &push->watch, OS_READABLE);
-    if (status == MC_OK)
         status = mc_batch_submit(push->batch);
     return status;
+}
+
+/* It is under way. Who cannot be watched would not be heard of: it is cancelled, quiet before this
+ * returns, and what it was for is lost. */
+static void watch(struct push *push)
+{
+    struct pushes *pushes = push->of;
+    push_done *done = push->done;
+    void *owner = push->owner;
+    const mc_status status = os_loop_watch(pushes->loop, &push->watch, OS_READABLE);
+
+    if (status == MC_OK)
+        return;
+    unlink_push(&pushes->busy, push);
+    pushes->bytes -= push->bytes;
+    discard(push);
+    done(owner, status, 0);
 }
 
 void push_begin(struct pushes *pushes, const struct mc_xfer *xfer, push_done *done, void *owner)
@@ -123,7 +150,9 @@ void push_begin(struct pushes *pushes, const struct mc_xfer *xfer, push_done *do
     mc_status status = post(push, xfer);
     if (status == MC_OK)
         status = mc_batch_poll(push->batch);
-    if (status != MC_PENDING)
+    if (status == MC_PENDING) /* most are through by now, and only the others cost a system call */
+        watch(push);
+    else
         finish(push, status);
 }
 
@@ -145,9 +174,5 @@ void pushes_fini(struct pushes *pushes)
         discard(push); /* cancels, waits until quiet */
         done(owner, MC_E_CANCELLED, 0);
     }
-    while (pushes->idle) {
-        struct push *push = pushes->idle;
-        pushes->idle = push->next;
-        discard(push);
-    }
+    discard_idle(pushes);
 }

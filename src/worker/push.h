@@ -4,8 +4,8 @@
  *
  * Life:    pushes_init -> (push_begin, pushes_stop)* -> pushes_fini
  * Threads: one, the loop's. The bytes are moved by the Transfer Engine's thread.
- * Memory:  a batch is kept for the next push; there are never more than were in flight at once, which the
- *          owners bound (core/prefill.h: pushes_max each).
+ * Memory:  a batch is kept for the next push until none is in flight; there are never more than were in
+ *          flight at once, which the owners bound (core/prefill.h: pushes_max each).
  * Errors:  whatever becomes of a push comes to `done`, once; maybe before push_begin returns.
  */
 #ifndef WORKER_PUSH_H

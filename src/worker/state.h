@@ -98,7 +98,9 @@ struct task {
     struct blocks blocks;
     uint32_t cache; /* enum cache_bits */
     uint64_t pull_ns;
-    void **pages; /* owned; [page_count] once it started: the prompt's */
+    uint32_t pull_known; /* tokens that the gateway knew of in the pool */
+    uint32_t pull_most;  /* tokens that may be pulled at all; 0: the pool is not to be read */
+    void **pages;        /* owned; [page_count] once it started: the prompt's */
     uint32_t page_count;
     uint32_t *checksums; /* owned; [page_count], the first `checked` are there */
     uint32_t checked;

@@ -138,16 +138,14 @@ static mc_status fill(struct task *task, const struct wire_prefill *m, struct mc
     return remote ? open_remote(task, m, error) : MC_OK;
 }
 
-/* Whole blocks to pull, so that at least one token is left to compute. */
-static uint32_t pull_tokens(const struct task *task, const struct wire_prefill *m)
+/* Whole blocks that may be pulled, so that at least one token is left to compute. */
+static uint32_t pull_most(const struct task *task, const struct wire_prefill *m)
 {
-    const uint64_t most = (task->token_count - 1) / KV_PAGE_TOKENS;
-    uint64_t blocks = m->pull_tokens / KV_PAGE_TOKENS;
+    const uint32_t blocks = (task->token_count - 1) / KV_PAGE_TOKENS;
 
     if (!task->worker->store || (m->cache & CACHE_UNREAD))
         return 0;
-    blocks = blocks < most ? blocks : most;
-    return (uint32_t)(blocks < PULL_BLOCKS_MAX ? blocks : PULL_BLOCKS_MAX) * KV_PAGE_TOKENS;
+    return (blocks < PULL_BLOCKS_MAX ? blocks : PULL_BLOCKS_MAX) * KV_PAGE_TOKENS;
 }
 
 mc_status task_open(struct worker *w, struct gateway_link *gateway, const struct wire_prefill *m,
@@ -175,10 +173,13 @@ mc_status task_open(struct worker *w, struct gateway_link *gateway, const struct
         return status;
     }
     const struct mc_kv_layout *layout = &w->engine_limits.layout;
+    const uint64_t known = m->pull_tokens / KV_PAGE_TOKENS * KV_PAGE_TOKENS;
+    task->pull_most = pull_most(task, m);
+    task->pull_known = known < task->pull_most ? (uint32_t)known : task->pull_most;
     const struct prefill_options options = {
         .layout = { layout->layers, KV_PAGE_TOKENS, w->page_bytes / layout->layers },
         .prompt_tokens = task->token_count,
-        .pull_tokens = pull_tokens(task, m),
+        .pull_tokens = task->pull_known,
         .remote = m->reservation != 0,
         .pushes_max = w->limits.pushes_max,
         .push_pages = PUSH_PAGES,

@@ -5,6 +5,9 @@
 #include "base/crc.h"
 #include "worker/state.h"
 
+#define LOOK_AGAIN_NS UINT64_C(10000000)
+enum { AHEAD_CHUNKS = 4 };
+
 void task_due(void *user, uint64_t now_ns)
 {
     (void)now_ns;
@@ -84,7 +87,23 @@ static void pull(struct task *task, uint32_t tokens)
 
     blocks_name(&task->blocks, task->tokens, count);
     pull_begin(&w->pool, task->blocks.identities, task->pages, count,
-               os_loop_now(w->loop) + task->pull_ns, on_pulled, task);
+               task->pull_known / KV_PAGE_TOKENS, os_loop_now(w->loop) + task->pull_ns, on_pulled,
+               task);
+}
+
+/* What the gateway knew of the pool is old when a request has waited: those before it, and the turn of the
+ * conversation that it goes on from, may have been computed meanwhile. So the pool is asked for all of it;
+ * the time that computing would take grows alike. */
+static void look_again(struct task *task)
+{
+    const struct prefill *p = &task->machine;
+    const uint64_t waited_ns = os_loop_now(task->worker->loop) - p->times.queued_ns;
+
+    if (waited_ns < LOOK_AGAIN_NS || task->pull_most <= task->pull_known)
+        return;
+    if (task->pull_known > 0)
+        task->pull_ns = task->pull_ns / task->pull_known * task->pull_most;
+    prefill_pull_set(&task->machine, task->pull_most);
 }
 
 /* ----------------------------------------------------------------------------------------- engine */
@@ -160,6 +179,8 @@ void task_news(void *owner, const struct runner_news *news)
     switch (news->kind) {
     case RUNNER_PROGRESS:
         task_happen(task, (struct prefill_event){ .kind = PREFILL_PROGRESS, .ready = news->ready });
+        if (news->ready.chunk_layers == 0) /* a chunk is through: there is room for another task */
+            worker_look_soon(task->worker);
         if (task->machine.options.remote && task->machine.phase == PREFILL_COMPUTING)
             sum_pages(task, news->ready.done); /* while they are pushed */
         break;
@@ -452,34 +473,54 @@ void task_happen(struct task *task, struct prefill_event event)
 
 /* ------------------------------------------------------------------------------------------- line */
 
-static struct task *first_in_line(const struct worker *w, uint32_t *started_p)
+/* What was started and is not computed yet. */
+struct started {
+    uint32_t tasks;
+    uint64_t tokens; /* to compute, as far as is known */
+};
+
+static struct task *first_in_line(const struct worker *w, struct started *started_p)
 {
     struct task *first = NULL;
 
-    *started_p = 0;
+    *started_p = (struct started){ 0 };
     for (uint32_t i = 0; i < w->task_count; i++) {
         struct task *task = w->tasks[i];
         const enum prefill_phase phase = task->machine.phase;
-        *started_p += phase == PREFILL_PULLING || phase == PREFILL_COMPUTING;
+        if (phase == PREFILL_PULLING || phase == PREFILL_COMPUTING) {
+            const uint32_t done =
+                phase == PREFILL_PULLING ? task->pull_known : task->machine.ready.done;
+            started_p->tasks++;
+            started_p->tokens += task->token_count - done;
+        }
         if (phase == PREFILL_QUEUED && (!first || prefill_before(&task->place, &first->place)))
             first = task;
     }
     return first;
 }
 
+/* Enough for the engine to be busy while the next are pulled, and no more: who starts early holds pages, and
+ * pulls less than who starts when those before it are in the pool. */
+static bool is_enough(const struct worker *w, const struct started *started)
+{
+    return started->tasks >= w->limits.sequences_max ||
+           started->tokens >= (uint64_t)AHEAD_CHUNKS * w->limits.chunk_tokens;
+}
+
 /* Nobody overtakes: who is first and finds no pages keeps the others waiting, or it would wait for ever. */
 void tasks_start(struct worker *w)
 {
     for (;;) {
-        uint32_t started;
+        struct started started;
         struct task *task = first_in_line(w, &started);
 
-        if (!task || started >= w->limits.sequences_max)
+        if (!task || is_enough(w, &started))
             return;
         const uint32_t count = kv_pages(task->token_count);
         if (!pages_reserve(w->pages, count, 0, task->pages))
             return;
         task->page_count = count;
+        look_again(task);
         task_happen(task, (struct prefill_event){ .kind = PREFILL_START });
     }
 }

@@ -13,14 +13,16 @@
 
 enum {
     KV_TOKENS_DEFAULT = 16384,
-    SEQUENCES_DEFAULT = 64,
+    SEQUENCES_DEFAULT = 256,
     CHUNK_DEFAULT = 512,
-    REQUESTS_DEFAULT = 256,
+    REQUESTS_DEFAULT = 1024,
     REQUESTS_MOST = 65536,
     PUSHES_DEFAULT = 8,
     PUT_BLOCKS_DEFAULT = 1024,
     PUTS_IN_FLIGHT = 4,
-    SEATS_PER_SEQUENCE = 2, /* reservations while as many are decoded */
+    SEATS_PER_SEQUENCE =
+        4, /* reservations: those decoded, and prompts on their way. Beyond, gateways
+                            * ask again and again, and not in the order of arrival */
 };
 #define LEASE_DEFAULT_NS UINT64_C(10000000000)
 #define PUSH_DEFAULT_NS UINT64_C(30000000000)

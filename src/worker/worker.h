@@ -41,9 +41,9 @@ struct worker_options {
     uint32_t gateway_count;
     uint64_t kv_bytes;      /* working memory; 0: as kv_tokens says */
     uint64_t kv_tokens;     /* default 16384; at least one sequence of 16 tokens */
-    uint32_t sequences_max; /* in the engine at a time; default 64 */
+    uint32_t sequences_max; /* in the engine at a time; default 256 */
     uint32_t chunk_tokens;  /* of a prompt in one step; a multiple of 16; default 512 */
-    uint32_t requests_max;  /* to prefill, queued ones included; default 256; then MC_E_FULL */
+    uint32_t requests_max;  /* to prefill, queued ones included; default 1024; then MC_E_FULL */
     uint32_t context_max;   /* default, and at most, the model's and what the pages hold */
     uint32_t threads;       /* of the engine, as in mc_engine_options; as the next two */
     const char *kernel;

@@ -101,8 +101,8 @@ class Docs(OnACopy):
             self.assertIn(word, next(iter(new)))
 
     def test_a_room_without_a_readme_is_named(self):
-        self.append("src/sim/heap.c", "\n")
-        self.expect("src/sim", "README.md")
+        self.append("src/unread/heap.c", "\n")
+        self.expect("src/unread", "README.md")
 
     def test_a_public_function_without_a_comment_is_named(self):
         self.append("include/mooncake/status.h", "\nMC_API int mc_silent(void);\n")

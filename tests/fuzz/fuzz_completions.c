@@ -12,16 +12,51 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
+static void check_ids(const uint32_t *ids, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        if (ids[i] >= 1000)
+            abort();
+}
+
+static void check_prompt(const struct api_prompt *p)
+{
+    if ((p->text != NULL) + (p->ids != NULL) != 1 || (p->ids && p->id_count == 0))
+        abort();
+    check_ids(p->ids, p->id_count);
+}
+
+/* It is found where it is, and not before. */
+static void check_stop(const struct api_stops *stops, uint32_t index)
+{
+    const struct api_stop *stop = &stops->items[index];
+    struct api_stops alone = { .items = { *stop }, .count = 1 };
+    struct api_stop_state state = { 0 };
+
+    if (stop->size == 0 || stop->size > API_STOP_BYTES_MAX)
+        abort();
+    for (uint32_t i = 0; i < stop->size; i++)
+        if ((api_stop_push(&alone, &state, (unsigned char)stop->text[i]) != NULL) !=
+            (i + 1 == stop->size))
+            abort();
+}
+
 static void check(const struct api_request *q)
 {
     const struct mc_sampling *s = &q->sampling;
-    const int prompts = (q->text != NULL) + (q->ids != NULL) + (q->messages != NULL);
 
-    if (prompts != 1 || (q->ids && q->id_count == 0) || (q->messages && q->message_count == 0))
+    if (q->prompt_count == 0 || q->prompt_count > API_PROMPTS_MAX ||
+        (q->message_count > 0) != (q->kind == API_CHAT) ||
+        (q->kind == API_CHAT && q->prompt_count != 1))
         abort();
-    for (size_t i = 0; i < q->id_count; i++)
-        if (q->ids[i] >= 1000)
-            abort();
+    for (size_t i = 0; i < q->prompt_count && q->kind == API_COMPLETION; i++)
+        check_prompt(&q->prompts[i]);
+    for (uint32_t i = 0; i < q->stops.count; i++)
+        check_stop(&q->stops, i);
+    check_ids(q->stop_tokens, q->stop_token_count);
+    if (q->stop_token_count > API_STOP_TOKENS_MAX || q->salt_size > API_SALT_MAX ||
+        (q->salt_size > 0) != (q->salt != NULL) || (q->continuous_usage && !q->include_usage))
+        abort();
     for (size_t i = 0; i < q->message_count; i++)
         if (!q->messages[i].role || !q->messages[i].content)
             abort();

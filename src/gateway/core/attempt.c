@@ -130,6 +130,7 @@ void attempt_ask(struct request *r, struct request_outbox *outbox)
     r->queue_ns = r->pull_ns = r->compute_ns = r->hand_off_ns = 0;
     r->output_tokens = 0;
     r->finish = 0;
+    r->stopped = false;
     r->prefill_begun = r->prefill_over = false;
     r->wait_until_ns = r->settle_until_ns = UINT64_MAX;
     r->times = (struct request_times){ .started_ns = r->times.started_ns };
@@ -203,6 +204,7 @@ void attempt_fail(struct request *r, uint64_t now_ns, const struct request_failu
         attempt_put(outbox, REQUEST_OUT_RESTART, 0);
     r->barred = barred;
     r->barred_decode = barred_decode;
+    r->no_room = no_room;
     lose_patience(r, now_ns);
     if (!no_room) {
         attempt_ask(r, outbox);

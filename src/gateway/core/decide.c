@@ -22,11 +22,19 @@ static void on_refused(struct request *r, uint64_t now_ns, const struct mc_decis
     const bool may_pass = (d->reason == MC_REASON_KV_MEMORY && d->retry_after_ns != 0) ||
                           d->reason == MC_REASON_NO_INSTANCE;
 
+    const bool was_full = d->reason == MC_REASON_NO_INSTANCE && r->no_room;
+
     r->in_sched = false;
     r->barred = r->barred_decode = 0; /* the one that failed may be all there is */
+    r->no_room = false;
     if (may_pass && attempt_wait(r, now_ns, 0))
         return;
-    struct request_out_end *out = attempt_end(r, now_ns, status_of_refusal(d->reason), outbox);
+    struct request_out_end *out =
+        attempt_end(r, now_ns, was_full ? MC_E_FULL : status_of_refusal(d->reason), outbox);
+    if (was_full) { /* the instance is there: it was left out because it had no room */
+        out->text = attempt_text("no worker has room for it");
+        return;
+    }
     out->reason = d->reason;
     out->retry_after_ns = d->retry_after_ns;
 }

@@ -184,7 +184,8 @@ static bool on_prefilled(struct request *r, uint64_t now_ns,
     r->compute_ns = prefilled->compute_ns;
     r->hand_off_ns = prefilled->hand_off_ns;
     r->times.prefilled_ns = now_ns;
-    if (r->prefill == r->decode && r->finish == 0)
+    if (r->prefill == r->decode &&
+        (r->finish == 0 || (r->stopped && prefilled->status == MC_OK))) /* it decodes */
         r->at_decode = true;
     report_prefill(r, outbox);
     attempt_prefill_over(r, now_ns, outbox);
@@ -240,6 +241,7 @@ static bool on_stop(struct request *r, uint64_t now_ns, struct request_outbox *o
         r->output_tokens == 0)
         return false;
     r->finish = FINISH_STOP;
+    r->stopped = true;
     if (r->at_decode)
         attempt_cancel(r, r->decode, CANCEL_STOP, outbox);
     r->at_decode = false;

@@ -195,7 +195,9 @@ struct request {
     bool in_sched;              /* the scheduler knows this attempt */
     bool prefill_begun, prefill_over, begun;
     uint32_t finish; /* of the last tokens; 0: they go on */
+    bool stopped;    /* by us: the worker would go on */
     uint64_t barred, barred_decode;
+    bool no_room;                                               /* why they are barred */
     uint64_t wait_until_ns, patience_until_ns, settle_until_ns; /* UINT64_MAX: not set */
 };
 

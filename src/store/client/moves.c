@@ -66,6 +66,12 @@ static mc_status batch_take(struct moves *moves, size_t count, mc_batch **batch_
     return mc_batch_open(moves->transfer, &options, batch_p);
 }
 
+static void drop_idle(struct moves *moves)
+{
+    while (moves->idle_count > 0)
+        mc_batch_close(moves->idle[--moves->idle_count]);
+}
+
 static void batch_give(struct moves *moves, mc_batch *batch, size_t count)
 {
     if (count <= BATCH_PARTS && moves->idle_count < MOVES_FLYING_MAX &&
@@ -73,6 +79,9 @@ static void batch_give(struct moves *moves, mc_batch *batch, size_t count)
         moves->idle[moves->idle_count++] = batch;
     else
         mc_batch_close(batch);
+    if (moves->flying_count ==
+        0) /* the burst is over: its batches go, and what descriptors they have */
+        drop_idle(moves);
 }
 
 static mc_status batch_fill(mc_batch *batch, const struct move *move)
@@ -285,7 +294,6 @@ void moves_close(struct moves *moves)
         return;
     assert(!moves->waiting.first && !moves->flying && !moves->over.first);
     os_loop_timer_stop(moves->loop, &moves->look);
-    while (moves->idle_count > 0)
-        mc_batch_close(moves->idle[--moves->idle_count]);
+    drop_idle(moves);
     *moves = (struct moves){ 0 };
 }

@@ -13,6 +13,8 @@
 #define MADV_POPULATE_WRITE 23
 #endif
 
+#define SHM_TOUCH_AT_ONCE (UINT64_C(4) << 30)
+
 static struct shm_map *place_of(struct shm_queue *queue, uint32_t region)
 {
     return &queue->maps[region % SHM_MAPS];
@@ -47,6 +49,34 @@ static void *bits_open(size_t size)
     return bits == MAP_FAILED ? NULL : bits;
 }
 
+/* One call for 2 MiB instead of 512 faults; and where the memory cannot be had, an error instead of
+ * a SIGBUS. */
+static mc_status touch(struct shm_map *map, uint64_t chunk)
+{
+    const uint64_t start = chunk * SHM_TOUCH, left = map->mapping_bytes - start;
+    const uint64_t size = left < SHM_TOUCH ? left : SHM_TOUCH;
+    const int advice = map->writable ? MADV_POPULATE_WRITE : MADV_POPULATE_READ;
+    int failed;
+
+    do {
+        failed = madvise((uint8_t *)map->mapping + start, size, advice);
+    } while (failed && (errno == EINTR || errno == EAGAIN));
+    if (failed && errno != EINVAL) /* EINVAL: an older kernel; the copy will fault the pages in */
+        return MC_E_IO;
+    map->touched[chunk / 8] |= (uint8_t)(1u << chunk % 8);
+    return MC_OK;
+}
+
+/* A pool's memory would be touched bit by bit for as long as it fills, and a process would seem to grow for
+ * minutes. What is not too much to do at once (some 10 ms a GiB) is mapped now; what fails, fails where it
+ * is used. */
+static void touch_first(struct shm_map *map)
+{
+    for (uint64_t at = 0; at < map->mapping_bytes && at < SHM_TOUCH_AT_ONCE; at += SHM_TOUCH)
+        if (touch(map, at / SHM_TOUCH) != MC_OK)
+            return;
+}
+
 mc_status shm_map_add(struct shm_queue *queue, const struct shm_key *key, int fd, uint64_t offset,
                       uint64_t size, struct mc_error *error)
 {
@@ -78,25 +108,8 @@ mc_status shm_map_add(struct shm_queue *queue, const struct shm_key *key, int fd
         return error_set(error, MC_E_NOMEM, "shm: no memory to map a region");
     }
     m.bytes = (uint8_t *)m.mapping + before;
+    touch_first(&m);
     *map = m;
-    return MC_OK;
-}
-
-/* One call for 2 MiB instead of 512 faults; and where the memory cannot be had, an error instead of
- * a SIGBUS. */
-static mc_status touch(struct shm_map *map, uint64_t chunk)
-{
-    const uint64_t start = chunk * SHM_TOUCH, left = map->mapping_bytes - start;
-    const uint64_t size = left < SHM_TOUCH ? left : SHM_TOUCH;
-    const int advice = map->writable ? MADV_POPULATE_WRITE : MADV_POPULATE_READ;
-    int failed;
-
-    do {
-        failed = madvise((uint8_t *)map->mapping + start, size, advice);
-    } while (failed && (errno == EINTR || errno == EAGAIN));
-    if (failed && errno != EINVAL) /* EINVAL: an older kernel; the copy will fault the pages in */
-        return MC_E_IO;
-    map->touched[chunk / 8] |= (uint8_t)(1u << chunk % 8);
     return MC_OK;
 }
 

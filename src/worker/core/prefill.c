@@ -18,6 +18,13 @@ void prefill_init(struct prefill *p, const struct prefill_options *options, uint
                           .times.queued_ns = now_ns };
 }
 
+void prefill_pull_set(struct prefill *p, uint32_t tokens)
+{
+    assert(p->phase == PREFILL_QUEUED && tokens < p->options.prompt_tokens);
+    assert(tokens % p->options.layout.page_tokens == 0);
+    p->options.pull_tokens = tokens;
+}
+
 /* ------------------------------------------------------------------------------------- outbox */
 
 static struct prefill_out *put(struct prefill_outbox *outbox, enum prefill_out_kind kind)

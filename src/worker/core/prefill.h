@@ -134,6 +134,9 @@ struct prefill {
 
 void prefill_init(struct prefill *prefill, const struct prefill_options *options, uint64_t now_ns);
 
+/** While it is queued: pull so many instead. Whole pages, < prompt_tokens. */
+void prefill_pull_set(struct prefill *prefill, uint32_t tokens);
+
 /** Take in one event; then carry `outbox` out, in order. outbox->count is 0 on entry. */
 void prefill_step(struct prefill *prefill, uint64_t now_ns, const struct prefill_event *event,
                   struct prefill_outbox *outbox);

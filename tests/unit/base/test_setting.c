@@ -14,6 +14,7 @@
     X(loud, "loud", 'l', BOOL, "false", 0, 0, NULL, NULL, "How", "Whether to say it aloud.") \
     X(name, "name", 0, TEXT, NULL, 0, 0, NULL, "TEXT", "How", "What to call it.") \
     X(stops, "stop", 0, LIST, NULL, 0, 0, NULL, "TEXT", "How", "Where to stop; repeatable.") \
+    X(keys, "key", 0, SECRET, NULL, 0, 0, NULL, "KEY", "How", "What opens it; repeatable.") \
     X(help, "help", 'h', ACTION, NULL, 0, 0, NULL, NULL, "Other", "Print this.")
 
 struct demo {
@@ -263,6 +264,24 @@ static void test_a_slip_in_the_file_is_found_although_a_flag_overrides_it(void *
     end(&w);
 }
 
+static void test_secrets_are_read_and_never_printed(void **state)
+{
+    (void)state;
+    char words[] = "--key hunter2 --key=hunter3";
+    struct world w;
+
+    begin(&w);
+    struct buf out = BUF_INIT(&w.faulty.alloc);
+    assert_int_equal(flags(&w, words), MC_OK);
+    assert_int_equal(w.demo.keys.count, 2);
+    assert_string_equal(w.demo.keys.items[1], "hunter3");
+    settings_print(&w.settings, &out);
+    assert_null(strstr(out.data, "hunter"));
+    assert_non_null(strstr(out.data, "# flag\n# key: 2, not shown\n"));
+    buf_fini(&out);
+    end(&w);
+}
+
 static void test_what_is_printed_reads_back_as_the_same(void **state)
 {
     (void)state;
@@ -339,6 +358,7 @@ int main(void)
         cmocka_unit_test(test_a_slip_in_the_environment_is_found_and_other_roles_are_left_alone),
         cmocka_unit_test(test_a_wrong_config_line_is_named_by_file_and_number),
         cmocka_unit_test(test_a_slip_in_the_file_is_found_although_a_flag_overrides_it),
+        cmocka_unit_test(test_secrets_are_read_and_never_printed),
         cmocka_unit_test(test_what_is_printed_reads_back_as_the_same),
         cmocka_unit_test(test_help_shows_every_row_with_bounds_default_and_variable),
         cmocka_unit_test(test_every_failed_allocation_leaves_nothing_behind),

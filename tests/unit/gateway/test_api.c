@@ -37,8 +37,12 @@ static const struct mistake {
     { API_COMPLETION, "{\"model\":\"m\",\"prompt\":7}", 400, "prompt", "invalid_type" },
     { API_COMPLETION, "{\"model\":\"m\",\"prompt\":[]}", 400, "prompt", "invalid_type" },
     { API_COMPLETION, "{\"model\":\"m\",\"prompt\":[[]]}", 400, "prompt", "invalid_type" },
-    { API_COMPLETION, "{\"model\":\"m\",\"prompt\":[\"a\",\"b\"]}", 400, "prompt", "unsupported" },
-    { API_COMPLETION, "{\"model\":\"m\",\"prompt\":[[1],[2]]}", 400, "prompt", "unsupported" },
+    { API_COMPLETION, "{\"prompt\":{}}", 400, "prompt", "invalid_type" },
+    { API_COMPLETION, "{\"prompt\":[\"a\",1]}", 400, "prompt", "invalid_type" },
+    { API_COMPLETION, "{\"prompt\":[[1],[]]}", 400, "prompt", "invalid_type" },
+    { API_COMPLETION, "{\"prompt\":[[1],[\"a\"]]}", 400, "prompt", "invalid_type" },
+    { API_COMPLETION, "{\"prompt\":[[1],[100]]}", 400, "prompt", "out_of_range" },
+    { API_COMPLETION, "{\"prompt\":[\"a\",null]}", 400, "prompt", "invalid_type" },
     { API_COMPLETION, "{\"model\":\"m\",\"prompt\":[1,\"a\"]}", 400, "prompt", "invalid_type" },
     { API_COMPLETION, "{\"model\":\"m\",\"prompt\":[1,2.5]}", 400, "prompt", "invalid_type" },
     { API_COMPLETION, "{\"model\":\"m\",\"prompt\":[100]}", 400, "prompt", "out_of_range" },
@@ -67,9 +71,25 @@ static const struct mistake {
     { API_COMPLETION, P "\"ignore_eos\":\"yes\"}", 400, "ignore_eos", "invalid_type" },
     { API_COMPLETION, P "\"n\":2}", 400, "n", "unsupported" },
     { API_COMPLETION, P "\"best_of\":2}", 400, "best_of", "unsupported" },
-    { API_COMPLETION, P "\"stop\":\"x\"}", 400, "stop", "unsupported" },
-    { API_COMPLETION, P "\"stop\":[\"x\"]}", 400, "stop", "unsupported" },
-    { API_COMPLETION, P "\"stop_token_ids\":[1]}", 400, "stop_token_ids", "unsupported" },
+    { API_COMPLETION, P "\"stop\":\"\"}", 400, "stop", "invalid_value" },
+    { API_COMPLETION, P "\"stop\":[\"x\",\"\"]}", 400, "stop", "invalid_value" },
+    { API_COMPLETION, P "\"stop\":1}", 400, "stop", "invalid_type" },
+    { API_COMPLETION, P "\"stop\":[1]}", 400, "stop", "invalid_type" },
+    { API_COMPLETION, P "\"stop\":{\"a\":1}}", 400, "stop", "invalid_type" },
+    { API_COMPLETION,
+      P "\"stop\":[\"1\",\"2\",\"3\",\"4\",\"5\",\"6\",\"7\",\"8\",\"9\",\"a\",\"b\",\"c\",\"d\","
+        "\"e\",\"f\",\"g\",\"h\"]}",
+      400, "stop", "out_of_range" },
+    { API_COMPLETION, P "\"stop_token_ids\":1}", 400, "stop_token_ids", "invalid_type" },
+    { API_COMPLETION, P "\"stop_token_ids\":[\"a\"]}", 400, "stop_token_ids", "invalid_type" },
+    { API_COMPLETION, P "\"stop_token_ids\":[100]}", 400, "stop_token_ids", "out_of_range" },
+    { API_COMPLETION, P "\"include_stop_str_in_output\":1}", 400, "include_stop_str_in_output",
+      "invalid_type" },
+    { API_COMPLETION, P "\"cache_salt\":1}", 400, "cache_salt", "invalid_type" },
+    { API_COMPLETION, P "\"stream\":true,\"stream_options\":{\"continuous_usage_stats\":1}}", 400,
+      "continuous_usage_stats", "invalid_type" },
+    { API_COMPLETION, P "\"truncate_prompt_tokens\":5}", 400, "truncate_prompt_tokens",
+      "unsupported" },
     { API_COMPLETION, P "\"echo\":true}", 400, "echo", "unsupported" },
     { API_COMPLETION, P "\"suffix\":\"x\"}", 400, "suffix", "unsupported" },
     { API_COMPLETION, P "\"logit_bias\":{\"1\":2}}", 400, "logit_bias", "unsupported" },
@@ -97,7 +117,11 @@ static const struct mistake {
     { API_CHAT, M "\"top_logprobs\":5}", 400, "top_logprobs", "contradiction" },
     { API_CHAT, M "\"logprobs\":true,\"top_logprobs\":21}", 400, "top_logprobs", "out_of_range" },
     { API_CHAT, M "\"tools\":[{}]}", 400, "tools", "unsupported" },
-    { API_CHAT, M "\"tool_choice\":\"auto\"}", 400, "tool_choice", "unsupported" },
+    { API_CHAT, M "\"tool_choice\":\"required\"}", 400, "tool_choice", "unsupported" },
+    { API_CHAT, M "\"tool_choice\":{\"type\":\"function\"}}", 400, "tool_choice", "unsupported" },
+    { API_CHAT, M "\"functions\":[{}]}", 400, "functions", "unsupported" },
+    { API_CHAT, M "\"modalities\":[\"text\",\"audio\"]}", 400, "modalities", "unsupported" },
+    { API_CHAT, M "\"add_generation_prompt\":false}", 400, "add_generation_prompt", "unsupported" },
     { API_CHAT, M "\"response_format\":{\"type\":\"json_object\"}}", 400, "response_format",
       "unsupported" },
 };
@@ -132,6 +156,12 @@ static void test_what_asks_for_nothing_passes(void **state)
         "\"presence_penalty\":0",
         "\"tools\":[]",
         "\"tool_choice\":\"none\"",
+        "\"tool_choice\":\"auto\"",
+        "\"modalities\":[\"text\"]",
+        "\"add_generation_prompt\":true",
+        "\"cache_salt\":\"\"",
+        "\"stop_token_ids\":[]",
+        "\"parallel_tool_calls\":true",
         "\"response_format\":{\"type\":\"text\"}",
         "\"user\":\"me\"",
         "\"whatever\":{\"a\":[1,2]}",
@@ -189,8 +219,8 @@ static void test_a_completion_s_defaults_are_openai_s_and_the_model_s(void **sta
 
     (void)state;
     assert_true(parse(API_COMPLETION, "{\"prompt\":\"h\\u00e9\\u0000\"}", &q, &e));
-    assert_int_equal(q.text_size, 4);
-    assert_memory_equal(q.text, "h\xc3\xa9", 4);
+    assert_int_equal(q.prompts[0].text_size, 4);
+    assert_memory_equal(q.prompts[0].text, "h\xc3\xa9", 4);
     assert_int_equal(q.max_tokens, 16);
     assert_int_equal(q.min_tokens, 0);
     assert_true(q.sampling.temperature == 0.5f && q.sampling.top_p == 0.75f);
@@ -213,8 +243,8 @@ static void test_every_field_is_read(void **state)
                       "true},\"return_token_ids\":true,\"skip_special_tokens\":false,"
                       "\"add_special_tokens\":false}",
                       &q, &e));
-    assert_int_equal(q.id_count, 3);
-    assert_int_equal(q.ids[1], 99);
+    assert_int_equal(q.prompts[0].id_count, 3);
+    assert_int_equal(q.prompts[0].ids[1], 99);
     assert_int_equal(q.max_tokens, 7);
     assert_int_equal(q.min_tokens, 7);
     assert_true(q.sampling.temperature == 0 && q.sampling.top_p == 0.1f && q.sampling.top_k == 0);
@@ -255,26 +285,127 @@ static void test_a_chat_s_contents_are_strings_or_joined_parts(void **state)
     api_request_fini(&q);
 }
 
-static void test_every_failed_allocation_leaves_nothing_behind(void **state)
+static void test_several_prompts_are_read_in_order(void **state)
 {
-    static const char body[] = "{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":["
-                               "{\"type\":\"text\",\"text\":\"a\"}]}]}";
+    struct api_request q;
+    struct api_error e = { 0 };
 
     (void)state;
+    assert_true(parse(API_COMPLETION, "{\"prompt\":[\"a\",\"\",\"bc\"]}", &q, &e));
+    assert_int_equal(q.prompt_count, 3);
+    assert_int_equal(q.prompts[0].text_size + q.prompts[1].text_size, 1);
+    assert_string_equal(q.prompts[2].text, "bc");
+    api_request_fini(&q);
+    assert_true(parse(API_COMPLETION, "{\"prompt\":[[1,2],[3]]}", &q, &e));
+    assert_int_equal(q.prompt_count, 2);
+    assert_int_equal(q.prompts[0].ids[1], 2);
+    assert_int_equal(q.prompts[1].ids[0], 3);
+    api_request_fini(&q);
+}
+
+static void test_prompts_are_bounded(void **state)
+{
+    struct buf body = BUF_INIT(os_alloc());
+    struct api_request q;
+    struct api_error e = { 0 };
+
+    (void)state;
+    buf_add_text(&body, "{\"prompt\":[[1]");
+    for (int i = 1; i < API_PROMPTS_MAX; i++)
+        buf_add_text(&body, ",[1]");
+    const size_t most = body.size;
+    buf_add_text(&body, "]}");
+    assert_true(parse(API_COMPLETION, body.data, &q, &e));
+    assert_int_equal(q.prompt_count, API_PROMPTS_MAX);
+    api_request_fini(&q);
+    buf_truncate(&body, most);
+    buf_add_text(&body, ",[1]]}");
+    assert_false(parse(API_COMPLETION, body.data, &q, &e));
+    assert_string_equal(e.param, "prompt");
+    assert_string_equal(e.code, "out_of_range");
+    api_request_fini(&q);
+    buf_fini(&body);
+}
+
+static void test_stops_and_salt_are_kept_when_the_document_is_gone(void **state)
+{
+    struct api_request q;
+    struct api_error e = { 0 };
+
+    (void)state;
+    assert_true(parse(API_CHAT,
+                      M "\"stop\":[\"one\",\"a\\u0000b\"],\"stop_token_ids\":[5,99],\"cache_salt\":"
+                        "\"me\",\"include_stop_str_in_output\":true,\"user\":\"u\",\"stream\":true,"
+                        "\"stream_options\":{\"continuous_usage_stats\":true}}",
+                      &q, &e));
+    api_request_settle(&q);
+    assert_int_equal(q.stops.count, 2);
+    assert_int_equal(q.stops.items[0].size, 3);
+    assert_memory_equal(q.stops.items[0].text, "one", 3);
+    assert_memory_equal(q.stops.items[1].text, "a\0b", 3);
+    assert_int_equal(q.stop_token_count, 2);
+    assert_int_equal(q.stop_tokens[1], 99);
+    assert_int_equal(q.salt_size, 2);
+    assert_memory_equal(q.salt, "me", 2);
+    assert_true(q.show_stop);
+    assert_false(q.continuous_usage); /* a part of include_usage */
+    api_request_fini(&q);
+    assert_true(parse(API_COMPLETION, P "\"stop\":\"one\"}", &q, &e));
+    assert_int_equal(q.stops.count, 1);
+    assert_int_equal(q.prompts[0].text_size, 1);
+    api_request_fini(&q);
+}
+
+static void test_long_texts_are_refused(void **state)
+{
+    static const char *const fields[] = { "stop", "cache_salt" };
+
+    (void)state;
+    for (int i = 0; i < 2; i++) {
+        struct buf body = BUF_INIT(os_alloc());
+        struct api_request q;
+        struct api_error e = { 0 };
+        buf_addf(&body, "{\"prompt\":\"x\",\"%s\":\"", fields[i]);
+        for (int k = 0; k < API_STOP_BYTES_MAX + 1; k++)
+            buf_add_byte(&body, 'a');
+        buf_add_text(&body, "\"}");
+        assert_false(parse(API_COMPLETION, body.data, &q, &e));
+        assert_string_equal(e.param, fields[i]);
+        assert_string_equal(e.code, "out_of_range");
+        api_request_fini(&q);
+        buf_fini(&body);
+    }
+}
+
+static void sweep(enum api_kind kind, const char *body, long allocations)
+{
     for (long k = 0;; k++) {
         struct faulty f;
         struct api_request q;
         struct api_error e = { 0 };
         faulty_init(&f, k);
-        const bool done = api_read(API_CHAT, body, strlen(body), &defaults, &f.alloc, &q, &e);
+        const bool done = api_read(kind, body, strlen(body), &defaults, &f.alloc, &q, &e);
         assert_true(done || e.status == 503);
         api_request_fini(&q);
         assert_int_equal(f.held, 0);
         if (done) {
-            assert_int_equal(k, 3);
+            assert_int_equal(k, allocations);
             return;
         }
     }
+}
+
+static void test_every_failed_allocation_leaves_nothing_behind(void **state)
+{
+    (void)state;
+    sweep(API_CHAT,
+          "{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"text\","
+          "\"text\":\"a\"}]}],\"stop\":\"x\"}",
+          5);
+    sweep(
+        API_COMPLETION,
+        "{\"prompt\":[[1],[2]],\"stop\":[\"a\",\"b\"],\"stop_token_ids\":[1],\"cache_salt\":\"s\"}",
+        7);
 }
 
 int main(void)
@@ -286,6 +417,10 @@ int main(void)
         cmocka_unit_test(test_a_completion_s_defaults_are_openai_s_and_the_model_s),
         cmocka_unit_test(test_every_field_is_read),
         cmocka_unit_test(test_a_chat_s_contents_are_strings_or_joined_parts),
+        cmocka_unit_test(test_several_prompts_are_read_in_order),
+        cmocka_unit_test(test_prompts_are_bounded),
+        cmocka_unit_test(test_stops_and_salt_are_kept_when_the_document_is_gone),
+        cmocka_unit_test(test_long_texts_are_refused),
         cmocka_unit_test(test_every_failed_allocation_leaves_nothing_behind),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -158,20 +158,85 @@ static void test_small_endpoints_answer_and_strangers_are_told(void **state)
     get(&t, "GET", "/v1/models");
     assert_int_equal(talk_status(&t), 200);
     assert_true(has(&t, "\"id\":\"served\"") && has(&t, "\"max_model_len\":64"));
-    get(&t, "GET", "/health");
-    assert_int_equal(talk_status(&t), 503);
-    assert_true(has(&t, "no workers"));
+    get(&t, "GET", "/v1/models/served");
+    assert_true(talk_status(&t) == 200 &&
+                has(&t, "\r\n\r\n{\"id\":\"served\",\"object\":\"model\""));
+    get(&t, "GET", "/v1/models/other");
+    assert_true(talk_status(&t) == 404 && has(&t, "\"code\":\"model_not_found\""));
+    get(&t, "GET", "/version");
+    assert_true(talk_status(&t) == 200 && has(&t, "{\"version\":\"") && has(&t, mc_version()));
+    get(&t, "GET", "/health"); /* it serves, though nobody could be answered */
+    assert_true(talk_status(&t) == 200 && has(&t, "{\"status\":\"ok\",\"workers\":0}"));
+    get(&t, "GET", "/health/ready");
+    assert_true(talk_status(&t) == 503 && has(&t, "\"no workers\"") &&
+                has(&t, "Retry-After: 1\r\n"));
     get(&t, "GET", "/nothing");
     assert_int_equal(talk_status(&t), 404);
-    assert_true(has(&t, "\"code\":\"not_found\""));
+    assert_true(has(&t, "\"code\":\"not_found\"") && has(&t, "GET /v1/models/{id}"));
     get(&t, "GET", COMPLETION);
     assert_int_equal(talk_status(&t), 405);
-    assert_true(has(&t, "Allow: POST\r\n") && has(&t, "\"code\":\"method_not_allowed\""));
+    assert_true(has(&t, "Allow: POST, OPTIONS\r\n") && has(&t, "\"code\":\"method_not_allowed\""));
     get(&t, "GET", "/metrics");
-    assert_true(has(&t, "mooncake_gateway_http_answers_total{class=\"4xx\"} 2\n"));
-    start_worker(0, "W", MC_ROLE_BOTH);
-    get(&t, "GET", "/health");
+    assert_true(has(&t, "mooncake_gateway_http_answers_total{class=\"4xx\"} 3\n"));
+    start_worker(0, "W", MC_ROLE_PREFILL);
+    get(&t, "GET", "/health/ready");
+    assert_true(talk_status(&t) == 503 && has(&t, "none decodes"));
+    start_worker(1, "V", MC_ROLE_DECODE);
+    get(&t, "GET", "/health/ready");
     assert_int_equal(talk_status(&t), 200);
+    gateway_drain(g, NULL, NULL);
+    talk_until(&t, NULL); /* who has nothing under way is let go */
+    talk_close(&t);
+}
+
+static void test_methods_that_ask_about_a_path_are_answered(void **state)
+{
+    struct talk t;
+
+    (void)state;
+    talk_open(&t, loop, gateway_address(g));
+    get(&t, "OPTIONS", COMPLETION);
+    assert_true(talk_status(&t) == 200 && has(&t, "Allow: POST, OPTIONS\r\n"));
+    get(&t, "OPTIONS", "/v1/models/served");
+    assert_true(talk_status(&t) == 200 && has(&t, "Allow: GET, HEAD, OPTIONS\r\n"));
+    get(&t, "OPTIONS", "/nothing");
+    assert_int_equal(talk_status(&t), 404);
+    get(&t, "DELETE", "/v1/models/served");
+    assert_int_equal(talk_status(&t), 405);
+    talk_again(&t);
+    talk_say(&t, "HEAD /health HTTP/1.1\r\nHost: x\r\n\r\n");
+    talk_until(&t, "\r\n\r\n");
+    assert_true(talk_status(&t) == 200 && has(&t, "Content-Length: "));
+    for (int i = 0; i < 20; i++)
+        talk_turn(loop);
+    talk_read(&t);
+    assert_string_equal(strstr(t.in.data, "\r\n\r\n"), "\r\n\r\n"); /* and no body */
+    talk_close(&t);
+}
+
+static void test_text_becomes_tokens_and_comes_back(void **state)
+{
+    char body[200];
+    struct talk t;
+
+    (void)state;
+    talk_open(&t, loop, gateway_address(g));
+    talk_post(&t, "/tokenize", "",
+              "{\"prompt\":\"ab\",\"add_special_tokens\":false,\"return_token_strs\":true}");
+    talk_answer(&t);
+    assert_true(talk_status(&t) == 200 &&
+                has(&t, "{\"count\":2,\"max_model_len\":64,\"tokens\":["));
+    assert_true(has(&t, "],\"token_strs\":[\"a\",\"b\"]}"));
+    const char *tokens = strstr(t.in.data, "\"tokens\":[") + 9;
+    snprintf(body, sizeof(body), "{\"tokens\":%.*s]}", (int)(strchr(tokens, ']') - tokens), tokens);
+    talk_again(&t);
+    talk_post(&t, "/detokenize", "", body);
+    talk_answer(&t);
+    assert_true(talk_status(&t) == 200 && has(&t, "\r\n\r\n{\"prompt\":\"ab\"}\n"));
+    talk_again(&t);
+    talk_post(&t, "/detokenize", "", "{\"tokens\":[99999]}");
+    talk_answer(&t);
+    assert_true(talk_status(&t) == 400 && has(&t, "\"param\":\"tokens\""));
     talk_close(&t);
 }
 
@@ -683,15 +748,12 @@ static void test_a_drain_finishes_what_runs_and_takes_no_more(void **state)
     w[0].held = true;
     talk_open(&t, loop, gateway_address(g));
     talk_open(&u, loop, gateway_address(g));
-    get(&u, "GET", "/health"); /* a connection that stays */
+    get(&u, "GET", "/health"); /* a connection that would stay */
     talk_again(&u);
     talk_post(&t, COMPLETION, "", ASK "}");
     WAIT(w[0].prefills == 1);
     gateway_drain(g, count_done, (void *)(uintptr_t)&done);
-    talk_post(&u, COMPLETION, "", ASK "}");
-    talk_answer(&u);
-    assert_int_equal(talk_status(&u), 503);
-    assert_true(has(&u, "\"code\":\"draining\""));
+    talk_until(&u, NULL); /* who has nothing under way is let go, who waits is not */
     assert_int_equal(done, 0);
     fake_finish_prefill(&w[0], w[0].last.request);
     talk_answer(&t);
@@ -854,6 +916,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(test_small_endpoints_answer_and_strangers_are_told),
+        TEST(test_methods_that_ask_about_a_path_are_answered),
+        TEST(test_text_becomes_tokens_and_comes_back),
         TEST(test_without_workers_a_request_is_told_when_to_come_again),
         TEST(test_a_request_that_is_wrong_is_refused_with_its_field),
         TEST(test_one_worker_of_both_roles_answers_whole),

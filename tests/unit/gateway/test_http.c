@@ -5,7 +5,9 @@
 
 /* What the server under test saw, and a request that it holds. */
 struct seen {
-    uint32_t requests, too_large, gone, quiet;
+    uint32_t requests, refused, gone, quiet;
+    unsigned status; /* of the last refusal */
+    char code[32];
     char method[16], path[64], header[64];
     struct buf body;
     http_request *held;
@@ -55,11 +57,23 @@ static void take(void *user, http_request *r)
     seen.held = r;
 }
 
-static void too_large(void *user, http_request *r)
+static void refuse(void *user, http_request *r, unsigned status, const char *code, const char *text)
 {
     (void)user;
-    seen.too_large++;
-    reply(r, 413, "large\n");
+    seen.refused++;
+    seen.status = status;
+    snprintf(seen.code, sizeof(seen.code), "%s", code);
+    assert_true(strlen(text) > 0 && strlen(http_request_id(r)) > 0);
+    reply(r, status, "refused\n");
+}
+
+static bool admit(void *user, http_request *r)
+{
+    (void)user;
+    if (!http_header(r, "X-Barred"))
+        return true;
+    reply(r, 401, "barred\n");
+    return false;
 }
 
 static void quiet(void *user)
@@ -68,19 +82,25 @@ static void quiet(void *user)
     seen.quiet++;
 }
 
-static int setup_limits(uint64_t body_max, uint64_t stream_max)
+static struct http_options basic(void)
 {
-    const struct http_options options = {
+    return (struct http_options){
         .alloc = &f.alloc,
         .loop = loop,
         .listen = "127.0.0.1:0",
-        .body_max = body_max,
-        .stream_max = stream_max,
-        .handler = { take, too_large, quiet, &seen },
+        .body_max = 1000,
+        .stream_max = 10000,
+        .handler = { admit, take, refuse, quiet, &seen },
     };
+}
+
+static int setup_with(const struct http_options *options)
+{
     struct mc_error error = { 0 };
 
-    if (http_open(&options, &server, &error) != MC_OK)
+    http_close(server);
+    server = NULL;
+    if (http_open(options, &server, &error) != MC_OK)
         fail_msg("%s", error.text);
     return 0;
 }
@@ -91,7 +111,9 @@ static int setup(void **state)
     faulty_init(&f, -1);
     seen = (struct seen){ .body = BUF_INIT(os_alloc()) };
     assert_int_equal(os_loop_open(os_alloc(), &loop, NULL), MC_OK);
-    return setup_limits(1000, 10000);
+    server = NULL;
+    const struct http_options options = basic();
+    return setup_with(&options);
 }
 
 static int teardown(void **state)
@@ -241,21 +263,132 @@ static void test_a_client_of_http_1_0_gets_a_stream_that_ends_with_the_connectio
     talk_close(&t);
 }
 
-static void test_broken_http_is_answered_by_itself(void **state)
+/* One request's worth of bytes, answered and closed. */
+static void expect_refusal(const char *bytes, size_t size, unsigned status, const char *code)
+{
+    const uint32_t before = seen.refused;
+    struct talk t;
+
+    talk_open(&t, loop, http_address(server));
+    talk_send(&t, bytes, size);
+    talk_until(&t, NULL);
+    assert_int_equal(seen.refused, before + 1);
+    assert_int_equal(talk_status(&t), status);
+    assert_int_equal(seen.status, status);
+    assert_string_equal(seen.code, code);
+    assert_non_null(strstr(t.in.data, "X-Request-Id: req-"));
+    assert_non_null(strstr(t.in.data, "Connection: close\r\n"));
+    assert_non_null(strstr(t.in.data, "\r\n\r\nrefused\n"));
+    talk_close(&t);
+}
+
+static void test_what_is_not_http_is_refused_with_a_status_and_a_word(void **state)
+{
+    static const struct {
+        const char *bytes;
+        size_t size;
+        unsigned status;
+        const char *code;
+    } rows[] = {
+#define ROW(text, status, code) { text, sizeof(text) - 1, status, code }
+        ROW("POST /x HTTP/1.1\r\nContent-Length: -5\r\nHost: x\r\n\r\n", 400, "bad_request"),
+        ROW("\x16\x03\x01\x02\x00\x01\x00\x01", 400, "bad_request"), /* somebody tries TLS */
+        ROW("GET /x\r\n", 400, "bad_request"),
+        ROW("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505, "http_version"),
+        ROW("POST /x HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip\r\n\r\n", 501, "unsupported"),
+        ROW("POST /x HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", 400,
+            "bad_request"),
+        ROW("POST /x HTTP/1.1\r\nHost: x\r\nExpect: tea\r\n\r\n", 417, "unsupported"),
+#undef ROW
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
+        expect_refusal(rows[i].bytes, rows[i].size, rows[i].status, rows[i].code);
+    assert_int_equal(seen.requests, 0);
+    wait_idle();
+}
+
+static void test_a_request_is_known_by_its_client_s_id_or_by_ours(void **state)
 {
     struct talk t;
 
     (void)state;
     talk_open(&t, loop, http_address(server));
-    talk_say(&t, "POST /x HTTP/1.1\r\nContent-Length: -5\r\nHost: x\r\n\r\n");
-    talk_until(&t, NULL);
-    assert_in_range(talk_status(&t), 400, 499);
+    talk_post(&t, "/x", "X-Request-Id: abc-1.2_3:z\r\n", "");
+    talk_answer(&t);
+    assert_non_null(strstr(t.in.data, "\r\nX-Request-Id: abc-1.2_3:z\r\n"));
+    talk_again(&t);
+    talk_post(&t, "/x", "X-Request-Id: a b\r\n", "");
+    talk_answer(&t);
+    assert_non_null(strstr(t.in.data, "\r\nX-Request-Id: req-"));
     talk_close(&t);
+}
+
+static void test_a_client_that_is_not_admitted_sends_its_body_in_vain(void **state)
+{
+    struct talk t;
+
+    (void)state;
     talk_open(&t, loop, http_address(server));
-    talk_say(&t, "\x16\x03\x01\x02\r\n\r\n\r\n"); /* somebody tries TLS */
+    talk_say(&t, "GET /x HTTP/1.1\r\nHost: x\r\nX-Barred: 1\r\n\r\n");
+    talk_answer(&t);
+    assert_int_equal(talk_status(&t), 401);
+    talk_again(&t); /* no body: the connection stays */
+    talk_say(&t, "POST /x HTTP/1.1\r\nHost: x\r\nX-Barred: 1\r\nContent-Length: 900\r\n"
+                 "Expect: 100-continue\r\n\r\n");
     talk_until(&t, NULL);
-    talk_close(&t);
+    assert_int_equal(talk_status(&t), 401);
+    assert_non_null(strstr(t.in.data, "Connection: close"));
+    assert_null(strstr(t.in.data, "100 Continue"));
     assert_int_equal(seen.requests, 0);
+    talk_close(&t);
+}
+
+static void test_a_client_that_waits_for_100_continue_gets_it(void **state)
+{
+    struct talk t;
+
+    (void)state;
+    talk_open(&t, loop, http_address(server));
+    talk_say(&t,
+             "POST /x HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n");
+    talk_until(&t, "HTTP/1.1 100 Continue\r\n\r\n");
+    talk_again(&t);
+    talk_say(&t, "ok");
+    talk_answer(&t);
+    assert_int_equal(talk_status(&t), 200);
+    assert_string_equal(seen.body.data, "ok");
+    talk_close(&t);
+}
+
+static void test_head_is_answered_without_a_body_and_the_connection_stays(void **state)
+{
+    struct talk t;
+
+    (void)state;
+    talk_open(&t, loop, http_address(server));
+    talk_say(&t, "HEAD /x HTTP/1.1\r\nHost: x\r\n\r\nHEAD /y HTTP/1.1\r\nHost: x\r\n\r\n");
+    wait_idle();
+    talk_until(&t, "Content-Length: 6\r\n\r\nHTTP/1.1 200 OK\r\n");
+    assert_null(strstr(t.in.data, "hello"));
+    talk_close(&t);
+}
+
+static void test_http_1_0_stays_only_where_it_asks_to(void **state)
+{
+    struct talk t;
+
+    (void)state;
+    talk_open(&t, loop, http_address(server));
+    talk_say(&t, "GET /x HTTP/1.0\r\nConnection: Keep-Alive\r\n\r\n");
+    talk_answer(&t);
+    assert_non_null(strstr(t.in.data, "Connection: keep-alive\r\n"));
+    talk_again(&t);
+    talk_say(&t, "GET /x HTTP/1.0\r\n\r\n");
+    talk_until(&t, NULL);
+    assert_non_null(strstr(t.in.data, "Connection: close\r\n"));
+    talk_close(&t);
 }
 
 /* --------------------------------------------------------------------------------------- limits */
@@ -269,7 +402,7 @@ static void test_a_body_too_long_is_refused_before_it_is_sent(void **state)
     talk_say(&t, "POST /x HTTP/1.1\r\nHost: x\r\nContent-Length: 1001\r\n\r\n");
     talk_answer(&t);
     assert_int_equal(talk_status(&t), 413);
-    assert_int_equal(seen.too_large, 1);
+    assert_int_equal(seen.refused, 1);
     assert_int_equal(seen.requests, 0);
     talk_close(&t);
 }
@@ -293,7 +426,7 @@ static void test_a_body_of_the_limit_passes_and_one_more_in_chunks_does_not(void
     talk_say(&t, "\r\n1\r\ny\r\n0\r\n\r\n");
     talk_answer(&t);
     assert_int_equal(talk_status(&t), 413);
-    assert_int_equal(seen.too_large, 1);
+    assert_int_equal(seen.refused, 1);
     talk_close(&t);
 }
 
@@ -313,7 +446,9 @@ static void test_a_body_without_end_is_cut_off(void **state)
         talk_read(&t);
     }
     talk_until(&t, NULL);
-    assert_int_equal(seen.requests + seen.too_large, 0);
+    assert_int_equal(seen.requests, 0);
+    assert_int_equal(seen.refused, 1);
+    assert_int_equal(talk_status(&t), 413);
     talk_close(&t);
 }
 
@@ -339,30 +474,146 @@ static void test_headers_without_end_are_refused(void **state)
 
 static void test_connections_beyond_the_limit_wait_and_are_not_refused(void **state)
 {
+    struct http_options options = basic();
     struct talk first, second;
-    struct http_options options = {
-        .alloc = &f.alloc,
-        .loop = loop,
-        .listen = "127.0.0.1:0",
-        .connections_max = 1,
-        .handler = { take, too_large, quiet, &seen },
-    };
 
     (void)state;
-    http_close(server);
-    assert_int_equal(http_open(&options, &server, NULL), MC_OK);
+    options.connections_max = 1;
+    setup_with(&options);
+    seen.hold = true;
     talk_open(&first, loop, http_address(server));
     talk_post(&first, "/1", "", "");
-    talk_answer(&first);
+    wait_held();
     talk_open(&second, loop, http_address(server));
     talk_post(&second, "/2", "", "");
     for (int i = 0; i < 5; i++)
         talk_turn(loop);
     assert_int_equal(seen.requests, 1);
-    talk_close(&first);
+    seen.hold = false;
+    reply(seen.held, 200, "one\n");
+    talk_answer(&first); /* idle now, it makes room */
     talk_answer(&second);
     assert_int_equal(seen.requests, 2);
+    talk_until(&first, NULL);
+    assert_int_equal(http_counts(server).evicted, 1);
+    assert_int_equal(http_counts(server).connections, 1);
+    talk_close(&first);
     talk_close(&second);
+}
+
+static void test_a_place_that_gets_free_is_taken_by_who_waits(void **state)
+{
+    struct http_options options = basic();
+    struct talk first, second;
+
+    (void)state;
+    options.connections_max = 1;
+    setup_with(&options);
+    seen.hold = true;
+    talk_open(&first, loop, http_address(server));
+    talk_post(&first, "/1", "", "");
+    wait_held();
+    talk_open(&second, loop, http_address(server));
+    talk_post(&second, "/2", "", "");
+    talk_turn(loop);
+    seen.hold = false;
+    talk_close(&first);
+    talk_answer(&second);
+    assert_int_equal(seen.gone, 1);
+    assert_int_equal(seen.requests, 2);
+    talk_close(&second);
+}
+
+/* Send some bytes again and again until the server has had enough. */
+static void drip(struct talk *t, const char *bytes, uint64_t every_ns)
+{
+    const uint64_t until_ns = os_now_ns() + UINT64_C(10000000000);
+    size_t at = 0;
+    uint64_t next_ns = 0;
+
+    while (!t->closed) {
+        assert_true(os_now_ns() < until_ns);
+        if (os_now_ns() >= next_ns && bytes[at]) {
+            (void)send(t->fd, bytes + at++, 1, MSG_NOSIGNAL | MSG_DONTWAIT);
+            next_ns = os_now_ns() + every_ns;
+        }
+        talk_turn(loop);
+        talk_read(t);
+    }
+}
+
+static void test_a_request_that_drips_is_cut_off_in_its_head_and_in_its_body(void **state)
+{
+    char many[2048];
+    struct http_options options = basic();
+    struct talk t;
+
+    (void)state;
+    options.receive_ns = 60000000;
+    setup_with(&options);
+    memset(many, 'a', sizeof(many) - 1);
+    many[sizeof(many) - 1] = '\0';
+    memcpy(many, "GET /", 5);
+    talk_open(&t, loop, http_address(server));
+    drip(&t, many, 2000000);
+    assert_int_equal(talk_status(&t), 408);
+    talk_close(&t);
+    talk_open(&t, loop, http_address(server));
+    talk_say(&t, "POST /x HTTP/1.1\r\nHost: x\r\nContent-Length: 900\r\n\r\n");
+    drip(&t, many, 2000000);
+    assert_int_equal(talk_status(&t), 408);
+    assert_string_equal(seen.code, "request_timeout");
+    talk_close(&t);
+    talk_open(&t, loop, http_address(server));
+    drip(&t, "", 1); /* says nothing: closed without a word */
+    assert_int_equal(t.in.size, 0);
+    talk_close(&t);
+    assert_int_equal(seen.requests, 0);
+    assert_int_equal(http_counts(server).late, 2);
+    wait_idle();
+}
+
+static void test_an_idle_connection_is_closed_in_time(void **state)
+{
+    struct http_options options = basic();
+    struct talk t;
+
+    (void)state;
+    options.idle_ns = 20000000;
+    setup_with(&options);
+    talk_open(&t, loop, http_address(server));
+    talk_post(&t, "/x", "", "");
+    talk_answer(&t);
+    assert_int_equal(http_counts(server).idle, 1);
+    talk_until(&t, NULL);
+    assert_int_equal(http_counts(server).connections, 0);
+    talk_close(&t);
+}
+
+static void test_an_answer_that_nobody_takes_is_given_up(void **state)
+{
+    static char big[32 << 20];
+    struct buf body = BUF_INIT(&f.alloc);
+    struct http_options options = basic();
+    const uint64_t until_ns = os_now_ns() + UINT64_C(10000000000);
+    struct talk t;
+
+    (void)state;
+    options.idle_ns = 20000000;
+    setup_with(&options);
+    seen.hold = true;
+    talk_open(&t, loop, http_address(server));
+    talk_post(&t, "/x", "", "");
+    wait_held();
+    memset(big, 'x', sizeof(big));
+    buf_add(&body, big, sizeof(big));
+    http_answer(seen.held, 200, "text/plain", &body);
+    while (http_counts(server).connections > 0) {
+        assert_true(os_now_ns() < until_ns);
+        talk_turn(loop);
+    }
+    assert_int_equal(http_counts(server).late, 1);
+    talk_close(&t);
 }
 
 /* -------------------------------------------------------------------------------------- streams */
@@ -580,7 +831,7 @@ static void test_wide_addresses_need_consent_and_taken_ones_are_told(void **stat
 {
     struct http_options options = { .alloc = &f.alloc,
                                     .loop = loop,
-                                    .handler = { take, too_large, quiet, &seen } };
+                                    .handler = { admit, take, refuse, quiet, &seen } };
     http_server *other = NULL;
     struct mc_error error = { 0 };
 
@@ -600,6 +851,35 @@ static void test_wide_addresses_need_consent_and_taken_ones_are_told(void **stat
     http_close(NULL);
 }
 
+static void test_a_quiesced_server_closes_idle_connections(void **state)
+{
+    struct talk t;
+
+    (void)state;
+    talk_open(&t, loop, http_address(server));
+    talk_post(&t, "/x", "", "1");
+    talk_answer(&t);
+    http_quiesce(server);
+    talk_until(&t, NULL);
+    talk_close(&t);
+}
+
+static void test_an_adopted_socket_is_served(void **state)
+{
+    struct talk t = { .loop = loop, .in = BUF_INIT(os_alloc()) };
+    int pair[2];
+
+    (void)state;
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, pair), 0);
+    assert_int_equal(http_adopt(server, pair[0]), MC_OK);
+    t.fd = pair[1];
+    buf_add(&t.in, "", 0);
+    talk_post(&t, "/x", "", "1");
+    talk_answer(&t);
+    assert_int_equal(talk_status(&t), 200);
+    talk_close(&t);
+}
+
 static void test_every_failed_allocation_leaves_nothing_behind(void **state)
 {
     (void)state;
@@ -611,7 +891,7 @@ static void test_every_failed_allocation_leaves_nothing_behind(void **state)
         const struct http_options options = { .alloc = &f.alloc,
                                               .loop = loop,
                                               .listen = "127.0.0.1:0",
-                                              .handler = { take, too_large, quiet, &seen } };
+                                              .handler = { admit, take, refuse, quiet, &seen } };
         if (http_open(&options, &server, NULL) != MC_OK) {
             assert_null(server);
             assert_int_equal(f.held, 0);
@@ -648,12 +928,21 @@ int main(void)
         TEST(test_a_held_request_is_answered_later),
         TEST(test_requests_sent_at_once_are_answered_one_after_another),
         TEST(test_a_client_of_http_1_0_gets_a_stream_that_ends_with_the_connection),
-        TEST(test_broken_http_is_answered_by_itself),
+        TEST(test_what_is_not_http_is_refused_with_a_status_and_a_word),
+        TEST(test_a_request_is_known_by_its_client_s_id_or_by_ours),
+        TEST(test_a_client_that_is_not_admitted_sends_its_body_in_vain),
+        TEST(test_a_client_that_waits_for_100_continue_gets_it),
+        TEST(test_head_is_answered_without_a_body_and_the_connection_stays),
+        TEST(test_http_1_0_stays_only_where_it_asks_to),
         TEST(test_a_body_too_long_is_refused_before_it_is_sent),
         TEST(test_a_body_of_the_limit_passes_and_one_more_in_chunks_does_not),
         TEST(test_a_body_without_end_is_cut_off),
         TEST(test_headers_without_end_are_refused),
         TEST(test_connections_beyond_the_limit_wait_and_are_not_refused),
+        TEST(test_a_place_that_gets_free_is_taken_by_who_waits),
+        TEST(test_a_request_that_drips_is_cut_off_in_its_head_and_in_its_body),
+        TEST(test_an_idle_connection_is_closed_in_time),
+        TEST(test_an_answer_that_nobody_takes_is_given_up),
         TEST(test_a_stream_comes_in_parts_as_they_are_added),
         TEST(test_a_long_stream_arrives_whole),
         TEST(test_a_client_that_does_not_read_fills_its_stream_and_no_more),
@@ -664,6 +953,8 @@ int main(void)
         TEST(test_closing_tells_who_is_held),
         TEST(test_a_quiesced_server_finishes_and_takes_no_more),
         TEST(test_wide_addresses_need_consent_and_taken_ones_are_told),
+        TEST(test_a_quiesced_server_closes_idle_connections),
+        TEST(test_an_adopted_socket_is_served),
         TEST(test_every_failed_allocation_leaves_nothing_behind),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -173,6 +173,23 @@ static void test_a_failed_allocation_leaves_nothing_behind(void **state)
     assert_int_equal(open_descriptors(), descriptors);
 }
 
+static void test_a_file_is_open_to_others_by_its_mode(void **state)
+{
+    const struct place *place = *state;
+    FILE *file = fopen(place->path, "w");
+
+    assert_non_null(file);
+    fclose(file);
+    assert_int_equal(chmod(place->path, 0640), 0);
+    assert_false(os_is_open_to_others(place->path));
+    assert_int_equal(chmod(place->path, 0644), 0);
+    assert_true(os_is_open_to_others(place->path));
+    assert_int_equal(chmod(place->path, 0602), 0);
+    assert_true(os_is_open_to_others(place->path));
+    assert_int_equal(remove(place->path), 0);
+    assert_false(os_is_open_to_others(place->path));
+}
+
 static void test_only_a_directory_is_one(void **state)
 {
     const struct place *place = *state;
@@ -193,6 +210,7 @@ int main(void)
         WITH_PLACE(test_what_is_not_a_regular_file_is_refused_by_name_and_never_waited_for),
         WITH_PLACE(test_a_file_over_the_limit_is_refused_before_memory_is_taken),
         WITH_PLACE(test_a_failed_allocation_leaves_nothing_behind),
+        WITH_PLACE(test_a_file_is_open_to_others_by_its_mode),
         WITH_PLACE(test_only_a_directory_is_one),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -611,6 +611,31 @@ static void test_patience_ends(void **state)
     assert_int_equal(l.outbox.items[0].end.retry_after_ns, 5);
 }
 
+static void test_the_only_worker_without_room_is_not_a_missing_one(void **state)
+{
+    (void)state;
+    struct life l;
+
+    drive(&l, AT_RESERVING);
+    failed(&l, REQUEST_NOT_RESERVED, MC_E_FULL);
+    l.now_ns = request_due_ns(&l.request);
+    simple(&l, REQUEST_TIME); /* others first */
+    l.now_ns = START_NS + 10000ull * MS;
+    refused(&l, MC_REASON_NO_INSTANCE, 1);
+    assert_string_equal(shown(&l), "ENDED end(MC_E_FULL)");
+    assert_int_equal(l.outbox.items[0].end.reason, 0);
+
+    drive(&l, AT_RESERVING);
+    failed(&l, REQUEST_NOT_RESERVED, MC_E_FULL);
+    for (int i = 0; i < 2; i++) { /* then it is gone, too */
+        l.now_ns = request_due_ns(&l.request);
+        simple(&l, REQUEST_TIME);
+        l.now_ns = START_NS + (uint64_t)i * 10000 * MS;
+        refused(&l, MC_REASON_NO_INSTANCE, 1);
+    }
+    assert_int_equal(l.outbox.items[0].end.reason, MC_REASON_NO_INSTANCE);
+}
+
 static void test_the_clients_own_bar_always_holds(void **state)
 {
     (void)state;
@@ -687,6 +712,19 @@ static void test_a_worker_of_both_roles_that_reports_late_is_still_given_back(vo
     prefilled(&l, MC_OK);
     simple(&l, REQUEST_CLIENT_GONE);
     assert_string_equal(shown(&l), "ENDED cancel@3(1) sched-end(2) end(MC_E_CANCELLED)");
+}
+
+static void test_a_worker_of_both_roles_that_was_stopped_early_is_still_given_back(void **state)
+{
+    (void)state;
+    struct life l;
+
+    drive(&l, AT_BOTH_PREFILLING);
+    tokens(&l, 0, 1, 0);
+    simple(&l, REQUEST_STOP);
+    prefilled(&l, MC_OK);
+    assert_string_equal(shown(&l), "ENDED sched-prefilled(8,32) sched-pulled(9,1000) begin "
+                                   "cancel@3(5) sched-end(0) end(MC_OK)");
 }
 
 /* --------------------------------------------------------------------------------------- random lives */
@@ -945,10 +983,12 @@ int main(void)
         cmocka_unit_test(test_what_no_worker_would_take_ends_at_once),
         cmocka_unit_test(test_a_worker_that_comes_back_is_waited_for),
         cmocka_unit_test(test_patience_ends),
+        cmocka_unit_test(test_the_only_worker_without_room_is_not_a_missing_one),
         cmocka_unit_test(test_the_clients_own_bar_always_holds),
         cmocka_unit_test(test_a_deadline_ends_every_phase),
         cmocka_unit_test(test_all_tokens_before_the_prefills_end_wait_for_it),
         cmocka_unit_test(test_a_worker_of_both_roles_that_reports_late_is_still_given_back),
+        cmocka_unit_test(test_a_worker_of_both_roles_that_was_stopped_early_is_still_given_back),
         cmocka_unit_test(test_whatever_happens_all_is_given_back_exactly_once),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

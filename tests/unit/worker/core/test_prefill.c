@@ -87,6 +87,22 @@ static void go_to(struct prefill *p, enum prefill_phase phase)
     STEP(p, .kind = PREFILL_PUT_FINAL);
 }
 
+static void test_what_is_pulled_may_change_while_it_waits(void **state)
+{
+    (void)state;
+    for (uint32_t tokens = 0; tokens < PROMPT; tokens += 16) {
+        const struct prefill_event start = { .kind = PREFILL_START };
+        struct prefill_outbox outbox = { 0 };
+        struct prefill p;
+
+        prefill_init(&p, &options, SECOND);
+        prefill_pull_set(&p, tokens);
+        prefill_step(&p, SECOND, &start, &outbox);
+        assert_int_equal(p.phase, tokens ? PREFILL_PULLING : PREFILL_COMPUTING);
+        assert_int_equal(outbox.items[0].tokens, tokens);
+    }
+}
+
 static const struct prefill_event events[PREFILL_EVENTS] = {
     [PREFILL_START] = { .kind = PREFILL_START },
     [PREFILL_PULLED] = { .kind = PREFILL_PULLED, .tokens = 16 },
@@ -415,6 +431,7 @@ static void test_requests_wait_by_priority_then_order_then_arrival(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_what_is_pulled_may_change_while_it_waits),
         cmocka_unit_test(test_every_event_in_every_phase),
         cmocka_unit_test(test_a_life_without_surprises),
         cmocka_unit_test(test_a_hand_off_without_an_answer_is_asked_again_until_its_time_is_over),

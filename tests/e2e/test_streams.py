@@ -1,0 +1,51 @@
+"""Many streams at once: all answers right, nothing left behind. bench/bench_streams.py is the large one."""
+import argparse
+import asyncio
+import os
+import pathlib
+import sys
+import time
+
+import pytest
+
+from cluster import Served
+from conftest import MODEL, ROOT
+
+sys.path.insert(0, str(ROOT / "bench"))
+from bench_streams import differences, held, load_of, start_values  # noqa: E402 (needs the path above)
+
+STREAMS, SECONDS, QUIET_S = 64, 5, 30
+LOOKUP = pathlib.Path(ROOT) / "models" / "lookup"
+
+
+@pytest.fixture(name="served")
+def _served():
+    model = str(LOOKUP) if LOOKUP.exists() else MODEL
+    served = Served("--kv-memory=128M", "--pool-memory=64M", "--sequences=16", "--queue=128",
+                    model=model)
+    served.model = os.path.basename(model)
+    try:
+        yield served
+    finally:
+        served.end()
+
+
+def options_of(served, chat):
+    """The bundled model is asked what it can know; one without training, everything twice."""
+    return argparse.Namespace(model=served.model, pages_min=4, pages_max=12, chat=chat, seed=1,
+                              expect="code" if served.model == "lookup" else "same")
+
+
+def test_many_streams_are_answered_right_and_leave_nothing_behind(served):
+    before, pids = start_values(served, options_of(served, False)), served.members()
+    for chat in (False, True):
+        load = load_of(served, options_of(served, chat), STREAMS)
+        asyncio.run(load.run(SECONDS / 2))
+        assert load.counts["failed"] == 0, load.failures[:3]
+        assert load.counts["wrong"] == 0, load.wrong[:3]
+        assert load.counts["right"] >= STREAMS / 2 and load.counts["cached_tokens"] > 0
+    end = time.monotonic() + QUIET_S
+    while differences(before, held(served)) and time.monotonic() < end:
+        time.sleep(0.1)
+    assert differences(before, held(served)) == {}
+    assert served.members() == pids
