@@ -29,7 +29,8 @@ static void add_escaped(struct buf *out, const char *text)
 
 static void table(const struct report_run *runs, uint32_t count, struct buf *out)
 {
-    buf_add_text(out, "<table><tr><th>run<th>offered<th>finished %<th>refused %<th>within SLOs %"
+    buf_add_text(out, "<div style=\"overflow:auto\"><table><tr><th>run<th>offered<th>finished "
+                      "%<th>refused %<th>within SLOs %"
                       "<th>goodput 1/s<th>k tokens/s<th>TTFT mean s<th>p50<th>p90<th>p99"
                       "<th>TBT mean ms<th>p90<th>hit %<th>prefill GPU s<th>wasted s<th>moved TB"
                       "<th>regret s</tr>\n");
@@ -39,7 +40,7 @@ static void table(const struct report_run *runs, uint32_t count, struct buf *out
 
         if (!runs[i].done)
             continue;
-        buf_add_text(out, "<tr><td>");
+        buf_addf(out, "<tr><td>%u&ensp;", i + 1);
         add_escaped(out, runs[i].name);
         buf_addf(out, "<td>%u<td>%.2f<td>%.2f<td>%.2f<td>%.3f<td>%.1f", m->offered,
                  100 * m->finished / n, 100.0 * (m->refused + m->late) / n, 100 * m->good / n,
@@ -51,7 +52,7 @@ static void table(const struct report_run *runs, uint32_t count, struct buf *out
         buf_addf(out, "<td>%.2f<td>%.3f<td>%.1f<td>%.2f<td>%.2f</tr>\n", 100 * m->hit, m->busy_mean,
                  m->wasted_s, m->moved_bytes / 1e12, m->regret_mean);
     }
-    buf_add_text(out, "</table>\n");
+    buf_add_text(out, "</table></div>\n");
 }
 
 /* ------------------------------------------------------------------------------------ distributions */
@@ -73,6 +74,7 @@ static const float *values_of(const struct summary *m, int which)
 static void distributions(const struct report_run *runs, uint32_t count, struct plot_point *points,
                           struct buf *out)
 {
+    static const char *const numbers[PLOT_SERIES_MAX] = { "1", "2", "3", "4", "5", "6" };
     struct plot_panel panels[3] = {
         { .title = "Time to first token",
           .x_label = "s",
@@ -92,13 +94,14 @@ static void distributions(const struct report_run *runs, uint32_t count, struct 
     };
 
     for (int k = 0; k < 3; k++)
-        for (uint32_t i = 0; i < count && panels[k].series_count < PLOT_SERIES_MAX; i++) {
+        for (uint32_t i = 0; i < count && i < PLOT_SERIES_MAX; i++) {
             if (!runs[i].done)
                 continue;
             const uint32_t n = cdf(values_of(&runs[i].summary, k), runs[i].summary.finished,
                                    k == 1 ? 1e3 : 1, points);
-            panels[k].series[panels[k].series_count++] =
-                (struct plot_series){ .name = runs[i].name, .points = points, .count = n };
+            panels[k].series[panels[k].series_count++] = (struct plot_series){
+                .name = numbers[i % PLOT_SERIES_MAX], .points = points, .count = n
+            };
             points += n;
         }
     buf_add_text(out, "<h2>All runs</h2>\n");
