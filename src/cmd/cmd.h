@@ -27,7 +27,7 @@ struct command {
 };
 
 extern const struct command command_serve, command_run, command_gateway, command_worker,
-    command_node, command_master, command_stats, command_bench;
+    command_node, command_master, command_stats, command_bench, command_sim, command_trace;
 
 /** All of mooncake: argv[1] names the command. Returns an exit code. */
 int command_main(int argc, char **argv);

@@ -10,9 +10,10 @@
 #include "base/setting.h"
 #include "os/sysalloc.h"
 
-static const struct command *const commands[] = { &command_serve,  &command_run,  &command_gateway,
-                                                  &command_worker, &command_node, &command_master,
-                                                  &command_stats,  &command_bench };
+static const struct command *const commands[] = { &command_serve,  &command_run,   &command_gateway,
+                                                  &command_worker, &command_node,  &command_master,
+                                                  &command_stats,  &command_bench, &command_sim,
+                                                  &command_trace };
 enum { COMMANDS = sizeof(commands) / sizeof(commands[0]) };
 
 void command_complain(const char *name, const char *format, ...)

@@ -1,0 +1,161 @@
+/* move.c - bytes between nodes: prefixes that are pulled, KVCache that goes to the decode node. */
+#include "sim/world.h"
+
+/* The next flow that will be through. */
+void move_plan(sim *s)
+{
+    const uint64_t due = links_due(&s->links);
+
+    s->links_turn++;
+    if (due != UINT64_MAX)
+        world_add(s, due > s->now_ns ? due : s->now_ns, EVENT_FLOW, 0, s->links_turn);
+}
+
+void move_flow_add(sim *s, const struct flow *flow)
+{
+    links_advance(&s->links, s->now_ns);
+    if (links_add(&s->links, flow) != MC_OK)
+        s->failed = true;
+    move_plan(s);
+}
+
+static void tell(sim *s, uint32_t kind, uint32_t request, uint32_t from, uint32_t to, double bytes)
+{
+    const struct mc_sched_event event = { .kind = kind,
+                                          .transfer = { .request = s->lives[request].attempt,
+                                                        .from = (uint64_t)from + 1,
+                                                        .to = (uint64_t)to + 1,
+                                                        .bytes = (uint64_t)bytes } };
+    (void)decide_event(s, &event);
+}
+
+/* ---------------------------------------------------------------------------------------------- pulls */
+
+static double pull_bytes(const sim *s, uint32_t request)
+{
+    const struct life *life = &s->lives[request];
+
+    return kv_bytes(s, (uint64_t)(life->pull_blocks - life->own_blocks) *
+                           s->options.trace->block_tokens);
+}
+
+void move_pull(sim *s, uint32_t request)
+{
+    const struct sim_record *r = &s->records[request];
+
+    if (!s->lives[request].holds_pull)
+        return; /* its holder is gone */
+    tell(s, MC_EVENT_TRANSFER_BEGIN, request, r->holder, r->prefill, pull_bytes(s, request));
+    move_flow_add(s, &(struct flow){ .from = s->instances[r->holder].node,
+                                     .to = s->instances[r->prefill].node,
+                                     .whom = request,
+                                     .kind = FLOW_PULL,
+                                     .bytes = pull_bytes(s, request) });
+}
+
+/* The prefix is here, and a copy of it stays. */
+static void pulled(sim *s, uint32_t request)
+{
+    struct life *life = &s->lives[request];
+    const struct sim_record *r = &s->records[request];
+
+    tell(s, MC_EVENT_TRANSFER_END, request, r->holder, r->prefill, pull_bytes(s, request));
+    blocks_release_pull(s, request);
+    blocks_store(s, r->prefill, request, life->pull_blocks);
+    life->pulling = 0;
+    if (!life->reading)
+        prefill_kick(s, r->prefill);
+}
+
+/* ---------------------------------------------------------------------------------------------- sending */
+
+static void send_flow(sim *s, uint32_t request, double rate_max)
+{
+    const struct sim_record *r = &s->records[request];
+    struct life *life = &s->lives[request];
+    const double bytes = kv_bytes(s, r->input);
+
+    life->sending = 1;
+    tell(s, MC_EVENT_TRANSFER_BEGIN, request, r->prefill, r->decode, bytes);
+    move_flow_add(s, &(struct flow){ .from = s->instances[r->prefill].node,
+                                     .to = s->instances[r->decode].node,
+                                     .whom = request,
+                                     .kind = FLOW_SEND,
+                                     .bytes = bytes,
+                                     .rate_max = rate_max });
+}
+
+void move_stream(sim *s, uint32_t request, double seconds)
+{
+    const struct sim_record *r = &s->records[request];
+
+    if (s->options.assume.stream >= 0.5 && r->prefill != r->decode && seconds > 0)
+        send_flow(s, request, kv_bytes(s, r->input) / seconds);
+}
+
+/* From DRAM into VRAM at the decode node, one request after the other. */
+static void load(sim *s, uint32_t request)
+{
+    struct sim_record *r = &s->records[request];
+    struct instance *d = &s->instances[r->decode];
+    const uint64_t begin = d->load_free_ns > s->now_ns ? d->load_free_ns : s->now_ns;
+
+    r->moved_ns = s->now_ns;
+    d->load_free_ns = begin + (uint64_t)(kv_bytes(s, r->input) / s->node.vram_bytes_per_s * 1e9);
+    world_add(s, d->load_free_ns, EVENT_LOADED, request, s->lives[request].turn);
+}
+
+static void sent(sim *s, uint32_t request)
+{
+    const struct sim_record *r = &s->records[request];
+    struct life *life = &s->lives[request];
+
+    tell(s, MC_EVENT_TRANSFER_END, request, r->prefill, r->decode, kv_bytes(s, r->input));
+    life->sending = 2;
+    if (life->computed)
+        load(s, request);
+}
+
+/* The last layers are stored a little later. Then all is sent, or what was not yet sent follows. */
+void move_computed(sim *s, uint32_t request)
+{
+    const struct sim_assume *a = &s->options.assume;
+    struct life *life = &s->lives[request];
+    const double tail = a->store_tail_s + (life->sending ? 0 : a->link_latency_s);
+
+    if (s->records[request].prefill == s->records[request].decode)
+        load(s, request);
+    else
+        world_add(s, world_after(s, tail), EVENT_SEND, request, life->turn);
+}
+
+void move_send(sim *s, uint32_t request)
+{
+    struct life *life = &s->lives[request];
+
+    life->computed = 1;
+    if (life->sending == 0 && !s->instances[s->records[request].prefill].alive)
+        change_unsent(s, request);
+    else if (life->sending == 0)
+        send_flow(s, request, 0);
+    else if (life->sending == 2)
+        load(s, request);
+}
+
+/* ------------------------------------------------------------------------------------------------ flows */
+
+void move_flows(sim *s, uint32_t turn)
+{
+    struct flow flow;
+
+    if (turn != s->links_turn)
+        return;
+    links_advance(&s->links, s->now_ns);
+    while (links_done(&s->links, &flow)) {
+        if (flow.kind == FLOW_PULL)
+            pulled(s, flow.whom);
+        else if (flow.kind == FLOW_SEND)
+            sent(s, flow.whom);
+    }
+    move_plan(s);
+}

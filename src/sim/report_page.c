@@ -1,0 +1,224 @@
+/* report_page.c - a page of one file: a table of all runs, their distributions, each one's course. */
+#include <string.h>
+
+#include "base/alloc.h"
+#include "sim/plot.h"
+#include "sim/report.h"
+
+enum { CDF_POINTS = 200, RUNS_DRAWN = 24 };
+
+static const char style[] =
+    "<style>:root{color-scheme:light dark}body{font:15px/1.45 system-ui,sans-serif;max-width:75em;"
+    "margin:2em auto;padding:0 1em}table{border-collapse:collapse;font-size:13px}"
+    "td,th{padding:.2em .7em;text-align:right;border-bottom:1px solid #8884}"
+    "td:first-child,th:first-child{text-align:left}pre{overflow:auto;font-size:12px}"
+    "svg{max-width:100%;height:auto}h2{margin-top:2em}</style>";
+
+static void add_escaped(struct buf *out, const char *text)
+{
+    for (; *text; text++)
+        if (*text == '<')
+            buf_add_text(out, "&lt;");
+        else if (*text == '&')
+            buf_add_text(out, "&amp;");
+        else if (*text == '>')
+            buf_add_text(out, "&gt;");
+        else
+            buf_add(out, text, 1);
+}
+
+static void table(const struct report_run *runs, uint32_t count, struct buf *out)
+{
+    buf_add_text(out, "<div style=\"overflow:auto\"><table><tr><th>run<th>offered<th>finished "
+                      "%<th>refused %<th>within SLOs %"
+                      "<th>goodput 1/s<th>k tokens/s<th>TTFT mean s<th>p50<th>p90<th>p99"
+                      "<th>TBT mean ms<th>p90<th>hit %<th>prefill GPU s<th>wasted s<th>moved TB"
+                      "<th>regret s</tr>\n");
+    for (uint32_t i = 0; i < count; i++) {
+        const struct summary *m = &runs[i].summary;
+        const double n = m->offered ? m->offered : 1;
+
+        if (!runs[i].done)
+            continue;
+        buf_addf(out, "<tr><td>%u&ensp;", i + 1);
+        add_escaped(out, runs[i].name);
+        buf_addf(out, "<td>%u<td>%.2f<td>%.2f<td>%.2f<td>%.3f<td>%.1f", m->offered,
+                 100 * m->finished / n, 100.0 * (m->refused + m->late) / n, 100 * m->good / n,
+                 m->goodput, m->goodput_tokens / 1e3);
+        buf_addf(out, "<td>%.2f<td>%.2f<td>%.2f<td>%.2f<td>%.1f<td>%.1f", m->ttft_mean,
+                 summary_at(m->ttft, m->finished, .5), summary_at(m->ttft, m->finished, .9),
+                 summary_at(m->ttft, m->finished, .99), m->tbt_mean * 1e3,
+                 summary_at(m->tbt, m->finished, .9) * 1e3);
+        buf_addf(out, "<td>%.2f<td>%.3f<td>%.1f<td>%.2f<td>%.2f</tr>\n", 100 * m->hit, m->busy_mean,
+                 m->wasted_s, m->moved_bytes / 1e12, m->regret_mean);
+    }
+    buf_add_text(out, "</table></div>\n");
+}
+
+/* ------------------------------------------------------------------------------------ distributions */
+
+static uint32_t cdf(const float *values, uint32_t count, double scale, struct plot_point *points)
+{
+    for (uint32_t i = 0; i < CDF_POINTS; i++) {
+        const double share = (i + 1.0) / CDF_POINTS;
+        points[i] = (struct plot_point){ summary_at(values, count, share) * scale, 100 * share };
+    }
+    return count ? CDF_POINTS : 0;
+}
+
+static const float *values_of(const struct summary *m, int which)
+{
+    return which == 0 ? m->ttft : which == 1 ? m->tbt : m->regret;
+}
+
+static void distributions(const struct report_run *runs, uint32_t count, struct plot_point *points,
+                          struct buf *out)
+{
+    static const char *const numbers[PLOT_SERIES_MAX] = { "1", "2", "3", "4", "5", "6" };
+    struct plot_panel panels[3] = {
+        { .title = "Time to first token",
+          .x_label = "s",
+          .y_label = "% of requests",
+          .x_log = true,
+          .y_max = 100 },
+        { .title = "Time between tokens (longest tenth)",
+          .x_label = "ms",
+          .y_label = "% of requests",
+          .x_log = true,
+          .y_max = 100 },
+        { .title = "Regret: TTFT above a lone request's",
+          .x_label = "s",
+          .y_label = "% of requests",
+          .x_log = true,
+          .y_max = 100 },
+    };
+
+    for (int k = 0; k < 3; k++)
+        for (uint32_t i = 0; i < count && i < PLOT_SERIES_MAX; i++) {
+            if (!runs[i].done)
+                continue;
+            const uint32_t n = cdf(values_of(&runs[i].summary, k), runs[i].summary.finished,
+                                   k == 1 ? 1e3 : 1, points);
+            panels[k].series[panels[k].series_count++] = (struct plot_series){
+                .name = numbers[i % PLOT_SERIES_MAX], .points = points, .count = n
+            };
+            points += n;
+        }
+    buf_add_text(out, "<h2>All runs</h2>\n");
+    if (count > PLOT_SERIES_MAX)
+        buf_addf(out, "<p>The first %d of %u are drawn.</p>\n", PLOT_SERIES_MAX, count);
+    plot_write(&(struct plot_page){ .title = "Distributions", .panels = panels, .panel_count = 3 },
+               out);
+}
+
+/* -------------------------------------------------------------------------------------------- course */
+
+enum series_kind {
+    SERIES_PREFILL_LOAD,
+    SERIES_DECODE_LOAD,
+    SERIES_WAITING,
+    SERIES_PREFILLING,
+    SERIES_MOVING,
+    SERIES_DECODING,
+    SERIES_HIT,
+    SERIES_REFUSED,
+    SERIES_REPLICAS /* and the next ones */
+};
+
+static double value_of(const struct sim_sample *s, uint32_t kind)
+{
+    switch (kind) {
+    case SERIES_PREFILL_LOAD:
+        return 100 * s->prefill_load;
+    case SERIES_DECODE_LOAD:
+        return 100 * s->decode_load;
+    case SERIES_WAITING:
+        return s->waiting;
+    case SERIES_PREFILLING:
+        return s->prefilling;
+    case SERIES_MOVING:
+        return s->moving;
+    case SERIES_DECODING:
+        return s->decoding;
+    case SERIES_HIT:
+        return s->prompt_tokens ? 100 * (double)s->hit_tokens / (double)s->prompt_tokens : 0;
+    case SERIES_REFUSED:
+        return s->finished + s->refused ? 100.0 * s->refused / (s->finished + s->refused) : 0;
+    default:
+        return s->replicas[kind - SERIES_REPLICAS];
+    }
+}
+
+static struct plot_series series(const struct report_run *run, const char *name, uint32_t kind,
+                                 struct plot_point **points_p)
+{
+    struct plot_point *points = *points_p;
+
+    for (uint32_t i = 0; i < run->sample_count; i++)
+        points[i] = (struct plot_point){ (double)run->samples[i].ns / 1e9,
+                                         value_of(&run->samples[i], kind) };
+    *points_p += run->sample_count;
+    return (struct plot_series){ .name = name, .points = points, .count = run->sample_count };
+}
+
+static void course(const struct report_run *run, struct plot_point *points, struct buf *out)
+{
+    static const char *const ranks[] = { "rank 10", "rank 100", "rank 1000", "rank 10000" };
+    struct plot_panel panels[4] = {
+        { .title = "Load", .x_label = "s", .y_label = "% of the SLO", .series_count = 2 },
+        { .title = "Requests", .x_label = "s", .y_label = "requests", .series_count = 4 },
+        { .title = "So far", .x_label = "s", .y_label = "%", .series_count = 2, .y_max = 100 },
+        { .title = "Replicas of blocks, ranked by use",
+          .x_label = "s",
+          .y_label = "instances",
+          .series_count = run->watched_count },
+    };
+
+    panels[0].series[0] = series(run, "prefill", SERIES_PREFILL_LOAD, &points);
+    panels[0].series[1] = series(run, "decode", SERIES_DECODE_LOAD, &points);
+    panels[1].series[0] = series(run, "waiting", SERIES_WAITING, &points);
+    panels[1].series[1] = series(run, "prefill", SERIES_PREFILLING, &points);
+    panels[1].series[2] = series(run, "moving", SERIES_MOVING, &points);
+    panels[1].series[3] = series(run, "decode", SERIES_DECODING, &points);
+    panels[2].series[0] = series(run, "prompt tokens reused", SERIES_HIT, &points);
+    panels[2].series[1] = series(run, "refused", SERIES_REFUSED, &points);
+    for (uint32_t k = 0; k < run->watched_count; k++)
+        panels[3].series[k] = series(run, ranks[k], SERIES_REPLICAS + k, &points);
+    buf_add_text(out, "<h2>");
+    add_escaped(out, run->name);
+    buf_add_text(out, "</h2>\n");
+    plot_write(&(struct plot_page){ .title = "Over time",
+                                    .panels = panels,
+                                    .panel_count = run->watched_count ? 4 : 3 },
+               out);
+}
+
+void report_page(const struct report_run *runs, uint32_t count, const char *title,
+                 const char *settings, const struct mc_alloc *alloc, struct buf *out)
+{
+    size_t room = (size_t)3 * PLOT_SERIES_MAX * CDF_POINTS;
+
+    for (uint32_t i = 0; i < count; i++)
+        if ((size_t)runs[i].sample_count * 12 > room)
+            room = (size_t)runs[i].sample_count * 12;
+    struct plot_point *points = alloc_zeroed(alloc, room, sizeof(*points));
+    if (!points) {
+        out->failed = true;
+        return;
+    }
+    buf_add_text(out, "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\">"
+                      "<meta name=\"viewport\" content=\"width=device-width\"><title>");
+    add_escaped(out, title);
+    buf_addf(out, "</title>%s<h1>", style);
+    add_escaped(out, title);
+    buf_add_text(out, "</h1>\n");
+    table(runs, count, out);
+    distributions(runs, count, points, out);
+    for (uint32_t i = 0; i < count && i < RUNS_DRAWN; i++)
+        if (runs[i].done)
+            course(&runs[i], points, out);
+    buf_add_text(out, "<h2>Settings and assumptions</h2>\n<pre>");
+    add_escaped(out, settings);
+    buf_add_text(out, "</pre></html>\n");
+    alloc_free(alloc, points);
+}
