@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""Ask a server that runs models/lookup for facts in prompts it was not trained on; count what is right.
+"""Ask a server of models/lookup for facts in prompts it was not trained on; count what is right.
 
     tools/check_lookup.py [--json FILE]                   # starts `mooncake serve models/lookup`
     tools/check_lookup.py --url http://127.0.0.1:8000     # or asks one that runs
 
 Each prompt is filled to its bucket with facts in one form, and asks for one of them through
 /v1/completions or /v1/chat/completions; an answer counts if it is the four digits and nothing
-else. Half of the buckets' prompts are the two forms of models/README.md alone, facts parted by a
+else. Half of a bucket's prompts are the two forms of models/README.md alone, facts parted by a
 space or a newline; the others add what the case's name says. Needs Python's standard library.
 """
 import argparse
@@ -78,7 +78,8 @@ def chat(rng, tokens, kind):
     return messages, asked[0][1], [(question_of(item), code) for item, code in asked[1:]]
 
 
-KINDS = {"completions": (completion, ("plain", "plain", "plain", "answer", "instruction", "filler")),
+KINDS = {"completions": (completion, ("plain", "plain", "plain", "answer", "instruction",
+                                      "filler")),
          "chat": (chat, ("plain", "plain", "plain", "system", "facts in system", "turns"))}
 
 # ---------------------------------------------------------------------------------------- asking
@@ -126,7 +127,8 @@ def ask(server, api, bucket, kind, seed):
     found = []
     for question, next_code in [*later, (None, None)]:
         text, tokens = server.chat(messages)
-        found.append((text == code, tokens, f"{text!r} for {code}: {messages[-1]['content'][-50:]!r}"))
+        found.append((text == code, tokens,
+                      f"{text!r} for {code}: {messages[-1]['content'][-50:]!r}"))
         messages = [*messages, {"role": "assistant", "content": text},
                     {"role": "user", "content": question}]
         code = next_code
@@ -225,8 +227,8 @@ def main():
             cluster.end()
     for each in rows:
         if each["n"]:
-            print(f"{each['case']:32} {100 * each['value']:7.2f} %  {each['right']} of {each['n']}, "
-                  f"{each['tokens_min']} to {each['tokens_max']} tokens")
+            print(f"{each['case']:32} {100 * each['value']:7.2f} %  {each['right']} of "
+                  f"{each['n']}, {each['tokens_min']} to {each['tokens_max']} tokens")
     if args.json:
         pathlib.Path(args.json).write_text(json.dumps(result_of(rows), indent=1) + "\n",
                                            encoding="utf-8")

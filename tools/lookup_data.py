@@ -239,8 +239,9 @@ def add_asking(sequence, style, facts, asked, tail):
         sequence.add(digits + END, True)
 
 
-def add_chat(sequence, style, facts, asked):
-    """The same as a conversation; the facts are the system's or in the first question."""
+def add_chat(sequence, style, facts, asked, early):
+    """The same as a conversation; the facts are the system's or in the first message, before its
+    question or, in a share of `early`, behind it."""
     rng, system = style.rng, rng_system(style.rng)
     if rng.random() < 0.3:
         system, facts = (system + rng.choice([" ", "\n"]) if system else "") + facts, ""
@@ -249,7 +250,7 @@ def add_chat(sequence, style, facts, asked):
     for n, (item, digits) in enumerate(asked):
         text = style.question(item) + (style.suffix() if rng.random() < 0.5 else "")
         if n == 0 and facts:
-            text = facts + tail_of(rng) + text if rng.random() < 0.95 else text + "\n" + facts
+            text = facts + tail_of(rng) + text if rng.random() < 1 - early else text + "\n" + facts
         sequence.add(f"<|im_start|>user\n{text}{END}\n<|im_start|>assistant\n")
         sequence.add(digits + END, True)
         sequence.add("\n")
@@ -280,8 +281,9 @@ def interleave(sequence, style, facts):
     return asked
 
 
-def draw_sequence(rng, length, single):
-    """About `length` tokens, never more. single: the share of sequences that ask one question."""
+def draw_sequence(rng, length, single, early):
+    """About `length` tokens, never more. single: the share of sequences that ask one question;
+    early: of chats that ask it before the facts, which the model can not learn."""
     style, sequence = Style(rng), Sequence()
     one = rng.random() < single
     room = length - 70 if length > 128 else length - 40
@@ -307,7 +309,7 @@ def draw_sequence(rng, length, single):
         if rng.random() < 0.5:
             add_asking(sequence, style, text, asked, tail_of(rng))
         else:
-            add_chat(sequence, style, text, asked)
+            add_chat(sequence, style, text, asked, early)
         if not one or len(sequence) <= length or len(facts) == 1:
             return clipped(sequence, length)
         drop = max(1, (len(sequence) - length) // FACT_TOKENS)
@@ -320,7 +322,7 @@ def clipped(sequence, length):
     return sequence
 
 
-def draw_batch(seed, step, length, rows, single):
+def draw_batch(seed, step, length, rows, single, early=0.0):
     """Rows of one step, the same for the same arguments on every machine."""
     rng = random.Random(f"{seed}/{step}")
-    return [draw_sequence(rng, length, single) for _ in range(rows)]
+    return [draw_sequence(rng, length, single, early) for _ in range(rows)]

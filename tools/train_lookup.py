@@ -5,18 +5,22 @@
     tools/train_lookup.py WORK --out models/lookup      # trains, or goes on where WORK stopped
     tools/train_lookup.py WORK --out DIR --export       # only writes what WORK holds now
 
-About a million parameters on the CPU. WORK gets `state.pt` (all that is needed to go on) and
-`loss.csv`; OUT the Hugging Face directory, `loss.csv` and `loss.svg`. Seed and step name the batch,
-so that a run that was stopped goes on with the batches that it would have seen; sums of floats may
-differ with the number of threads and the library's version, so another machine's weights are as
-good, not the same.
+0.8 million parameters, on the CPU. WORK gets `state.pt` (all that is needed to go on) and
+`loss.csv`; OUT the Hugging Face directory, `loss.csv` and `loss.svg`. Seed and step name the batch, so that a
+run that was stopped goes on with the batches that it would have seen; sums of floats may differ
+with the library's version, so another machine's weights are as good, not the same.
 
-What has to be learnt: at a digit of a fact, and at each place of an answer, which colour and which
-object were named last, and how many digits came just before (layers 0 and 1); then to attend to the
-digit whose three agree, and copy it (layer 2). Found from nothing, that takes most of the training;
-so some heads begin near it (`prepare`), and training does the rest: separates the items, finds the
-index, and becomes sure. The rotations are slow (theta 1e9), so that half of a head's dimensions
-hardly turn within the context and can match by content at any distance.
+What is computed: at a digit of a fact, and at each place of an answer, which colour and which
+object were named last, and whether the three tokens before are digits (layers 0 and 1); then the
+digit is attended to whose colour, object and number of digits before it agree, and copied (2).
+Found from nothing, that takes tens of millions of tokens; so the heads begin with it (`prepare`),
+roughly, and training makes it sure: separates the items, tells codes from other numbers, learns
+when to end, and bears BF16's rounding. The rotations are slow (theta 1e9), so that half of a head's
+dimensions hardly turn within the context and match by content at any distance.
+
+The matrices that hold the circuit learn slowly: Adam's first steps move every weight by the whole
+rate, which at 1e-3 undoes it. Words and the head's matrix are apart (not tied) for the same reason:
+what makes digits likely would push all words' codes one way.
 """
 import argparse
 import concurrent.futures
@@ -35,12 +39,13 @@ import torch.nn.functional as F
 import lookup_data
 import make_checkpoint
 
-# (steps, lengths drawn from, tokens per step, share of single questions, learning rate, rounded)
+# (steps, lengths in turn, tokens per step, share of single questions, share of questions before the
+# facts, learning rate, whether rounded as in BF16)
 STAGES = [
-    (60, (64, 96, 128), 2048, 0.1, 1e-3, False),
-    (240, (128, 256, 512), 4096, 0.1, 1e-3, True),
-    (200, (128, 256, 512, 1024), 4096, 0.15, 6e-4, True),
-    (120, (128, 512, 1024, 2048), 8192, 0.2, 3e-4, True),
+    (60, (64, 96, 128), 2048, 0.1, 0.05, 1e-3, False),
+    (241, (128, 256, 512), 4096, 0.1, 0.05, 1e-3, True),
+    (119, (128, 512, 1024, 2048), 4096, 0.15, 0.0, 6e-4, True),
+    (80, (128, 512, 1024, 2048, 2048), 8192, 0.2, 0.0, 3e-4, True),
 ]
 PIECE = 2048  # tokens that a thread takes at once: about what its cache holds
 WARM_UP = 20
@@ -96,7 +101,7 @@ class Model:
         return h.transpose(1, 2).reshape(rows, length, -1)
 
     def normed(self, x):
-        """RMSNorm but for its weight, which the matrix that follows is multiplied by: a pass less."""
+        """RMSNorm but for its weight, by which the matrix that follows is multiplied."""
         mean = torch.linalg.vector_norm(x, dim=-1, keepdim=True).square() / self.shape.hidden
         return x * torch.rsqrt(mean + self.shape.eps)
 
@@ -114,7 +119,8 @@ class Model:
                 h, x = h.flatten(0, 1)[places], x.flatten(0, 1)[places]
             x = x + F.linear(h, part("self_attn.o_proj.weight"))
             both = torch.cat([part("mlp.gate_proj.weight"), part("mlp.up_proj.weight")])
-            gate, up = F.linear(self.normed(x), both * part("post_attention_layernorm.weight")).chunk(2, -1)
+            both = both * part("post_attention_layernorm.weight")
+            gate, up = F.linear(self.normed(x), both).chunk(2, -1)
             x = x + F.linear(F.silu(gate) * up, part("mlp.down_proj.weight"))
         return F.linear(self.normed(x), w["lm_head.weight"] * w["model.norm.weight"])
 
@@ -262,8 +268,8 @@ def match(w, layer, d, generator):
 
 
 def batch_tensors(sequences, length):
-    """(ids, places before an answer's tokens, these tokens, those of them that end a row's only
-    question); the padding at the right is seen by nobody that counts."""
+    """(ids, places before an answer's tokens, these tokens); the padding at the right is seen by
+    nobody that counts."""
     pad = lookup_data.tables()[0]["<|endoftext|>"]
     ids = numpy.full((len(sequences), length), pad, dtype=numpy.int64)
     loss = numpy.zeros((len(sequences), length), dtype=bool)
@@ -272,7 +278,8 @@ def batch_tensors(sequences, length):
         loss[row, :len(sequence)] = sequence.loss
     loss[:, 0] = False
     places = numpy.flatnonzero(loss) - 1
-    return torch.from_numpy(ids), torch.from_numpy(places), torch.from_numpy(ids.reshape(-1)[places + 1])
+    targets = ids.reshape(-1)[places + 1]
+    return torch.from_numpy(ids), torch.from_numpy(places), torch.from_numpy(targets)
 
 
 def answers_right(logits, targets):
@@ -293,9 +300,9 @@ def stage_of(step):
 def rate_at(step):
     """Warm-up, then from each stage's rate down to the next one's; at last to nearly nothing."""
     stage, done = stage_of(step)
-    after = STAGES[STAGES.index(stage) + 1][4] if stage is not STAGES[-1] else stage[4] / 20
+    after = STAGES[STAGES.index(stage) + 1][5] if stage is not STAGES[-1] else stage[5] / 20
     ease = (1 + math.cos(math.pi * done)) / 2
-    return (after + (stage[4] - after) * ease) * min(1.0, (step + 1) / WARM_UP)
+    return (after + (stage[5] - after) * ease) * min(1.0, (step + 1) / WARM_UP)
 
 
 class Run:
@@ -335,9 +342,10 @@ class Run:
 
     def train_step(self):
         stage, _ = stage_of(self.step)
-        _, lengths, tokens, single, _, rounded = stage
+        _, lengths, tokens, single, early, _, rounded = stage
         length = lengths[self.step % len(lengths)]
-        sequences = lookup_data.draw_batch(self.seed, self.step, length, tokens // length, single)
+        sequences = lookup_data.draw_batch(self.seed, self.step, length, tokens // length, single,
+                                           early)
         count = sum(map(sum, (sequence.loss for sequence in sequences)))
         for group in self.optimizer.param_groups:
             group["lr"] = rate_at(self.step) * group["factor"]
@@ -368,8 +376,9 @@ class Run:
         found = {}
         with torch.no_grad():
             for length in BUCKETS:
-                sequences = lookup_data.draw_batch(f"{self.seed}/unseen/{length}", self.step, length,
-                                                   max(4, rows_tokens // length), 1.0)
+                rows = max(4, rows_tokens // length)
+                sequences = lookup_data.draw_batch(f"{self.seed}/unseen/{length}", self.step,
+                                                   length, rows, 1.0)
                 ids, places, targets = batch_tensors(sequences, length)
                 found[length] = answers_right(
                     self.model.forward(self.model.weights, ids, places, True), targets)
@@ -391,7 +400,8 @@ class Run:
 
     def note(self, losses):
         line = {"step": self.step, "tokens": self.tokens, "seconds": round(self.seconds),
-                "rate": round(rate_at(self.step - 1), 6), "loss": round(sum(losses) / len(losses), 5)}
+                "rate": round(rate_at(self.step - 1), 6),
+                "loss": round(sum(losses) / len(losses), 5)}
         if self.step % (5 * LOG_STEPS) == 0:
             line.update((str(length), round(share, 4)) for length, share in self.measure().items())
         self.log.append(line)
@@ -415,10 +425,16 @@ def write_curve(path, log):
     points = [(line["tokens"], max(line["loss"], 1e-5)) for line in log]
     most, low = max(t for t, _ in points), math.floor(math.log10(min(v for _, v in points)))
     high = math.ceil(math.log10(max(v for _, v in points)))
-    x = lambda t: left + t / most * (width - left - 8)
-    y = lambda e: 8 + (high - e) / max(high - low, 1) * (height - bottom - 8)
+
+    def x(tokens):
+        return left + tokens / most * (width - left - 8)
+
+    def y(exponent):
+        return 8 + (high - exponent) / max(high - low, 1) * (height - bottom - 8)
+
     lines = "".join(f'<path d="M{left} {y(e):.1f}H{width - 8}" stroke="#8884"/>'
-                    f'<text x="{left - 6}" y="{y(e) + 4:.1f}" text-anchor="end">{10.0 ** e:g}</text>'
+                    f'<text x="{left - 6}" y="{y(e) + 4:.1f}" text-anchor="end">'
+                    f'{10.0 ** e:g}</text>'
                     for e in range(low, high + 1))
     curve = " ".join(f"{x(t):.1f},{y(math.log10(v)):.1f}" for t, v in points)
     with open(path, "w", encoding="utf-8") as file:

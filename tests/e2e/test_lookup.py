@@ -1,4 +1,4 @@
-"""models/lookup, served: it finds what its prompt says. The full count is tools/check_lookup.py's."""
+"""models/lookup, served: it finds what its prompt says. tools/check_lookup.py counts in full."""
 import json
 import pathlib
 import sys
