@@ -40,12 +40,13 @@ import lookup_data
 import make_checkpoint
 
 # (steps, lengths in turn, tokens per step, share of single questions, share of questions before the
-# facts, learning rate, whether rounded as in BF16)
+# facts, learning rate from and to, whether rounded as in BF16)
 STAGES = [
-    (60, (64, 96, 128), 2048, 0.1, 0.05, 1e-3, False),
-    (241, (128, 256, 512), 4096, 0.1, 0.05, 1e-3, True),
-    (119, (128, 512, 1024, 2048), 4096, 0.15, 0.0, 6e-4, True),
-    (80, (128, 512, 1024, 2048, 2048), 8192, 0.2, 0.0, 3e-4, True),
+    (60, (64, 96, 128), 2048, 0.1, 0.05, (1e-3, 1e-3), False),
+    (241, (128, 256, 512), 4096, 0.1, 0.05, (1e-3, 6e-4), True),
+    (119, (128, 512, 1024, 2048), 4096, 0.15, 0.0, (6e-4, 3e-4), True),
+    (70, (128, 1024, 2048, 512, 4096), 8192, 0.2, 0.0, (3e-4, 1.5e-5), True),
+    (70, (512, 1024, 2048, 1024), 4096, 0.1, 0.0, (6e-4, 2e-5), True),
 ]
 PIECE = 2048  # tokens that a thread takes at once: about what its cache holds
 WARM_UP = 20
@@ -298,11 +299,11 @@ def stage_of(step):
 
 
 def rate_at(step):
-    """Warm-up, then from each stage's rate down to the next one's; at last to nearly nothing."""
+    """Warm-up, then from each stage's first rate to its last along a cosine."""
     stage, done = stage_of(step)
-    after = STAGES[STAGES.index(stage) + 1][5] if stage is not STAGES[-1] else stage[5] / 20
+    begin, end = stage[5]
     ease = (1 + math.cos(math.pi * done)) / 2
-    return (after + (stage[5] - after) * ease) * min(1.0, (step + 1) / WARM_UP)
+    return (end + (begin - end) * ease) * min(1.0, (step + 1) / WARM_UP)
 
 
 class Run:
