@@ -83,6 +83,31 @@ static void add_text_offsets(const struct answer *a, struct buf *out)
     buf_fini(&shown);
 }
 
+static void add_top(const struct answer *a, struct mc_token_logprob top, struct buf *out)
+{
+    add_token(a, top.token, out);
+    buf_add_byte(out, ':');
+    add_logprob(out, top.logprob);
+}
+
+/* The chosen token is always among them, as one more where it is not one of the likeliest. */
+static void add_tops(const struct answer *a, const struct mc_sample *sample, struct buf *out)
+{
+    bool has_chosen = false;
+
+    buf_add_byte(out, '{');
+    for (uint32_t k = 0; k < sample->top_count; k++) {
+        buf_add_text(out, k ? "," : "");
+        add_top(a, sample->top[k], out);
+        has_chosen |= sample->top[k].token == sample->chosen.token;
+    }
+    if (!has_chosen) {
+        buf_add_text(out, sample->top_count ? "," : "");
+        add_top(a, sample->chosen, out);
+    }
+    buf_add_byte(out, '}');
+}
+
 static void add_text_logprobs(const struct answer *a, struct buf *out)
 {
     buf_add_text(out, "{\"tokens\":[");
@@ -97,15 +122,8 @@ static void add_text_logprobs(const struct answer *a, struct buf *out)
     }
     buf_add_text(out, "],\"top_logprobs\":[");
     for (uint32_t i = 0; i < a->sample_count; i++) {
-        const struct mc_sample *sample = &a->samples[i];
-        buf_add_text(out, i ? ",{" : "{");
-        for (uint32_t k = 0; k < sample->top_count; k++) {
-            buf_add_text(out, k ? "," : "");
-            add_token(a, sample->top[k].token, out);
-            buf_add_byte(out, ':');
-            add_logprob(out, sample->top[k].logprob);
-        }
-        buf_add_byte(out, '}');
+        buf_add_text(out, i ? "," : "");
+        add_tops(a, &a->samples[i], out);
     }
     add_text_offsets(a, out);
     buf_add_byte(out, '}');

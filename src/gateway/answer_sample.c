@@ -93,24 +93,40 @@ static void add_chat_logprobs(struct api_answer *a, const struct wire_sample *sa
     buf_add_text(out, "]}");
 }
 
-static void add_text_logprobs(struct api_answer *a, const struct wire_sample *sample)
+static void add_top(const struct api_answer *a, uint32_t token, float logprob, struct buf *out)
+{
+    answer_token_add(a->o.model, token, out);
+    buf_add_byte(out, ':');
+    add_logprob(out, logprob);
+}
+
+/* The chosen token is always among its alternatives, as one more where it is not one of the likeliest. */
+static void add_tops(const struct api_answer *a, const struct wire_sample *sample, struct buf *out)
 {
     struct wire_list tops = sample->top;
     struct wire_token_logprob top;
+    bool has_chosen = false;
 
+    buf_add_byte(out, '{');
+    for (unsigned k = 0; wire_token_logprob_next(&tops, &top); k++) {
+        buf_add_text(out, k ? "," : "");
+        add_top(a, top.token, top.logprob, out);
+        has_chosen |= top.token == sample->token;
+    }
+    if (!has_chosen) {
+        buf_add_text(out, sample->top.count ? "," : "");
+        add_top(a, sample->token, sample->logprob, out);
+    }
+    buf_add_byte(out, '}');
+}
+
+static void add_text_logprobs(struct api_answer *a, const struct wire_sample *sample)
+{
     for (int i = 0; a->pending && i < LISTS; i++)
         buf_add_byte(&a->logprobs[i], ',');
     answer_token_add(a->o.model, sample->token, &a->logprobs[LIST_TOKENS]);
     add_logprob(&a->logprobs[LIST_LOGPROBS], sample->logprob);
-    struct buf *out = &a->logprobs[LIST_TOPS];
-    buf_add_byte(out, '{');
-    for (unsigned k = 0; wire_token_logprob_next(&tops, &top); k++) {
-        buf_add_text(out, k ? "," : "");
-        answer_token_add(a->o.model, top.token, out);
-        buf_add_byte(out, ':');
-        add_logprob(out, top.logprob);
-    }
-    buf_add_byte(out, '}');
+    add_tops(a, sample, &a->logprobs[LIST_TOPS]);
     buf_addf(&a->logprobs[LIST_OFFSETS], "%" PRIu64, a->characters);
 }
 

@@ -268,8 +268,12 @@ static void explain_refusal(const struct client *c, uint32_t reason, char name[L
 
 /* -------------------------------------------------------------------------------------------- ends */
 
-static void count_end(struct live_second *second, const struct client *c, uint32_t how)
+static void count_end(struct live *l, struct live_second *second, const struct client *c,
+                      uint32_t how)
 {
+    const struct metrics *m = &c->gateway->metrics;
+
+    second->good += grown(&l->good_seen, metric_value(m, METRIC_goodput_requests, 0));
     second->finished += how == GATEWAY_END_STOP || how == GATEWAY_END_LENGTH;
     second->failed += how == GATEWAY_END_FAILED;
     if (!c->begun)
@@ -288,7 +292,7 @@ void gateway_live_end(gateway *g, struct client *c, const struct request_out_end
         return;
     follow(g, c);
     l->stages[c->live.stage]--;
-    count_end(live_minute_now(&l->minute, now_ns), c, how);
+    count_end(l, live_minute_now(&l->minute, now_ns), c, how);
     if (how == GATEWAY_END_REFUSED) {
         explain_refusal(c, end->reason, reason, text);
         count_refusal(g, reason, text);

@@ -28,6 +28,7 @@ struct live_times {
 struct live_second {
     uint64_t number; /* seconds since init */
     uint64_t arrived, finished, refused, failed;
+    uint64_t good; /* of those finished: within both objectives */
     uint64_t prompt_tokens, reused_tokens, output_tokens;
     uint64_t pulled_bytes, pushed_bytes;
     struct live_times ttft, tbt;

@@ -84,6 +84,7 @@ struct live {
     struct live_minute minute;
     struct live_refusal refusals[LIVE_REFUSALS];
     struct live_watcher watchers[LIVE_WATCHERS];
+    uint64_t good_seen; /* of the goodput that is counted */
     uint32_t watching;
     struct os_timer timer;
     uint64_t told_second; /* the last one that watchers know */

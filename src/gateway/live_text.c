@@ -103,12 +103,14 @@ static void write_gateway(const gateway *g, struct buf *out)
     add_text(out, g->defaults.model);
     buf_addf(out,
              ",\"version\":\"%s\",\"state\":\"%s\",\"started\":%" PRIu64
-             ",\"context\":%u,\"requests_max\":%u,\"pool\":%s,\"policy\":",
+             ",\"context\":%u,\"requests_max\":%u,\"slo\":[%" PRIu64 ",%" PRIu64
+             "],\"pool\":%s,\"policy\":",
              MC_VERSION,
              g->draining                    ? "draining"
              : gateway_control_can_serve(g) ? "ready"
                                             : "no_workers",
              g->started_s, gateway_control_context_max(g), g->options.requests_max,
+             g->options.slo_ttft_ns / 1000, g->options.slo_tbt_ns / 1000,
              g->options.master ? "true" : "false");
     add_text(out, g->options.policy ? g->options.policy : "default");
     buf_add_byte(out, '}');
@@ -274,9 +276,9 @@ static void write_second(const struct live_second *s, struct buf *out)
              "{\"n\":%" PRIu64 ",\"arrived\":%" PRIu64 ",\"finished\":%" PRIu64
              ",\"refused\":%" PRIu64 ",\"failed\":%" PRIu64 ",\"prompt\":%" PRIu64
              ",\"reused\":%" PRIu64 ",\"output\":%" PRIu64 ",\"pulled\":%" PRIu64
-             ",\"pushed\":%" PRIu64 ",",
+             ",\"pushed\":%" PRIu64 ",\"good\":%" PRIu64 ",",
              s->number, s->arrived, s->finished, s->refused, s->failed, s->prompt_tokens,
-             s->reused_tokens, s->output_tokens, s->pulled_bytes, s->pushed_bytes);
+             s->reused_tokens, s->output_tokens, s->pulled_bytes, s->pushed_bytes, s->good);
     write_times("ttft", &s->ttft, out);
     buf_add_byte(out, ',');
     write_times("tbt", &s->tbt, out);

@@ -74,7 +74,9 @@ static void test_logprobs_of_a_text_count_offsets_in_characters(void **state)
         "\"model\":\"m\\\"1\",\"choices\":[{\"index\":0,\"text\":\"A\xc3\xa9\\n\",\"logprobs\":{"
         "\"tokens\":[\"A\",\"bytes:\\\\xc3\",\"bytes:\\\\xa9\",\"\xc3\xa9\",\"<\\\"end\\\">\"],"
         "\"token_logprobs\":[-0.5,-2,-9999,-0.100000001,0],"
-        "\"top_logprobs\":[{\"A\":-0.5,\"bytes:\\\\xc3\":-1.25},{},{\"\xc3\xa9\":0},{},{}],"
+        "\"top_logprobs\":[{\"A\":-0.5,\"bytes:\\\\xc3\":-1.25},{\"bytes:\\\\xc3\":-2},"
+        "{\"\xc3\xa9\":0,\"bytes:\\\\xa9\":-9999},{\"\xc3\xa9\":-0.100000001},"
+        "{\"<\\\"end\\\">\":0}],"
         "\"text_offset\":[0,1,1,2,3]},\"finish_reason\":\"stop\",\"tokens\":[0,2,3,1,4]}],"
         "\"usage\":{\"prompt_tokens\":7,\"completion_tokens\":5,\"total_tokens\":12}}\n");
 }

@@ -187,13 +187,36 @@ static void test_logprobs_of_a_text_are_parallel_lists_and_floats_read_back(void
              "{\"id\":\"x-1\",\"object\":\"text_completion\",\"created\":7,\"model\":\"m\\\"1\","
              "\"choices\":[{\"index\":0,\"text\":\"ab\",\"logprobs\":{\"tokens\":[\"a\",\"b\"],"
              "\"token_logprobs\":[-0.100000001,-1],\"top_logprobs\":[{\"a\":-0.100000001,\"\\n\":"
-             "-9999},{}],\"text_offset\":[0,1]},\"finish_reason\":\"length\",\"stop_reason\":"
-             "null,\"tokens\":[%u,%u]}],"
+             "-9999},{\"b\":-1}],\"text_offset\":[0,1]},\"finish_reason\":\"length\","
+             "\"stop_reason\":null,\"tokens\":[%u,%u]}],"
              "\"usage\":{\"prompt_tokens\":1,\"completion_tokens\":2,\"total_tokens\":3,"
              "\"prompt_tokens_details\":{\"cached_tokens\":0}}}\n",
              id_of("a"), id_of("b"));
     assert_out(&out, expected);
     assert_true(strtof("-0.100000001", NULL) == -0.1f);
+    api_answer_fini(&a);
+}
+
+/* OpenAI: "there may be up to logprobs+1 elements"; vLLM's clients read the chosen token's from there. */
+static void test_the_chosen_token_is_among_its_alternatives(void **state)
+{
+    struct api_answer_options o = options(API_COMPLETION);
+    const struct wire_token_logprob top[] = { { id_of("a"), -0.5f } };
+    const struct wire_sample sample = { .token = id_of("b"),
+                                        .logprob = -2,
+                                        .top = { .items = top, .count = 1 } };
+    const struct api_answer_usage usage = { 1, 1, 0 };
+    struct buf out = BUF_INIT(os_alloc());
+    struct api_answer a;
+
+    (void)state;
+    o.with_logprobs = true;
+    assert_int_equal(api_answer_init(&a, &o), MC_OK);
+    assert_int_equal(api_answer_add(&a, &sample, false), MC_OK);
+    assert_int_equal(api_answer_finish(&a, false), MC_OK);
+    write_whole(&a, &usage, &out);
+    assert_non_null(strstr(out.data, "\"top_logprobs\":[{\"a\":-0.5,\"b\":-2}]"));
+    buf_fini(&out);
     api_answer_fini(&a);
 }
 
@@ -409,7 +432,8 @@ static void test_ids_logprobs_and_text_end_with_the_same_sample(void **state)
     snprintf(expected, sizeof(expected),
              "{\"id\":\"x-1\",\"object\":\"text_completion\",\"created\":7,\"model\":\"m\\\"1\","
              "\"choices\":[{\"index\":0,\"text\":\"a\",\"logprobs\":{\"tokens\":[\"a\",\"b\"],"
-             "\"token_logprobs\":[-1,-2],\"top_logprobs\":[{},{}],\"text_offset\":[0,1]},"
+             "\"token_logprobs\":[-1,-2],\"top_logprobs\":[{\"a\":-1},{\"b\":-2}],\"text_offset\":["
+             "0,1]},"
              "\"finish_reason\":\"stop\",\"stop_reason\":\"b\",\"tokens\":[%u,%u]}],\"usage\":{"
              "\"prompt_tokens\":1,\"completion_tokens\":2,\"total_tokens\":3,"
              "\"prompt_tokens_details\":{\"cached_tokens\":0}}}\n",
@@ -562,6 +586,7 @@ int main(void)
         cmocka_unit_test(test_a_stream_of_text_is_framed_exactly),
         cmocka_unit_test(test_a_streamed_chat_begins_with_the_role_and_ends_with_usage),
         cmocka_unit_test(test_logprobs_of_a_text_are_parallel_lists_and_floats_read_back),
+        cmocka_unit_test(test_the_chosen_token_is_among_its_alternatives),
         cmocka_unit_test(test_logprobs_of_a_chat_have_bytes_and_each_chunk_its_own),
         cmocka_unit_test(test_a_character_of_two_tokens_comes_out_with_the_second),
         cmocka_unit_test(test_an_end_of_text_counts_and_is_not_shown),

@@ -16,6 +16,7 @@ static mc_model *model;
 static struct faulty f;
 static struct fake_worker w[2];
 static json_t *event; /* the last one read */
+static uint64_t slo_ttft_ns;
 
 static void open_gateway(uint64_t stream_max)
 {
@@ -27,6 +28,7 @@ static void open_gateway(uint64_t stream_max)
         .model = test_data("models/plain"),
         .model_name = "served",
         .stream_max = stream_max,
+        .slo_ttft_ns = slo_ttft_ns,
     };
     struct mc_error error = { 0 };
 
@@ -41,6 +43,7 @@ static int setup_bare(void **state)
     memset(w, 0, sizeof(w));
     g = NULL;
     event = NULL;
+    slo_ttft_ns = 0;
     assert_int_equal(os_loop_open(os_alloc(), &loop, NULL), MC_OK);
     assert_int_equal(mc_model_open(test_data("models/plain"), NULL, &model, NULL), MC_OK);
     return 0;
@@ -314,6 +317,37 @@ static void test_who_comes_later_sees_what_was(void **state)
     talk_close(&t);
 }
 
+static json_t *a_good_second(json_t *told)
+{
+    size_t i;
+    json_t *second;
+
+    json_array_foreach(json_object_get(told, "seconds"), i,
+                       second) if (number_of(second, "good") > 0) return second;
+    return NULL;
+}
+
+/* Also to whoever was not there when they ended. */
+static void test_those_within_the_objectives_are_told_by_the_second(void **state)
+{
+    struct talk t;
+    size_t seen = 0;
+
+    (void)state;
+    slo_ttft_ns = UINT64_C(60000000000);
+    open_gateway(0);
+    start_pair();
+    complete();
+    watch(&t);
+    json_t *slo = json_object_get(json_object_get(until_told(&t, &seen, any), "gateway"), "slo");
+    assert_int_equal(json_integer_value(json_array_get(slo, 0)), 60000000);
+    assert_int_equal(json_integer_value(json_array_get(slo, 1)), 0);
+    json_t *second = until_told(&t, &seen, a_good_second);
+    assert_int_equal(number_of(second, "good"), 1);
+    assert_int_equal(number_of(second, "finished"), 1);
+    talk_close(&t);
+}
+
 static void test_records_are_the_newest_and_bounded(void **state)
 {
     struct talk t;
@@ -497,6 +531,7 @@ int main(void)
         TEST(test_the_page_is_static_and_knows_when_it_is_the_same),
         TEST(test_a_watcher_is_told_all_at_first_and_then_what_changes),
         TEST(test_who_comes_later_sees_what_was),
+        BARE(test_those_within_the_objectives_are_told_by_the_second),
         TEST(test_records_are_the_newest_and_bounded),
         TEST(test_a_refusal_is_told_with_its_reason_and_nothing_of_its_text),
         TEST(test_whoever_leaves_is_not_under_way_any_more),
