@@ -15,6 +15,7 @@
 #include "cmd/bench_serve_load.h"
 #include "cmd/bench_serve_report.h"
 #include "cmd/cmd.h"
+#include "os/host.h"
 #include "os/signals.h"
 #include "os/sysalloc.h"
 
@@ -59,18 +60,11 @@ static void on_signal(void *user, int number)
 /* As many descriptors as the system gives; how many requests that is. */
 static uint32_t raise_descriptors(void)
 {
-    struct rlimit limit;
+    const uint64_t most = os_descriptors_raise();
 
-    if (getrlimit(RLIMIT_NOFILE, &limit) != 0)
-        return 256;
-    const rlim_t before = limit.rlim_cur;
-    limit.rlim_cur = limit.rlim_max;
-    if (limit.rlim_cur != before && setrlimit(RLIMIT_NOFILE, &limit) != 0)
-        limit.rlim_cur = before;
-    if (limit.rlim_cur > SLOTS_MOST + DESCRIPTORS_KEPT)
+    if (most > SLOTS_MOST + DESCRIPTORS_KEPT)
         return SLOTS_MOST;
-    return limit.rlim_cur > 2 * DESCRIPTORS_KEPT ? (uint32_t)limit.rlim_cur - DESCRIPTORS_KEPT
-                                                 : DESCRIPTORS_KEPT;
+    return most > 2 * DESCRIPTORS_KEPT ? (uint32_t)most - DESCRIPTORS_KEPT : DESCRIPTORS_KEPT;
 }
 
 static double processor_seconds(void)

@@ -41,7 +41,7 @@ struct bench_load {
     struct bench_slot *slots, *free; /* all; those not in use */
     uint32_t slot_count, in_use;     /* in use: in flight, or waiting to go again */
     struct scaled next;
-    bool have_next, ended, full; /* the source is; `next` waits for a slot */
+    bool have_next, ended; /* the source is */
     struct os_timer due, tick;
     uint64_t start_ns;
     uint64_t waiting;

@@ -1,7 +1,7 @@
 /*
  * bench_serve_tally.h - what became of the requests, added up: counts, spreads, and how they went over time.
  *
- * Life:    bench_tally_init -> (bench_tally_sent, bench_tally_token_gap, bench_tally_end)* -> read
+ * Life:    bench_tally_init -> (bench_tally_sent, bench_tally_waits, bench_tally_end)* -> read
  *          -> bench_tally_fini
  * Threads: one. Pure.
  * Memory:  fixed, however many requests there are: spreads by buckets (percentile.h), time by at most

@@ -78,8 +78,12 @@ static void answered(void *user, mc_status status, const struct wire_frame *fram
     struct mc_error why = { 0 };
 
     g->measuring = 0;
-    if (status == MC_E_CANCELLED || g->draining)
+    if (g->draining)
         return;
+    if (status == MC_E_CANCELLED) { /* it is being dropped: the others still wait for their turn */
+        set_timer(g);
+        return;
+    }
     if (status == MC_OK)
         status = net_take(frame, WIRE_MEASURED, &measured, &why);
     if (w && status == MC_OK)

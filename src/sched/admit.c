@@ -15,6 +15,9 @@ static const uint64_t HOPELESS_NS =
 static const uint64_t PROBE_NS = 5000000000; /* idle for so long: let one in to see */
 static const double HALF_WIDTH_MOST = 0.5;   /* of what no prediction was held against yet */
 static const double PROBE_OFF = 4;           /* if the model may be wrong by that */
+/* One request that was held up says little of those to come: what it took besides counts for at most so many
+ * times what others did, and for a hundredth of a second where they took nothing. */
+static const double OTHER_JUMP = 8, OTHER_LEAST_S = 0.01;
 
 /* ---------------------------------------------------------------------------------------- settings */
 
@@ -279,7 +282,9 @@ static void hold_to_ttft(const struct place *place, uint64_t prefill, const stru
                            .hopeless = scale(raw - p->queue_ns, m.mid) > limit,
                            .wait_ns = scale(high - limit, 1 / (m.high > 0.1 ? m.high : 0.1)),
                            .idle_ns = idle_ns(place, prefill),
-                           .off = (double)p->ttft_low_ns / (double)slo };
+                           /* What was learnt besides costs is error as a whole. */
+                           .off =
+                               (double)(elapsed + scale(raw - p->other_ns, m.low)) / (double)slo };
 }
 
 /* Seconds until one sequence leaves, on average. */
@@ -517,6 +522,18 @@ static void mean(double *mean_p, double value, double step)
     *mean_p += *mean_p > 0 ? step * (value - *mean_p) : value;
 }
 
+/* An accident that was the first to be seen must not be believed for long. */
+static void learn_other(struct admit *a, double seconds)
+{
+    const double had = a->other_s > OTHER_LEAST_S ? a->other_s : OTHER_LEAST_S;
+    const double most = OTHER_JUMP * had;
+
+    if (seconds * OTHER_JUMP < a->other_s)
+        a->other_s /= 2;
+    else
+        mean(&a->other_s, a->other_s > 0 && seconds > most ? most : seconds, 0.1);
+}
+
 void admit_first_token(struct mc_sched *sched, struct request *r)
 {
     struct admit *a = &sched->admit;
@@ -533,7 +550,7 @@ void admit_first_token(struct mc_sched *sched, struct request *r)
     /* Nobody was before it: what was not its own prefill is the way there and back. */
     const double own = ((double)r->raw_ttft_ns - (double)cost_ns(a->other_s)) / 1e9;
     const double other = (double)took / 1e9 - own;
-    mean(&a->other_s, other > 0 ? other : 0, 0.1);
+    learn_other(a, other > 0 ? other : 0);
 }
 
 void admit_finished(struct mc_sched *sched, struct request *r, uint64_t output_tokens)

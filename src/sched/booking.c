@@ -41,9 +41,10 @@ static void remove_at(struct bookings *b, uint32_t at, uint32_t count)
     memmove(&b->items[at], &b->items[at + count], (b->count - at) * sizeof(*b->items));
 }
 
-static void learn(struct bookings *b, double came)
+static void learn(struct bookings *b, const struct booking *booking, double came)
 {
-    b->back += BACK_STEP * (came - b->back);
+    if (!booking->kept)
+        b->back += BACK_STEP * (came - b->back);
     if (b->back < BACK_LEAST)
         b->back = BACK_LEAST;
 }
@@ -53,7 +54,7 @@ void bookings_expire(struct bookings *b, uint64_t now_ns)
     uint32_t over = 0;
 
     while (over < b->count && now_ns > b->items[over].due_ns + WINDOW_NS) {
-        learn(b, 0);
+        learn(b, &b->items[over], 0);
         over++;
     }
     if (over > 0)
@@ -75,8 +76,8 @@ bool bookings_come(struct bookings *b, uint64_t now_ns, uint64_t identity)
 
     if (at == b->count || now_ns + EARLY_NS < b->items[at].due_ns)
         return false;
+    learn(b, &b->items[at], 1);
     remove_at(b, at, 1);
-    learn(b, 1);
     return true;
 }
 
@@ -178,7 +179,7 @@ uint64_t bookings_make(struct bookings *b, uint64_t now_ns, uint64_t identity, u
         return most_ns;
     if (identity == 0 || b->count == b->max)
         return after_ns;
-    insert(b, &(struct booking){ identity, now_ns + after_ns, work_ns });
+    insert(b, &(struct booking){ identity, now_ns + after_ns, work_ns, false });
     give_away(b, now_ns + after_ns, b->back * (double)work_ns);
     *booked_p = true;
     return after_ns;
@@ -187,5 +188,5 @@ uint64_t bookings_make(struct bookings *b, uint64_t now_ns, uint64_t identity, u
 void bookings_keep(struct bookings *b, uint64_t now_ns, uint64_t identity, uint64_t work_ns)
 {
     if (b->count < b->max)
-        insert(b, &(struct booking){ identity, now_ns, work_ns });
+        insert(b, &(struct booking){ identity, now_ns, work_ns, true });
 }

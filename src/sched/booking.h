@@ -20,6 +20,7 @@
 struct booking {
     uint64_t identity, due_ns;
     uint64_t work_ns; /* of the cluster's prefill instances together */
+    bool kept;        /* it came once already: counted among those that do */
 };
 
 /** A tenth of a second, and how much of the cluster's time in it is given away. */

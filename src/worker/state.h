@@ -79,6 +79,9 @@ struct blocks {
 /** Bits of prefill.cache and hand_off.cache. */
 enum cache_bits { CACHE_UNREAD = 1, CACHE_UNWRITTEN = 2 };
 
+/** How long a pull may take that nobody said what computing would take of. */
+#define TASK_PULL_NS UINT64_C(2000000000)
+
 /** A request that is prefilled here. */
 struct task {
     struct worker *worker;

@@ -6,8 +6,6 @@
 #include "base/error.h"
 #include "worker/state.h"
 
-/* Without pull_ns in the message. */
-#define PULL_DEFAULT_NS UINT64_C(2000000000)
 enum { PUSH_PAGES = 64, PULL_BLOCKS_MAX = 4096 }; /* of one push of whole pages; of one pull */
 
 void task_free(struct task *task)
@@ -164,7 +162,7 @@ mc_status task_open(struct worker *w, struct gateway_link *gateway, const struct
         .answer = { .worker = w, .gateway = gateway, .request = m->request },
         .place = { m->priority, m->order, ++w->arrivals },
         .cache = m->cache,
-        .pull_ns = m->pull_ns ? m->pull_ns : PULL_DEFAULT_NS,
+        .pull_ns = m->pull_ns ? m->pull_ns : TASK_PULL_NS,
     };
     task->job = (struct job){ .tell = task_news, .owner = task };
     status = fill(task, m, error);

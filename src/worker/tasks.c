@@ -93,7 +93,8 @@ static void pull(struct task *task, uint32_t tokens)
 
 /* What the gateway knew of the pool is old when a request has waited: those before it, and the turn of the
  * conversation that it goes on from, may have been computed meanwhile. So the pool is asked for all of it;
- * the time that computing would take grows alike. */
+ * the time that computing would take grows alike. Not beyond what is allowed where nobody knows: pull_ns has a
+ * least value, of which a pool that hangs must not make minutes. */
 static void look_again(struct task *task)
 {
     const struct prefill *p = &task->machine;
@@ -101,8 +102,10 @@ static void look_again(struct task *task)
 
     if (waited_ns < LOOK_AGAIN_NS || task->pull_most <= task->pull_known)
         return;
-    if (task->pull_known > 0)
-        task->pull_ns = task->pull_ns / task->pull_known * task->pull_most;
+    if (task->pull_known > 0 && task->pull_ns < TASK_PULL_NS) {
+        const uint64_t grown_ns = task->pull_ns * task->pull_most / task->pull_known;
+        task->pull_ns = grown_ns < TASK_PULL_NS ? grown_ns : TASK_PULL_NS;
+    }
     prefill_pull_set(&task->machine, task->pull_most);
 }
 

@@ -44,6 +44,8 @@ struct fake_worker {
     bool held;                       /* prefill is taken and not ended */
     bool slow;                       /* tokens come by fake_push() alone */
     uint32_t reserves, prefills, cancels, registered;
+    uint32_t measures, measure_stops; /* asked for; the former are answered by the test */
+    uint64_t measure_id;
     struct wire_prefill last; /* without its arrays */
     char decode_address[64];
     struct fake_work work[FAKE_REQUESTS];
@@ -169,6 +171,7 @@ static inline void fake_message(void *user, net_conn *conn, const struct wire_fr
         struct wire_reserve reserve;
         struct wire_prefill prefill;
         struct wire_request_cancel cancel;
+        struct wire_measure measure;
     } m;
     struct mc_error why = { 0 };
 
@@ -183,6 +186,12 @@ static inline void fake_message(void *user, net_conn *conn, const struct wire_fr
         fake_find(w, m.cancel.request)->cancelled = true;
         w->cancels++;
         assert_int_equal(net_answer_outcome(conn, frame->id, MC_OK, NULL), MC_OK);
+    } else if (frame->kind == WIRE_MEASURE && m.measure.stop) {
+        w->measure_stops++;
+        assert_int_equal(net_answer_outcome(conn, frame->id, MC_OK, NULL), MC_OK);
+    } else if (frame->kind == WIRE_MEASURE) {
+        w->measures++;
+        w->measure_id = frame->id;
     } else
         fail_msg("message %u", frame->kind);
 }

@@ -375,6 +375,59 @@ static void test_a_bad_minute_does_not_shut_the_door_for_ever(void **state)
     close_sim(&s);
 }
 
+/* One request of an idle cluster that takes so long in all. */
+static bool serve_one(struct play *p, uint64_t took_ns)
+{
+    const struct mc_sched_request asked = { .tokens = 1000, .output_max = 8 };
+    const struct mc_decision d = play_ask(p, asked);
+
+    if (d.kind != MC_DECIDE_PLACE)
+        return false;
+    p->now_ns += took_ns;
+    assert_int_equal(play_progress(p, MC_EVENT_PREFILL_END, d.request, 1), MC_OK);
+    assert_int_equal(play_progress(p, MC_EVENT_DECODE_BEGIN, d.request, 1), MC_OK);
+    p->now_ns += 80 * MS;
+    const struct mc_sched_event end = {
+        .kind = MC_EVENT_REQUEST_END, .progress = { .request = d.request, .id = 1, .tokens = 8 }
+    };
+    assert_int_equal(play_step(p, end), MC_OK);
+    return true;
+}
+
+static void hold_up(bool first)
+{
+    const struct mc_sched_options options = { .slo = { .ttft_ns = 100 * (uint64_t)MS } };
+    const uint64_t second = 1000 * (uint64_t)MS;
+    uint32_t placed = 0;
+    struct play p;
+
+    play_open(&p, &options);
+    p.now_ns = second;
+    play_join(&p, 1, MC_ROLE_BOTH);
+    for (int i = 0; i < 30 && !first; i++) {
+        assert_true(serve_one(&p, 20 * MS));
+        p.now_ns += second;
+    }
+    assert_true(serve_one(&p, 30 * second));
+    for (int i = 0; i < 300; i++) {
+        p.now_ns += second;
+        placed += serve_one(&p, 20 * MS);
+    }
+    if (getenv("MC_TEST_SHOW"))
+        fprintf(stderr, "held up: %u of 300 placed\n", placed);
+    assert_true(placed >= (first ? 200 : 295));
+    play_close(&p);
+}
+
+/* A worker stood still for half a minute with one request in it: that is no reason to refuse those that come
+ * when it goes on, whether it was the first request of all or one of many. */
+static void test_one_that_was_held_up_does_not_shut_the_door(void **state)
+{
+    (void)state;
+    hold_up(true);
+    hold_up(false);
+}
+
 /* The machine becomes three times slower from one moment to the next, under overload. */
 static void test_a_sudden_slow_down_is_noticed_soon(void **state)
 {
@@ -481,6 +534,7 @@ int main(void)
         cmocka_unit_test(test_decode_is_what_is_short),
         cmocka_unit_test(test_slack_refuses_nobody_and_no_objective_nothing),
         cmocka_unit_test(test_a_bad_minute_does_not_shut_the_door_for_ever),
+        cmocka_unit_test(test_one_that_was_held_up_does_not_shut_the_door),
         cmocka_unit_test(test_a_sudden_slow_down_is_noticed_soon),
         cmocka_unit_test(test_the_same_events_give_the_same_decisions),
     };

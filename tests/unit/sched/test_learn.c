@@ -127,6 +127,32 @@ static void test_bookings_are_kept_taken_and_forgotten(void **state)
     assert_int_equal(f.held, 0);
 }
 
+/* Who finds no memory is asked about again and again while it waits here: it came back once. */
+static void test_who_is_kept_waiting_came_back_once(void **state)
+{
+    (void)state;
+    struct faulty f;
+    struct bookings b;
+    bool booked;
+
+    faulty_init(&f, -1);
+    assert_int_equal(bookings_init(&b, &f.alloc, 3), MC_OK);
+    bookings_make(&b, 0, 7, 0, 10 * MS, 300 * S, &booked);
+    assert_true(bookings_come(&b, S, 7));
+    const double back = b.back;
+    for (uint64_t i = 0; i < 20; i++) {
+        bookings_keep(&b, S + i * 100 * MS, 7, 10 * MS);
+        assert_true(bookings_come(&b, S + i * 100 * MS, 7));
+    }
+    assert_true(b.back == back);
+    bookings_keep(&b, 4 * S, 7, 10 * MS);
+    bookings_expire(&b, 60 * S); /* it gave up */
+    assert_int_equal(b.count, 0);
+    assert_true(b.back == back);
+    bookings_fini(&b);
+    assert_int_equal(f.held, 0);
+}
+
 static void test_promises_are_made_no_faster_than_they_can_be_kept(void **state)
 {
     (void)state;
@@ -164,6 +190,7 @@ int main(void)
         cmocka_unit_test(test_margins_come_from_the_size_then_its_neighbours_and_fade),
         cmocka_unit_test(test_costs_are_learnt_from_ends_not_from_waiting),
         cmocka_unit_test(test_bookings_are_kept_taken_and_forgotten),
+        cmocka_unit_test(test_who_is_kept_waiting_came_back_once),
         cmocka_unit_test(test_promises_are_made_no_faster_than_they_can_be_kept),
     };
 

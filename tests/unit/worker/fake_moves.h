@@ -26,6 +26,7 @@ struct fake_moves {
     /* Counted: */
     uint64_t moved_bytes, refused;
     uint32_t objects;
+    uint64_t pulls, pull_ns; /* asked for; how long the last one may take */
 };
 
 extern struct fake_moves fake_moves;

@@ -92,6 +92,8 @@ mc_status mc_store_get_begin(mc_store *store, struct mc_get *gets, size_t count,
     (void)store;
     *request_p = ask(count, deadline_ns);
     (*request_p)->gets = gets;
+    fake_moves.pulls++;
+    fake_moves.pull_ns = deadline_ns - os_now_ns();
     return MC_OK;
 }
 

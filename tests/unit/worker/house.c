@@ -291,7 +291,7 @@ static void ask_prefill(struct client *c)
                               .sampling = c->sampling,
                               .fingerprint = p->fingerprint,
                               .pull_tokens = c->pull_tokens,
-                              .pull_ns = 5 * SECOND,
+                              .pull_ns = c->pull_ns ? c->pull_ns : 5 * SECOND,
                               .cache = c->cache };
 
     if (c->reserved) {

@@ -23,7 +23,7 @@ struct client {
     struct wire_sampling sampling;
     uint32_t prefill, decode; /* indices of workers; equal: one does it all */
     uint32_t pull_tokens, cache;
-    uint64_t lease_ns;
+    uint64_t lease_ns, pull_ns;
 
     bool alone; /* the reservation is not followed by a prefill */
     bool reserved, taken, cancel_answered, ended, told;

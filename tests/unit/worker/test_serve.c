@@ -127,6 +127,32 @@ static void test_an_answer_continues_from_the_pool_as_a_conversation_does(void *
     house_close(h);
 }
 
+/* The least that a gateway allows for a pull, for one block of many: the others are asked for as well, and a pool
+ * that hangs is not waited for as often as long. */
+static void test_one_that_waited_asks_for_more_and_not_for_longer_than_is_sensible(void **state)
+{
+    (void)state;
+    struct house *h = house_pair(16, true);
+    struct client *first = house_client(h, 1, 100, 2), *second = house_client(h, 2, 1100, 2);
+
+    fake_moves.hold_pulls = true;
+    first->pull_tokens = second->pull_tokens = 16;
+    second->pull_ns = 200000000;
+    house_ask(first);
+    house_until(h, fake_moves.pulls == 1);
+    house_ask(second); /* behind it: that is as much as is begun ahead */
+    house_until(h, second->taken);
+    const uint64_t taken_ns = os_now_ns();
+    house_until(h, os_now_ns() - taken_ns > 20000000);
+    assert_int_equal(fake_moves.pulls, 1);
+    fake_moves.hold_pulls = false;
+    house_until(h, fake_moves.pulls == 2);
+    assert_true(fake_moves.pull_ns > 1000000000 && fake_moves.pull_ns <= 2000000000);
+    house_until(h, client_done(first) && client_done(second));
+    house_until(h, house_is_empty(h));
+    house_close(h);
+}
+
 static void test_one_worker_does_it_all(void **state)
 {
     (void)state;
@@ -181,6 +207,7 @@ int main(void)
         cmocka_unit_test(test_many_at_once_do_not_disturb_each_other),
         cmocka_unit_test(test_a_prefix_from_the_pool_is_used_and_changes_nothing),
         cmocka_unit_test(test_an_answer_continues_from_the_pool_as_a_conversation_does),
+        cmocka_unit_test(test_one_that_waited_asks_for_more_and_not_for_longer_than_is_sensible),
         cmocka_unit_test(test_one_worker_does_it_all),
         cmocka_unit_test(test_too_little_memory_for_all_makes_them_wait_and_take_turns),
     };

@@ -1,0 +1,183 @@
+/* test_measure.c - which worker is asked to time itself, when, and that none keeps the others from it. */
+#include "fake_worker.h"
+
+#include <stdlib.h>
+
+#include "gateway/gateway.h"
+
+static struct faulty f;
+static os_loop *loop;
+static mc_model *model;
+static gateway *g;
+static struct fake_worker w[3];
+
+static int setup(void **state)
+{
+    struct mc_error error = { 0 };
+
+    (void)state;
+    faulty_init(&f, -1);
+    memset(w, 0, sizeof(w));
+    assert_int_equal(os_loop_open(os_alloc(), &loop, NULL), MC_OK);
+    assert_int_equal(mc_model_open(test_data("models/plain"), NULL, &model, NULL), MC_OK);
+    const struct gateway_options options = {
+        .alloc = &f.alloc,
+        .loop = loop,
+        .listen = "127.0.0.1:0",
+        .model = test_data("models/plain"),
+        .model_name = "served",
+    };
+    if (gateway_open(&options, &g, &error) != MC_OK)
+        fail_msg("%s", error.text);
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 3; i++)
+        fake_close(&w[i]);
+    gateway_close(g);
+    os_loop_close(loop);
+    mc_model_close(model);
+    return f.held == 0 ? 0 : -1;
+}
+
+#define WAIT(condition) \
+    for (const uint64_t until = os_now_ns() + UINT64_C(10000000000); !(condition);) { \
+        if (os_now_ns() > until) \
+            fail_msg("too late: %s", #condition); \
+        talk_turn(loop); \
+    }
+
+static void start(int i, const char *name)
+{
+    w[i].loop = loop;
+    w[i].model = model;
+    w[i].name = name;
+    w[i].role = MC_ROLE_BOTH;
+    fake_open(&w[i], gateway_control_address(g));
+    WAIT(w[i].instance != 0);
+}
+
+/* Both there, the first one asked. */
+static void start_both(void)
+{
+    start(0, "first");
+    start(1, "second");
+    w[0].peer = &w[1];
+    w[1].peer = &w[0];
+    WAIT(w[0].measures == 1);
+    assert_int_equal(w[1].measures, 0);
+}
+
+static uint64_t figure(const char *series)
+{
+    struct buf text = BUF_INIT(os_alloc());
+
+    gateway_metrics(g, &text);
+    const char *at = strstr(text.data, series);
+    assert_non_null(at);
+    const uint64_t value = strtoull(at + strlen(series), NULL, 10);
+    buf_fini(&text);
+    return value;
+}
+
+static uint64_t measured(void)
+{
+    return figure("\nmooncake_gateway_workers_measured_total ");
+}
+
+static void answer(struct fake_worker *worker, bool stopped)
+{
+    struct wire_measure_row rows[] = {
+        { .tokens = 64, .duration_ns = 1000000 },
+        { .tokens = 32, .reused = 32, .duration_ns = 600000 },
+        { .tokens = 256, .sequences = 4, .duration_ns = 200000 },
+    };
+    const struct wire_measured m = { .rows = { .items = rows, .count = 3 }, .stopped = stopped };
+
+    assert_int_equal(net_answer(worker->conn, worker->measure_id, WIRE_MEASURED, &m), MC_OK);
+}
+
+static void test_one_after_another(void **state)
+{
+    (void)state;
+    start_both();
+    answer(&w[0], false);
+    WAIT(w[1].measures == 1);
+    answer(&w[1], false);
+    WAIT(measured() == 2);
+    assert_int_equal(w[0].measures, 1);
+}
+
+static void test_one_that_cannot_is_left_alone_and_a_busy_one_asked_a_few_times(void **state)
+{
+    (void)state;
+    start_both();
+    assert_int_equal(
+        net_answer_outcome(w[0].conn, w[0].measure_id, MC_E_UNSUPPORTED, "not this one"), MC_OK);
+    for (uint32_t i = 1; i <= 4; i++) {
+        WAIT(w[1].measures == i);
+        assert_int_equal(net_answer_outcome(w[1].conn, w[1].measure_id, MC_E_BUSY, "work"), MC_OK);
+    }
+    start(2, "third"); /* whoever came before would be asked before it */
+    WAIT(w[2].measures == 1);
+    assert_int_equal(w[0].measures, 1);
+    assert_int_equal(w[1].measures, 4);
+    assert_int_equal(measured(), 0);
+}
+
+static void test_a_request_ends_it_and_it_is_asked_again(void **state)
+{
+    struct talk t;
+
+    (void)state;
+    start_both();
+    talk_open(&t, loop, gateway_address(g));
+    talk_post(&t, "/v1/completions", "",
+              "{\"model\":\"served\",\"prompt\":\"a b\",\"max_tokens\":5}");
+    WAIT(w[0].measure_stops == 1);
+    answer(&w[0], true);
+    talk_until(&t, "200 OK");
+    talk_close(&t);
+    WAIT(w[0].measures == 2); /* what it had was not all */
+    assert_int_equal(measured(), 0);
+    assert_int_equal(w[1].measures, 0);
+}
+
+/* It hangs while it measures, and its reports stay away. */
+static void test_one_that_is_dropped_does_not_keep_the_others_from_it(void **state)
+{
+    (void)state;
+    start_both();
+    fake_report(&w[0], 1000000, false);
+    WAIT(figure("\nmooncake_gateway_workers ") == 1);
+    fake_close(&w[0]); /* and it does not come back */
+    WAIT(w[1].measures == 1);
+}
+
+/* It dies while it measures. */
+static void test_one_that_dies_does_not_keep_the_others_from_it(void **state)
+{
+    (void)state;
+    start_both();
+    fake_close(&w[0]);
+    WAIT(w[1].measures == 1);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(test_one_after_another, setup, teardown),
+        cmocka_unit_test_setup_teardown(
+            test_one_that_cannot_is_left_alone_and_a_busy_one_asked_a_few_times, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_a_request_ends_it_and_it_is_asked_again, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(test_one_that_is_dropped_does_not_keep_the_others_from_it,
+                                        setup, teardown),
+        cmocka_unit_test_setup_teardown(test_one_that_dies_does_not_keep_the_others_from_it, setup,
+                                        teardown),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
