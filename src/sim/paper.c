@@ -167,8 +167,10 @@ const struct paper_run *paper_wants(struct paper *p, const char *name, enum pape
 {
     if (p->traces[trace].count == 0)
         return NULL;
-    if (p->reports)
-        return p->next < p->run_count && p->runs[p->next].done ? &p->runs[p->next++] : NULL;
+    if (p->reports) {
+        const uint32_t at = p->next++;
+        return at < p->run_count && p->runs[at].done ? &p->runs[at] : NULL;
+    }
     if (p->run_count == PAPER_RUNS_MAX) {
         p->failed = true;
         return NULL;
