@@ -180,6 +180,9 @@ const struct paper_run *paper_wants(struct paper *p, const char *name, enum pape
     snprintf(run->name, sizeof(run->name), "%s", name);
     run->options.alloc = p->alloc;
     run->options.trace = &p->traces[trace];
+    if (run->options.admission ==
+        MC_ADMIT_DEFAULT) /* nobody is refused but where an experiment says so */
+        run->options.admission = MC_ADMIT_ALL;
     if (run->options.assume.gpus < 1)
         run->options.assume = p->assume;
     memcpy(run->options.watched, p->ranked[trace], sizeof(run->options.watched));

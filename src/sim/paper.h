@@ -37,7 +37,7 @@ enum { PAPER_RUNS_MAX = 256, PAPER_ROWS_MAX = 512 };
 struct paper_row {
     char name[64]; /* "B6 local/global" */
     const char *metric, *unit;
-    double published, simulated;
+    double published, simulated; /* published NaN: nothing was */
     double low,
         high;    /* bounds of `simulated`, where what is not known leaves some; else both as it */
     bool absent; /* the trace is not at hand: there is nothing but `published` */

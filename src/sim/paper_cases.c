@@ -1,5 +1,6 @@
 /* paper_cases.c - every experiment: what is run, what was published. Figures are named as in paper.h's papers:
  * F1 .. F15 of the FAST'25 paper, A-F1 .. and A-T1 .. of the earlier report. */
+#include <math.h>
 #include <stdio.h>
 
 #include "sim/paper.h"
@@ -40,7 +41,9 @@ const struct paper_note paper_notes[] = {
              "order does not "
              "come out: the baseline lets in whoever finds room at that moment, and a refusal at "
              "the door makes no "
-             "room for decoding; it saves the prefill, which is in the rows" },
+             "room for decoding; it saves the prefill, which is in the rows. A-F9's swing of early "
+             "rejection "
+             "(correlation of prefill and decode load -0.52) comes out, and prediction ends it" },
     { NULL, NULL },
 };
 
@@ -403,8 +406,10 @@ static void b13_at(struct paper *p, const char *cluster, double speed)
         paper_row(p, name, "rejected", "%", admissions[i].published, m != NULL,
                   m ? 100.0 * (m->refused + m->late) / m->offered : 0);
         if (m) {
-            paper_row(p, name, "prefill in vain", "s", 0, true, m->wasted_s);
-            paper_row(p, name, "load correlation", "", -0.52, true, r->correlation);
+            paper_row(p, name, "prefill in vain", "s", NAN, true, m->wasted_s);
+            paper_row(p, name, "prefill, decode load", "correlation",
+                      admissions[i].admission == MC_ADMIT_EARLY ? -0.52 : NAN, true,
+                      r->correlation);
         }
     }
 }
