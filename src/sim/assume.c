@@ -228,7 +228,12 @@ struct sim_node assume_node(const struct sim_assume *a)
 
 void assume_print(const struct sim_assume *assume, struct buf *out)
 {
+    struct sim_assume copy = *assume; /* field() gives what can be written to */
+
     buf_addf(out, "gpu = %s\nllm = %s\n", assume->gpu.name, assume->llm.name);
+    for (int i = 0; i < KEYS; i++)
+        if (strchr(keys[i].name, '.'))
+            buf_addf(out, "%s = %.10g\n", keys[i].name, *field(&copy, keys[i].name));
 #define SIM_ASSUME_PRINT(name, value, unit, source) \
     buf_addf(out, "%s = %.10g # %s%s%s\n", #name, assume->name, unit, unit[0] ? "; " : "", source);
     SIM_ASSUME_MAP(SIM_ASSUME_PRINT)

@@ -70,6 +70,7 @@ static void test_what_is_printed_can_be_read(void **state)
     assume_defaults(&assume);
     assume.join_fixed_s = 0.125;
     assert_true(assume_llm(&assume, "qwen3-32b"));
+    assume.llm.layers = 60;
     assume_print(&assume, &out);
     assume_defaults(&again);
     assert_int_equal(assume_read(&again, out.data, out.size, &error), MC_OK);
