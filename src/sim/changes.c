@@ -138,7 +138,6 @@ void change_happens(sim *s, uint32_t change)
     if (c->kind == SIM_FAIL) {
         fail(s, c->instance);
     } else if (c->kind == SIM_DRAIN) {
-        s->instances[c->instance].draining = true;
         (void)decide_event(s, &(struct mc_sched_event){ .kind = MC_EVENT_INSTANCE_DRAIN,
                                                         .id = (uint64_t)c->instance + 1 });
     } else {

@@ -45,6 +45,7 @@ static void on_place(sim *s, uint32_t request, const struct mc_decision *d)
     life->pull_blocks = life->own_blocks;
     if (!coupled && r->holder != NOBODY && d->pull_tokens / block > own)
         life->pull_blocks = (uint32_t)(d->pull_tokens / block);
+    life->pull_ns = d->pull_ns;
     if (coupled)
         r->decode = r->prefill;
     life->order = d->order                           ? d->order

@@ -26,11 +26,12 @@ const struct paper_note paper_notes[] = {
     { "B9", "8 prefill and 8 decode nodes (F11 shows 8); 16 vLLM instances. Speed 1 for synthetic; "
             "1.53 for "
             "conversation, which is not published: of 1 to 2 it brings F1's shares nearest" },
-    { "B10", "8 prefill and 8 decode nodes; transfers reach the line rate up to 400 Gbps. All "
-             "KVCache that "
-             "goes from prefill to decode nodes is 19.6 GB/s, and 8 lines of 24 Gbps are 24 GB/s: "
-             "at 0.8 of a "
-             "line, waiting is longer than what was published for 24 and 40 Gbps" },
+    { "B10",
+      "8 prefill and 8 decode nodes; transfers reach the line rate up to 400 Gbps. At 24 and 40 "
+      "Gbps it is not "
+      "pulls that wait but the way to the decode node (with none the mean is 8 s at 40 Gbps): a "
+      "node that "
+      "has hot prefixes computes little and must send all, and Algorithm 1 does not price that" },
     { "B11", "ranks are by use over the whole trace" },
     { "+525 %",
       "16k prompts, half of each one of 8 documents; vLLM runs one request at a time (its TBT in "

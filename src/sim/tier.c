@@ -315,15 +315,20 @@ static uint32_t evict(struct tier *tier)
 bool tier_add(struct tier *tier, uint32_t block, uint32_t depth, uint64_t number,
               uint32_t *evicted_p)
 {
+    uint32_t at = find(tier, block);
+
     *evicted_p = TIER_NONE;
-    if (tier_touch(tier, block, depth, number))
+    if (at != TIER_NONE && tier->cells[at].queue != QUEUE_GHOST) {
+        use(tier, at, depth, number);
         return false;
+    }
     if (tier->count >= tier->limit) {
         if (tier->pinned == tier->count)
             return false;
         *evicted_p = evict(tier);
+        if (at != TIER_NONE)
+            at = find(tier, block); /* it was remembered; the eviction may have ended that */
     }
-    uint32_t at = find(tier, block); /* remembered */
     const bool known = at != TIER_NONE;
     if (known)
         queue_remove(tier, at);

@@ -402,6 +402,9 @@ static void request_event(sim *s, const struct agenda_event *e)
     case EVENT_PULL:
         move_pull(s, e->whom);
         break;
+    case EVENT_PULL_LATE:
+        move_pull_late(s, e->whom);
+        break;
     case EVENT_READ:
         prefill_read(s, e->whom);
         break;

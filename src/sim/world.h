@@ -12,6 +12,7 @@ enum event_kind {
     EVENT_ARRIVE,       /* whom: request */
     EVENT_QUEUE,        /* request: the decision has reached the prefill instance */
     EVENT_PULL,         /* request: the first byte of its pull */
+    EVENT_PULL_LATE,    /* request: computing what is pulled would be done by now */
     EVENT_READ,         /* request: its blocks are back from SSD */
     EVENT_PREFILL_NEXT, /* instance: a chunk is done, or it can begin another request */
     EVENT_PREFILL_END,  /* request */
@@ -41,6 +42,7 @@ struct life {
     uint64_t attempt;              /* the scheduler's id of it; 0: none */
     uint64_t order;                /* in the queue, lower first */
     uint64_t done_tokens;          /* prefilled in chunks so far, reused ones included */
+    uint64_t pull_ns;              /* a pull may take so long; 0: any time */
     uint64_t read_until_ns;        /* what it reuses is back from SSD; 0: it was not there */
     uint32_t next, before;         /* in the list of its instance */
     uint32_t own_blocks;           /* reused from the prefill instance itself: pinned there */
@@ -59,7 +61,7 @@ struct list {
 
 struct instance {
     uint32_t role, stages, node; /* node: of links */
-    bool alive, draining;
+    bool alive;
     uint32_t turn;
     struct mc_cost cost; /* of one node */
 
@@ -190,6 +192,7 @@ void move_flow_add(sim *s, const struct flow *flow);
 void move_flows(sim *s, uint32_t turn);
 void move_plan(sim *s);
 void move_pull(sim *s, uint32_t request);
+void move_pull_late(sim *s, uint32_t request);
 void move_send(sim *s, uint32_t request);
 /** The prefill begins: with streaming, so does the sending. */
 void move_stream(sim *s, uint32_t request, double seconds);
