@@ -5,7 +5,7 @@
 #   make build    build/release/mooncake           make bench    benchmarks (bench/README.md)
 #   make deps     install what is missing          make install  PREFIX=/usr/local DESTDIR=
 
-MODEL ?= models/tiny-random
+MODEL ?= models/lookup
 ARGS ?=
 JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 FUZZ_SECONDS ?= 60

@@ -89,15 +89,17 @@ def start_values(served, options):
 
 
 class Watch:
-    """Memory after a fifth of the time, and a line every ten seconds."""
+    """Memory after a fifth of the time and at its end, under load; and a line every ten seconds."""
 
     def __init__(self, served, load, seconds):
         self.served, self.load, self.seconds = served, load, seconds
-        self.early, self.last, self.answered = None, 0.0, 0
+        self.early, self.late, self.last, self.answered = None, None, 0.0, 0
 
     def __call__(self, now):
         if self.early is None and now >= self.seconds / 5:
             self.early = memory(self.served)
+        if now >= self.seconds - 2:
+            self.late = memory(self.served)
         if now - self.last < 10:
             return
         counts = self.load.counts
@@ -145,7 +147,7 @@ def run(options):
         before, pids = start_values(served, options), served.members()
         watch = Watch(served, load, options.seconds)
         seconds = asyncio.run(load.run(options.seconds, watch))
-        late = memory(served)
+        late = watch.late or memory(served)
         used = {name: processor_ns(pid) / 1e9 for name, pid in pids.items()}
         spent = resource.getrusage(resource.RUSAGE_SELF)
         used["client"] = spent.ru_utime + spent.ru_stime

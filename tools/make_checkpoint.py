@@ -237,10 +237,12 @@ def byte_letters():
     return letters
 
 
-def learn_merges(count):
-    """Byte-pair encoding of TEXT: the commonest pair, the first in the alphabet among equals."""
+def learn_merges(count, words=None):
+    """Byte-pair encoding of words and how often they come (else TEXT's): the commonest pair, the
+    first in the alphabet among equals."""
     letters = byte_letters()
-    words = collections.Counter(re.findall(r" ?[A-Za-z]+| ?[^\sA-Za-z]+", TEXT.replace("\n", " ")))
+    words = words or collections.Counter(
+        re.findall(r" ?[A-Za-z]+| ?[^\sA-Za-z]+", TEXT.replace("\n", " ")))
     split = {word: [letters[b] for b in word.encode()] for word in sorted(words)}
     merges = []
     while len(merges) < count:
@@ -276,10 +278,11 @@ def fill_merges(merges, count):
     return merges
 
 
-def tokenizer(s, style):
+def tokenizer(s, style, merges=None):
+    """(ids of the special tokens, tokenizer.json); merges: else those that TEXT teaches."""
     letters, specials = byte_letters(), SPECIALS[style]
     room = s.vocab - 256 - len(specials)
-    merges = fill_merges(learn_merges(room), room)
+    merges = merges or fill_merges(learn_merges(room), room)
     vocab = {letter: i for i, letter in enumerate(sorted(letters.values()))}
     for pair in merges:
         vocab.setdefault("".join(pair), len(vocab))

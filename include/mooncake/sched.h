@@ -1,9 +1,9 @@
 /*
  * mooncake/sched.h - the Conductor: events in, decisions out.
  *
- * Not in this release: the policy "conductor" (it needs admission), admission other than MC_ADMIT_ALL,
- * length predictors, MC_DECIDE_WAIT (a policy's becomes a refusal for QUEUE_FULL), MC_DECIDE_DECODE and
- * MC_DECIDE_REPLICATE. What is asked for and not there is refused with MC_E_UNSUPPORTED.
+ * Not in this release: the policy "conductor", MC_ADMIT_STAGES, MC_DECIDE_WAIT (a policy's becomes a
+ * refusal for QUEUE_FULL), MC_DECIDE_DECODE and MC_DECIDE_REPLICATE. What is asked for and not there is
+ * refused with MC_E_UNSUPPORTED.
  *
  * Life:    mc_sched_open -> (mc_sched_step -> mc_sched_take*)* -> mc_sched_close
  * Threads: a scheduler belongs to one thread; it starts none.
@@ -76,6 +76,9 @@ enum mc_sched_event_kind {
     MC_EVENT_DECODE_STEP = 15,    /* .progress: one step of an instance, for the cost model */
     MC_EVENT_REQUEST_END = 16,    /* .progress: finished, failed or hung up: all it held is free */
     MC_EVENT_SLO = 17,            /* .slo: new defaults */
+    MC_EVENT_MEASURED =
+        18, /* .progress: what an instance timed of itself, alone: a step of .sequences
+                             * with .tokens of context, or (.sequences 0) a prefill; .request is 0 */
 };
 
 /** A serving instance, or a store node (which only holds blocks). */
@@ -132,10 +135,19 @@ struct mc_sched_request {
     uint64_t deadline_ns; /* absolute; after it nobody wants the answer; 0: none */
     uint64_t tenant, model;
     uint32_t priority; /* 0: first */
-    uint32_t flags;    /* 0 */
+    uint32_t flags;    /* enum mc_request_flags */
     uint64_t barred;   /* an instance that must not prefill it (tried again elsewhere); 0: none */
     uint64_t barred_decode; /* one that must not decode it; 0: none */
-    uint64_t reserved[3];
+    /** Equal when one client asks the same again: by it a refused request is known when it comes back.
+     * 0: not said, nothing is kept for it. */
+    uint64_t identity;
+    uint64_t arrived_ns; /* absolute; its TTFT counts from then; 0: now */
+    uint64_t reserved[1];
+};
+
+enum mc_request_flags {
+    MC_REQUEST_TAKEN =
+        1, /* it was placed before and lost its worker: no SLO turns it away any more */
 };
 
 /** What became of a request, or what an instance did: what is not known is 0. */
@@ -224,7 +236,8 @@ struct mc_prediction {
     uint64_t tbt_ns, tbt_high_ns;
     uint64_t output_tokens; /* 0: not predicted */
     double decode_load;     /* predicted at the end of prefill; 1: at its SLO */
-    uint64_t reserved[2];
+    uint64_t other_ns;      /* of ttft: what learnt times had besides the three parts */
+    uint64_t reserved[1];
 };
 
 struct mc_decision {
@@ -244,7 +257,16 @@ struct mc_decision {
     double score;        /* the policy's, for the record */
     uint64_t considered; /* instances looked at */
     uint64_t pull_ns; /* computing what is pulled would take so long: no pull may; 0: not known */
-    uint64_t reserved[3];
+    /** PLACE: enum mc_reason for which it would have been refused if enough had been observed, or if it
+     * were not let through to find out; 0: none. */
+    uint32_t soft;
+    uint32_t flags; /* enum mc_decision_flags */
+    uint64_t reserved[2];
+};
+
+enum mc_decision_flags {
+    MC_DECISION_BACK = 1,   /* it was refused before, and came back when it was told to */
+    MC_DECISION_BOOKED = 2, /* REFUSE: room is kept for it after retry_after_ns */
 };
 
 /* -------------------------------------------------------------------------------------- policies */
@@ -333,7 +355,7 @@ struct mc_length_predictor {
 };
 
 enum mc_admission {
-    MC_ADMIT_DEFAULT,       /* early, with request-level prediction if there is a predictor */
+    MC_ADMIT_DEFAULT,       /* MC_ADMIT_EARLY_SYSTEM; without an SLO that refuses nothing */
     MC_ADMIT_ALL,           /* refuse only what cannot run at all */
     MC_ADMIT_STAGES,        /* each stage when its turn comes (the paper's baseline) */
     MC_ADMIT_EARLY,         /* at arrival, by the load now */
@@ -352,16 +374,19 @@ struct mc_sched_options {
     const struct mc_policy *policies; /* [policy_count], besides the built-in ones; borrowed */
     uint64_t policy_count;
     const struct mc_length_predictor *predictor; /* default: learnt from history; borrowed */
-    enum mc_admission admission;                 /* default in this release: MC_ADMIT_ALL */
-    uint32_t flags;                              /* 0 */
-    struct mc_sched_slo slo;                     /* defaults of requests */
+    enum mc_admission admission;
+    uint32_t flags;          /* 0 */
+    struct mc_sched_slo slo; /* defaults of requests */
     uint64_t seed;
-    uint64_t block_tokens;            /* of a key; default 16 */
-    uint64_t instances_max;           /* default 1024 */
-    uint64_t requests_max;            /* decided and not ended; default 65536 */
-    uint64_t blocks_max;              /* in the index, oldest forgotten; default 2^20 */
-    uint64_t waiting_max;             /* requests kept by MC_DECIDE_WAIT; default 1024 */
-    const char *admission_parameters; /* "threshold=1.0,…"; copied; default: its own */
+    uint64_t block_tokens;  /* of a key; default 16 */
+    uint64_t instances_max; /* default 1024 */
+    uint64_t requests_max;  /* decided and not ended; default 65536 */
+    uint64_t blocks_max;    /* in the index, oldest forgotten; default 2^20 */
+    uint64_t waiting_max;   /* requests kept by MC_DECIDE_WAIT; default 1024 */
+    /** "name=number,…": threshold=1 (of the SLO, for the upper end of what is predicted), observations=20
+     * (of a learnt cost, before it refuses), quantile=0.95 (of the errors seen: the upper end), retry=300
+     * (seconds: the longest retry_after_ns), bookings=1 (0: no room is kept for who comes back). */
+    const char *admission_parameters;
     uint64_t reserved[8];
 };
 
@@ -404,7 +429,12 @@ struct mc_sched_stats {
     uint64_t wasted_prefill_ns; /* prefill of requests that were refused or aborted later */
     uint64_t instances, instances_expired, requests, waiting, blocks; /* now */
     double ttft_error, tbt_error; /* relative, moving mean of |predicted - observed| / observed */
-    uint64_t reserved[8];
+    uint64_t soft_refused;        /* placed, though .soft says why not */
+    uint64_t booked;              /* refused with room kept for them */
+    uint64_t back, back_placed;   /* of these: came back in time; and were placed then */
+    uint64_t shadowed; /* refusals that shadow evaluation has judged, would_have_met among them */
+    double ttft_error_p50, ttft_error_p90; /* of the last 128: |predicted - observed| / observed */
+    uint64_t reserved[1];
 };
 
 /** Counters since open, and what there is now. Returns MC_OK. */

@@ -141,6 +141,15 @@ static void say_worker(struct arguments *a, const struct family *f, const struct
     say(a, "%s", f->model);
 }
 
+static void say_door(struct arguments *a, const struct serve_options *o)
+{
+    say(a, "--slo-ttft=%lluns", (unsigned long long)o->slo_ttft);
+    say(a, "--slo-tbt=%lluns", (unsigned long long)o->slo_tbt);
+    say_choice(a, "admission", DOOR_ADMISSIONS, o->admission);
+    say_text(a, "admission-parameters", o->admission_parameters);
+    say(a, "--measure=%s", o->measure ? "true" : "false");
+}
+
 static void say_gateway(struct arguments *a, const struct family *f, const struct member *m)
 {
     const struct serve_options *o = f->options;
@@ -160,6 +169,7 @@ static void say_gateway(struct arguments *a, const struct family *f, const struc
         say(a, "--insecure");
     if (o->debug_headers)
         say(a, "--debug-headers");
+    say_door(a, o);
     say(a, "--");
     say(a, "%s", f->model);
 }

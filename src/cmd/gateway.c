@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "cmd/cmd.h"
+#include "cmd/door.h"
 #include "cmd/keys.h"
 #include "cmd/role.h"
 #include "os/file.h"
@@ -53,12 +54,13 @@ enum { OTHER_DESCRIPTORS = 600, CONNECTIONS_LEAST = 16 };
 struct gateway_flags {
     ROLE_SETTINGS(SETTING_FIELD)
     GATEWAY_SETTINGS(SETTING_FIELD)
+    DOOR_SETTINGS(SETTING_FIELD)
     KEYS_SETTINGS(SETTING_FIELD)
 };
 
 #define GATEWAY_ROW(...) SETTING_ROW(gateway_flags, __VA_ARGS__)
-static const struct setting rows[] = { GATEWAY_SETTINGS(GATEWAY_ROW) KEYS_SETTINGS(GATEWAY_ROW)
-                                           ROLE_SETTINGS(GATEWAY_ROW) };
+static const struct setting rows[] = { GATEWAY_SETTINGS(GATEWAY_ROW) DOOR_SETTINGS(GATEWAY_ROW)
+                                           KEYS_SETTINGS(GATEWAY_ROW) ROLE_SETTINGS(GATEWAY_ROW) };
 
 static void help(struct buf *out)
 {
@@ -184,6 +186,11 @@ static int run(struct gateway_role *g, const struct gateway_flags *flags, const 
         .model_name = flags->model_name,
         .policy = flags->policy,
         .policy_parameters = flags->policy_parameters,
+        .slo_ttft_ns = flags->slo_ttft,
+        .slo_tbt_ns = flags->slo_tbt,
+        .admission = door_admission(flags->admission),
+        .admission_parameters = flags->admission_parameters,
+        .unmeasured = !flags->measure,
         .body_max = flags->body,
         .patience_ns = flags->patience,
         .requests_max = flags->requests,

@@ -18,6 +18,7 @@
 #include "os/clock.h"
 #include "os/file.h"
 #include "os/sysalloc.h"
+#include "os/thread.h"
 
 extern char **environ;
 
@@ -215,6 +216,7 @@ int role_begin(struct role *role, const char *name, const struct role_common *co
     *role = (struct role){ .name = name, .alloc = alloc, .common = common };
     role->signals = (struct os_signals){ .came = on_signal, .user = role };
     role->log = (struct mc_log){ write_line, role, (enum mc_log_level)common->log_level };
+    os_thread_name("mooncake"); /* started by `serve` it would be called "exe" */
     if (begin(role, &error) == MC_OK)
         return -1;
     command_complain(name, "%s", error.text);

@@ -2,6 +2,7 @@
 #ifndef CMD_SERVE_OPTIONS_H
 #define CMD_SERVE_OPTIONS_H
 
+#include "cmd/door.h"
 #include "cmd/keys.h"
 #include "cmd/role.h"
 
@@ -63,6 +64,7 @@
 struct serve_options {
     ROLE_SETTINGS(SETTING_FIELD)
     SERVE_SETTINGS(SETTING_FIELD)
+    DOOR_SETTINGS(SETTING_FIELD)
     KEYS_SETTINGS(SETTING_FIELD)
 };
 

@@ -6,6 +6,7 @@
 
 #include "base/alloc.h"
 #include "gateway/client.h"
+#include "gateway/slo.h"
 #include "os/clock.h"
 
 static const char JSON[] = "application/json", EVENTS[] = "text/event-stream; charset=utf-8";
@@ -65,6 +66,7 @@ static void add_placement(struct call *call)
     http_header_add(call->http, "X-Mooncake-Decode", first->decode);
     add_number(call, "X-Mooncake-Pulled-Bytes", pulled_bytes);
     add_number(call, "X-Mooncake-Reused-Tokens", reused_tokens);
+    gateway_slo_headers(first);
 }
 
 void gateway_call_begin(struct call *call)

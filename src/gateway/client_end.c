@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "gateway/client.h"
+#include "gateway/slo.h"
 #include "os/clock.h"
 
 /* ------------------------------------------------------------------------------------ beginning */
@@ -139,10 +140,11 @@ void gateway_client_end(struct client *c, const struct request_out_end *end)
     if (last.status == MC_OK) /* what was held back is part of the answer */
         last.status = api_answer_finish(&c->answer, last.finish == 1);
     const enum gateway_end how = count_end(c, &last);
+    gateway_slo_ended(c, &last);
     gateway_live_end(c->gateway, c, &last, how);
     if (last.status == MC_OK)
         gateway_call_choice(c->call, c);
-    else {
+    else if (!gateway_slo_refuse(c, &last)) {
         explain(&last, &error);
         gateway_call_fail(c->call, &error);
     }

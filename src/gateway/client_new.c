@@ -6,6 +6,8 @@
 #include "base/alloc.h"
 #include "gateway/api_prompt.h"
 #include "gateway/client.h"
+#include "gateway/measure.h"
+#include "gateway/slo.h"
 #include "kv/identity.h"
 #include "os/clock.h"
 #include "os/random.h"
@@ -105,6 +107,8 @@ static bool prepare(struct client *c, struct api_error *error)
     const uint64_t now_ns = os_loop_now(g->loop);
 
     if (!check_context(c, context_max, error) || !read_bar(c, error) || !name_blocks(c, error))
+        return false;
+    if (!gateway_slo_read(c, error))
         return false;
     const uint32_t room = context_max - (uint32_t)id_count;
     const uint32_t tokens_max = q->max_tokens && q->max_tokens < room ? q->max_tokens : room;
@@ -267,6 +271,7 @@ void gateway_client_take(gateway *g, http_request *http, enum api_kind kind)
         !open_clients(call, &error))
         goto refuse;
     metric_add(&g->metrics, METRIC_requests, 0, call->count);
+    gateway_measure_yield(g);
     gateway_clients_start(call);
     return;
 

@@ -14,6 +14,7 @@ struct worker {
     char name[MC_NAME_MAX + 1];
     char address[MC_NAME_MAX + 1];
     uint64_t incarnation, context_max;
+    uint32_t measure_tries;       /* how often it was asked to time itself */
     struct wire_load_report load; /* the last one, for the live page */
     bool draining;
     bool late;             /* its lease is over, and what lies in the socket is looked at */

@@ -6,6 +6,8 @@
 
 #include "base/alloc.h"
 #include "base/error.h"
+#include "gateway/measure.h"
+#include "gateway/slo.h"
 #include "gateway/live.h"
 #include "gateway/api_prompt.h"
 #include "gateway/state.h"
@@ -172,7 +174,9 @@ static mc_status open_sched(gateway *g, struct mc_error *error)
         .alloc = g->alloc,
         .policy = g->options.policy,
         .policy_parameters = g->options.policy_parameters,
-        .admission = MC_ADMIT_ALL,
+        .admission = g->options.admission,
+        .admission_parameters = g->options.admission_parameters,
+        .slo = { g->options.slo_ttft_ns, g->options.slo_tbt_ns },
         .seed = os_random_u64(),
         .instances_max = (uint64_t)g->options.workers_max + POOL_NODES_MAX,
         .requests_max = (uint64_t)g->options.requests_max * 2,
@@ -277,6 +281,7 @@ void gateway_drain(gateway *g, void (*done)(void *user), void *user)
 
 void gateway_metrics(gateway *g, struct buf *out)
 {
+    gateway_slo_refresh(g);
     gateway_entrance_count(g);
     metrics_text(&g->metrics, out);
 }
@@ -288,6 +293,7 @@ void gateway_close(gateway *g)
     const struct mc_alloc *alloc = g->alloc;
     g->draining = true;
     g->drained = NULL;
+    gateway_measure_close(g);
     gateway_clients_close(g);
     http_close(g->http);
     if (g->net)

@@ -14,6 +14,7 @@
 #ifndef GATEWAY_GATEWAY_H
 #define GATEWAY_GATEWAY_H
 
+#include <mooncake/sched.h>
 #include <mooncake/store.h>
 
 #include "base/buf.h"
@@ -34,21 +35,26 @@ struct gateway_options {
         *auth;          /* borrowed until close: who may use the API; NULL or empty: everybody */
     const void *secret; /* [secret_size], shared with workers and master; NULL: none */
     size_t secret_size;
-    const char *master;            /* "host:port" of the pool's; NULL: no pool */
-    const char *model;             /* directory; required */
-    const char *model_name;        /* as clients say it; default: the directory's last part */
-    const char *policy;            /* of the scheduler; default: its own */
-    const char *policy_parameters; /* default: its own */
-    uint64_t body_max;             /* bytes of a request; default 8 MiB */
-    uint64_t stream_max;           /* bytes that a client has not taken; default 1 MiB */
-    uint32_t headers_max;          /* bytes of request line and headers; default 32 KiB */
-    uint64_t receive_ns;           /* from a request's first byte to its last; default 30 s */
-    uint64_t request_ns;           /* a request takes no longer; default: no limit */
-    uint64_t patience_ns;          /* waited for room or a worker; default 10 s */
-    uint64_t report_ns;            /* how often workers report; default 100 ms */
-    uint64_t first_lease_ns;       /* a worker's first report comes within; default 5 s */
-    uint32_t requests_max;         /* at a time; default 1024; then 429 */
-    uint32_t connections_max;      /* of HTTP; default 8192; more wait to be accepted */
+    const char *master;               /* "host:port" of the pool's; NULL: no pool */
+    const char *model;                /* directory; required */
+    const char *model_name;           /* as clients say it; default: the directory's last part */
+    const char *policy;               /* of the scheduler; default: its own */
+    const char *policy_parameters;    /* default: its own */
+    uint64_t slo_ttft_ns;             /* objectives of requests that do not say; default: none */
+    uint64_t slo_tbt_ns;              /* between tokens, on average */
+    enum mc_admission admission;      /* who is refused by prediction; default: the scheduler's */
+    const char *admission_parameters; /* default: its own */
+    bool unmeasured;                  /* workers are not asked to time themselves */
+    uint64_t body_max;                /* bytes of a request; default 8 MiB */
+    uint64_t stream_max;              /* bytes that a client has not taken; default 1 MiB */
+    uint32_t headers_max;             /* bytes of request line and headers; default 32 KiB */
+    uint64_t receive_ns;              /* from a request's first byte to its last; default 30 s */
+    uint64_t request_ns;              /* a request takes no longer; default: no limit */
+    uint64_t patience_ns;             /* waited for room or a worker; default 10 s */
+    uint64_t report_ns;               /* how often workers report; default 100 ms */
+    uint64_t first_lease_ns;          /* a worker's first report comes within; default 5 s */
+    uint32_t requests_max;            /* at a time; default 1024; then 429 */
+    uint32_t connections_max;         /* of HTTP; default 8192; more wait to be accepted */
     uint32_t address_max; /* of these, from one address beyond loopback; default: no bound */
     uint32_t workers_max; /* default 256 */
     uint32_t tries_max;   /* attempts of a request; default 3 */

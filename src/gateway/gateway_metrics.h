@@ -4,7 +4,20 @@
 
 #include "base/metric.h"
 
-extern const struct metric_label gateway_ends, gateway_status_classes;
+extern const struct metric_label gateway_ends, gateway_status_classes, gateway_refusals,
+    gateway_objectives;
+extern const struct metric_bounds gateway_errors;
+
+/* Values of gateway_refusals, in its order. */
+enum gateway_refused {
+    GATEWAY_REFUSED_TTFT_SLO,
+    GATEWAY_REFUSED_TBT_SLO,
+    GATEWAY_REFUSED_DECODE_LOAD,
+    GATEWAY_REFUSED_KV_MEMORY,
+    GATEWAY_REFUSED_DEADLINE,
+    GATEWAY_REFUSED_OTHER,
+    GATEWAY_REFUSALS,
+};
 
 /* Values of gateway_ends, in its order. */
 enum gateway_end {
@@ -36,6 +49,32 @@ enum gateway_end {
       "From a request's arrival to its first token.") \
     X(whole, "request_time", HISTOGRAM, SECONDS, &metric_latencies, NULL, \
       "From a request's arrival to its end.") \
+    X(tbt, "time_between_tokens", HISTOGRAM, SECONDS, &metric_latencies, NULL, \
+      "Of each request that ended whole: the mean.") \
+    X(refused, "refused", COUNTER, NONE, NULL, &gateway_refusals, \
+      "Requests refused by the scheduler, by reason.") \
+    X(goodput_requests, "goodput_requests", COUNTER, NONE, NULL, NULL, \
+      "Requests that ended whole and met their objectives.") \
+    X(goodput_tokens, "goodput_tokens", COUNTER, NONE, NULL, NULL, "Tokens of their answers.") \
+    X(slo_missed, "slo_missed", COUNTER, NONE, NULL, &gateway_objectives, \
+      "Requests that ended whole and missed an objective, by which.") \
+    X(soft_refused, "soft_refused", COUNTER, NONE, NULL, NULL, \
+      "Requests let in although a prediction was against it: too little was observed yet.") \
+    X(booked, "booked", COUNTER, NONE, NULL, NULL, "Refusals with room kept for the client's return.") \
+    X(back, "booked_back", COUNTER, NONE, NULL, NULL, "Of these, came back when told to.") \
+    X(back_placed, "booked_back_placed", COUNTER, NONE, NULL, NULL, "And were let in then.") \
+    X(shadowed, "refusals_judged", COUNTER, NONE, NULL, NULL, \
+      "Refusals of which it is known what would have become of them.") \
+    X(would_have_met, "refusals_would_have_met", COUNTER, NONE, NULL, NULL, \
+      "Of these, would have met their objectives.") \
+    X(wasted_prefill, "prefill_wasted", COUNTER, SECONDS, NULL, NULL, \
+      "Prefill of requests that were refused, failed or left afterwards.") \
+    X(ttft_error, "ttft_error", HISTOGRAM, RATIO, &gateway_errors, NULL, \
+      "|predicted - observed| / observed time to the first token.") \
+    X(ttft_error_p50, "ttft_error_p50", GAUGE, RATIO, NULL, NULL, "Of the last 128 first tokens.") \
+    X(ttft_error_p90, "ttft_error_p90", GAUGE, RATIO, NULL, NULL, "Of the last 128 first tokens.") \
+    X(measured, "workers_measured", COUNTER, NONE, NULL, NULL, \
+      "Times that a worker has timed itself.") \
     X(slow, "slow_clients", COUNTER, NONE, NULL, NULL, "Streams ended because the client did not read.") \
     X(connections, "http_connections", GAUGE, NONE, NULL, NULL, "HTTP connections.") \
     X(connections_idle, "http_connections_idle", GAUGE, NONE, NULL, NULL, \

@@ -86,6 +86,8 @@ struct gateway {
     struct mc_identity fingerprint;
     struct worker *workers; /* connections of the control side, registered or not */
     uint32_t worker_count;
+    uint64_t measuring; /* instance that times itself; 0: none */
+    struct os_timer measure_timer;
     struct ask *asks; /* unanswered */
     struct gateway_control_user control_user;
 

@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "gateway/control.h"
+#include "gateway/measure.h"
 
 /* --------------------------------------------------------------------------------------- finding */
 
@@ -210,6 +211,7 @@ void gateway_worker_enlist(struct worker *w, uint64_t id, const struct wire_work
         gateway_worker_drop(w, "its registration cannot be answered");
         return;
     }
+    gateway_measure_soon(g);
     gateway_pump(g); /* who waits for a worker may go on */
 }
 

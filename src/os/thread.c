@@ -12,6 +12,7 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -52,6 +53,11 @@ void os_thread_join(struct os_thread *thread)
 
     memcpy(&handle, &thread->handle, sizeof(handle));
     pthread_join(handle, NULL);
+}
+
+void os_thread_name(const char *name)
+{
+    (void)prctl(PR_SET_NAME, name); /* the kernel cuts it */
 }
 
 /* What is left until then; NULL: for ever. */

@@ -28,6 +28,10 @@ mc_status os_thread_start(struct os_thread *thread, void (*run)(void *argument),
 /** Wait until it has returned. */
 void os_thread_join(struct os_thread *thread);
 
+/** What `top` and `ps` call the calling thread, and those that it starts; of a main thread: the process. At
+ * most 15 bytes are kept. */
+void os_thread_name(const char *name);
+
 /** Sleep until *word is not `seen`, or until `until_ns` (CLOCK_MONOTONIC; UINT64_MAX: for ever). May
  * return early: look again. */
 void os_wait_change(_Atomic uint32_t *word, uint32_t seen, uint64_t until_ns);

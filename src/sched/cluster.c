@@ -175,6 +175,10 @@ void cluster_load(struct cluster *cluster, uint32_t cell, uint64_t now_ns,
                   const struct mc_sched_load *load)
 {
     struct instance *instance = &cluster->instances[cell];
+    /* Progress shows when a chunk is done: until then the first one's time goes on. */
+    const bool goes_on = instance->reported && instance->prefill_first != CLUSTER_NONE &&
+                         load->queued_tokens != 0 &&
+                         load->queued_tokens >= instance->load.queued_tokens;
 
     instance->load = *load;
     if (load->latest == 0) /* it knows of all: of all that there are now */
@@ -183,7 +187,8 @@ void cluster_load(struct cluster *cluster, uint32_t cell, uint64_t now_ns,
     instance->load_ns = now_ns;
     instance->load_until_ns =
         load->lease_ns < UINT64_MAX - now_ns ? now_ns + load->lease_ns : UINT64_MAX;
-    instance->working_since_ns = now_ns;
+    if (!goes_on)
+        instance->working_since_ns = now_ns;
     instance->send_until_ns = busy_until(instance, now_ns, load->send_bytes);
     instance->receive_until_ns = busy_until(instance, now_ns, load->receive_bytes);
     recount(cluster, instance);
@@ -222,15 +227,18 @@ static uint64_t reported_queue_ns(const struct instance *instance)
 uint64_t cluster_queue_ns(const struct cluster *cluster, uint32_t cell, uint64_t now_ns)
 {
     const struct instance *instance = &cluster->instances[cell];
+    const double pace = cost_prefill_pace(&instance->cost, now_ns);
     uint64_t queue = instance->prefill.ns;
 
     if (instance->reported)
         queue = queue - instance->prefill_known.ns + reported_queue_ns(instance);
+    queue = cost_ns((double)queue / 1e9 * pace);
 
     /* Time goes by, but the first one's work cannot fall below nothing because it is late. */
     uint64_t done = now_ns - instance->working_since_ns;
     if (instance->prefill_first != CLUSTER_NONE) {
-        const uint64_t first = cluster->requests[instance->prefill_first].prefill_ns;
+        const uint64_t first =
+            cost_ns((double)cluster->requests[instance->prefill_first].prefill_ns / 1e9 * pace);
         done = done < first ? done : first;
     }
     return queue > done ? queue - done : 0;

@@ -14,7 +14,7 @@
 #ifndef SCHED_CLUSTER_H
 #define SCHED_CLUSTER_H
 
-#include "sched/cost.h"
+#include "sched/service.h"
 
 #define CLUSTER_NONE UINT32_MAX
 
@@ -31,8 +31,10 @@ struct
 struct instance {
     struct mc_sched_instance info;
     struct cost cost;
+    struct service service; /* learns cost.prefill */
     bool used, draining;
     uint64_t last_ns; /* last given a request; 0: never */
+    uint64_t joined_ns;
 
     bool reported;             /* `load` is believed, until load_until_ns */
     bool ever_reported;        /* there was one, maybe before */
@@ -66,6 +68,13 @@ struct request {
     uint64_t prefill_ns, ttft_ns;         /* predicted */
     uint64_t placed_ns, spent_ns;         /* spent: its prefill took, once that ended */
     uint64_t prefill_id, decode_id;       /* the instances, also when they are gone */
+
+    /* admit.c's */
+    uint64_t arrived_ns, due_ns, begun_ns; /* begun: its first token came, once STAGE_DECODE */
+    uint64_t raw_ttft_ns, raw_tbt_ns;      /* predicted, without margins; 0: not known */
+    uint64_t output_max, output_hint, output_tokens; /* the last is expected */
+    uint32_t shadow; /* refused ones that would have come behind it */
+    bool waited;     /* others were before it */
 };
 
 struct cluster {

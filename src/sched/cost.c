@@ -25,7 +25,7 @@ bool cost_is_sane(const struct mc_cost *given)
 
 void cost_init(struct cost *cost, const struct mc_cost *given)
 {
-    cost->given = *given;
+    *cost = (struct cost){ .given = *given };
     fit_init(&cost->prefill, 4);
     fit_init(&cost->step, 3);
     fit_init(&cost->link[COST_LOCAL], 2);
@@ -64,7 +64,7 @@ bool cost_knows_link(const struct cost *cost, enum cost_link link)
     return gives_link(cost) || cost->link[link].rows >= TRANSFERS_ENOUGH;
 }
 
-static void prefill_features(uint64_t n, uint64_t p, double f[4])
+void cost_prefill_features(uint64_t n, uint64_t p, double f[4])
 {
     const double length = (double)n, reused = (double)p;
 
@@ -74,15 +74,20 @@ static void prefill_features(uint64_t n, uint64_t p, double f[4])
     f[3] = 1;
 }
 
-double cost_prefill(const struct cost *cost, uint64_t n, uint64_t p)
+double cost_prefill_of(const struct cost *cost, const double f[4])
 {
     const struct mc_cost *g = &cost->given;
-    double f[4];
-
-    prefill_features(n, p, f);
     if (gives_prefill(cost))
         return g->p0 + g->p1 * f[0] + g->p2 * f[1] + g->p3 * f[2];
     return fit_value(&cost->prefill, f);
+}
+
+double cost_prefill(const struct cost *cost, uint64_t n, uint64_t p)
+{
+    double f[4];
+
+    cost_prefill_features(n, p, f);
+    return cost_prefill_of(cost, f);
 }
 
 double cost_step(const struct cost *cost, uint64_t sequences, uint64_t context)
@@ -107,14 +112,73 @@ double cost_transfer(const struct cost *cost, enum cost_link link, uint64_t byte
     return seconds;
 }
 
+/* ---------------------------------------------------------------------------------------------- pace */
+
+static const double PACE_PREFILL = 0.3, PACE_STEP = 0.1; /* steps of the moving means */
+static const double PACE_JUMP = 2;                       /* one row moves it no further than this */
+static const double PACE_LEAST = 0.25, PACE_MOST = 16, PACE_FADE_S = 20;
+
+static double pace_now(const struct pace *pace, uint64_t now_ns)
+{
+    const uint64_t age_ns = now_ns > pace->last_ns ? now_ns - pace->last_ns : 0;
+
+    return pace->ratio > 0 ? 1 + (pace->ratio - 1) * exp2(-(double)age_ns / 1e9 / PACE_FADE_S) : 1;
+}
+
+static void pace_add(struct pace *pace, uint64_t now_ns, double ratio, double step)
+{
+    const double now = pace_now(pace, now_ns);
+    const double most = now * PACE_JUMP, least = now / PACE_JUMP;
+
+    ratio = ratio > most ? most : ratio < least ? least : ratio;
+    ratio = now + step * (ratio - now);
+    pace->ratio = ratio > PACE_MOST ? PACE_MOST : ratio < PACE_LEAST ? PACE_LEAST : ratio;
+    pace->last_ns = now_ns;
+}
+
+void cost_pace_prefill(struct cost *cost, uint64_t now_ns, const double features[4], double seconds)
+{
+    const double fit = fit_value(&cost->prefill, features);
+
+    if (!gives_prefill(cost) && cost_knows_prefill(cost) && fit > 0 && seconds > 0)
+        pace_add(&cost->prefill_pace, now_ns, seconds / fit, PACE_PREFILL);
+}
+
+void cost_pace_step(struct cost *cost, uint64_t now_ns, uint64_t sequences, uint64_t context,
+                    double seconds)
+{
+    const double fit = gives_step(cost) ? 0 : cost_step(cost, sequences, context);
+
+    if (cost_knows_step(cost) && fit > 0 && seconds > 0)
+        pace_add(&cost->step_pace, now_ns, seconds / fit, PACE_STEP);
+}
+
+double cost_prefill_pace(const struct cost *cost, uint64_t now_ns)
+{
+    return pace_now(&cost->prefill_pace, now_ns);
+}
+
+double cost_step_pace(const struct cost *cost, uint64_t now_ns)
+{
+    return pace_now(&cost->step_pace, now_ns);
+}
+
+/* --------------------------------------------------------------------------------------------- learn */
+
+void cost_learn_prefill_row(struct cost *cost, const double features[4], uint64_t duration_ns)
+{
+    if (!gives_prefill(cost) && duration_ns != 0)
+        fit_add(&cost->prefill, features, (double)duration_ns / 1e9);
+}
+
 void cost_learn_prefill(struct cost *cost, uint64_t n, uint64_t p, uint64_t duration_ns)
 {
     double f[4];
 
-    if (gives_prefill(cost) || duration_ns == 0 || n <= p)
+    if (n <= p)
         return;
-    prefill_features(n, p, f);
-    fit_add(&cost->prefill, f, (double)duration_ns / 1e9);
+    cost_prefill_features(n, p, f);
+    cost_learn_prefill_row(cost, f, duration_ns);
 }
 
 void cost_learn_step(struct cost *cost, uint64_t sequences, uint64_t context, uint64_t duration_ns)
@@ -142,6 +206,16 @@ double cost_prefill_band(const struct cost *cost)
 double cost_step_band(const struct cost *cost)
 {
     return gives_step(cost) ? cost->given.band : 2 * cost->step.error;
+}
+
+bool cost_trusts_prefill(const struct cost *cost, uint64_t rows)
+{
+    return cost != &cost_nominal && (gives_prefill(cost) || cost->prefill.rows >= rows);
+}
+
+bool cost_trusts_step(const struct cost *cost, uint64_t rows)
+{
+    return cost != &cost_nominal && (gives_step(cost) || cost->step.rows >= rows);
 }
 
 uint64_t cost_ns(double seconds)

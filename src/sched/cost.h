@@ -19,10 +19,17 @@
 /** Links of one machine and between machines have nothing in common. */
 enum cost_link { COST_LOCAL, COST_REMOTE };
 
+/** How much slower than its fit an instance is just now: a fit is slow to learn of a neighbour on its cores. */
+struct pace {
+    double ratio;     /* moving mean of observed / fit; 0: 1 */
+    uint64_t last_ns; /* it fades from then on */
+};
+
 struct cost {
     struct mc_cost given;
     struct fit prefill; /* p1, p2, p3, p0 */
     struct fit step;    /* d0, d1, d2 */
+    struct pace prefill_pace, step_pace;
     struct fit link[2]; /* 1 / bytes_per_s, t0; by enum cost_link, of what comes in */
 };
 
@@ -43,7 +50,22 @@ double cost_prefill(const struct cost *cost, uint64_t n, uint64_t p);
 double cost_step(const struct cost *cost, uint64_t sequences, uint64_t context);
 double cost_transfer(const struct cost *cost, enum cost_link link, uint64_t bytes);
 
+/** A row that is to be learnt says how it is now. `seconds` it took. Before it is learnt. */
+void cost_pace_prefill(struct cost *cost, uint64_t now_ns, const double features[4],
+                       double seconds);
+void cost_pace_step(struct cost *cost, uint64_t now_ns, uint64_t sequences, uint64_t context,
+                    double seconds);
+
+/** Factors of cost_prefill() and cost_step() now. */
+double cost_prefill_pace(const struct cost *cost, uint64_t now_ns);
+double cost_step_pace(const struct cost *cost, uint64_t now_ns);
+
+/** What a prefill costs is linear in these four. */
+void cost_prefill_features(uint64_t n, uint64_t p, double features_p[4]);
+double cost_prefill_of(const struct cost *cost, const double features[4]);
+
 /** Learn; a duration of 0 says nothing. What is given is not learnt. */
+void cost_learn_prefill_row(struct cost *cost, const double features[4], uint64_t duration_ns);
 void cost_learn_prefill(struct cost *cost, uint64_t n, uint64_t p, uint64_t duration_ns);
 void cost_learn_step(struct cost *cost, uint64_t sequences, uint64_t context, uint64_t duration_ns);
 void cost_learn_transfer(struct cost *cost, enum cost_link link, uint64_t bytes,
@@ -52,6 +74,10 @@ void cost_learn_transfer(struct cost *cost, enum cost_link link, uint64_t bytes,
 /** Relative half width of what may be wrong with a prefill or a step. */
 double cost_prefill_band(const struct cost *cost);
 double cost_step_band(const struct cost *cost);
+
+/** Has enough been seen of it, or was it given, to refuse by? */
+bool cost_trusts_prefill(const struct cost *cost, uint64_t rows);
+bool cost_trusts_step(const struct cost *cost, uint64_t rows);
 
 /** Nanoseconds, rounded, at most UINT64_MAX / 4: sums of a few do not wrap. */
 uint64_t cost_ns(double seconds);

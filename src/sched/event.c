@@ -86,6 +86,7 @@ static const struct field request_fields[] = {
     { 9, TYPE_U64, AT(request.tenant) },      { 10, TYPE_U64, AT(request.model) },
     { 11, TYPE_U32, AT(request.priority) },   { 12, TYPE_U32, AT(request.flags) },
     { 13, TYPE_U64, AT(request.barred) },     { 14, TYPE_U64, AT(request.barred_decode) },
+    { 15, TYPE_U64, AT(request.identity) },   { 16, TYPE_U64, AT(request.arrived_ns) },
 };
 
 static const struct field progress_fields[] = {
@@ -135,6 +136,7 @@ static const struct table tables[] = {
     [MC_EVENT_DECODE_STEP] = TABLE(progress_fields),
     [MC_EVENT_REQUEST_END] = TABLE(progress_fields),
     [MC_EVENT_SLO] = TABLE(slo_fields),
+    [MC_EVENT_MEASURED] = TABLE(progress_fields),
 };
 enum { KINDS = sizeof(tables) / sizeof(tables[0]) };
 

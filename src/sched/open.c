@@ -34,16 +34,12 @@ static mc_status check_options(struct mc_sched_options *o, struct mc_error *erro
     if (o->flags != 0 || !sched_all_zero(o->reserved, sizeof(o->reserved) / sizeof(o->reserved[0])))
         return error_set(error, MC_E_UNSUPPORTED,
                          "scheduler: an option that this release (%s) does not know", mc_version());
-    if (o->admission != MC_ADMIT_DEFAULT && o->admission != MC_ADMIT_ALL)
+    if (o->admission > MC_ADMIT_EARLY_REQUEST || o->admission == MC_ADMIT_STAGES)
         return error_set(error, MC_E_UNSUPPORTED,
-                         "scheduler: admission: only MC_ADMIT_ALL is in this release (%s)",
+                         "scheduler: admission: %d is not in this release (%s)", (int)o->admission,
                          mc_version());
-    if (o->admission_parameters && o->admission_parameters[0] != '\0')
-        return error_set(error, MC_E_ARG, "scheduler: admission_parameters %.100s: it has none",
-                         o->admission_parameters);
-    if (o->predictor)
-        return error_set(error, MC_E_UNSUPPORTED,
-                         "scheduler: length predictors are not in this release (%s)", mc_version());
+    if (o->predictor && !o->predictor->predict)
+        return error_set(error, MC_E_ARG, "scheduler: a length predictor that predicts nothing");
     if ((status = limit(&o->instances_max, INSTANCES_DEFAULT, INSTANCES_LIMIT, "instances_max",
                         error)) != MC_OK ||
         (status = limit(&o->requests_max, REQUESTS_DEFAULT, REQUESTS_LIMIT, "requests_max",
@@ -73,6 +69,10 @@ static mc_status take_memory(mc_sched *sched, const struct mc_sched_options *o)
     sched->row_cells = alloc_zeroed(o->alloc, instances, sizeof(*sched->row_cells));
     sched->holders = alloc_zeroed(o->alloc, instances, sizeof(*sched->holders));
     sched->policy_state = alloc_zeroed(o->alloc, 1, sched->policy->state_bytes);
+    sched->admit.predictor_state =
+        alloc_zeroed(o->alloc, 1, sched->admit.predictor->state_bytes + 1);
+    if (admit_take_memory(&sched->admit, o->alloc) != MC_OK || !sched->admit.predictor_state)
+        return MC_E_NOMEM;
     if (!sched->pooled || !sched->matched || !sched->held || !sched->rows || !sched->row_cells ||
         !sched->holders || !sched->policy_state)
         return MC_E_NOMEM;
@@ -101,6 +101,11 @@ mc_status mc_sched_open(const struct mc_sched_options *options, mc_sched **sched
                          .block_tokens = o.block_tokens,
                          .aborted = CLUSTER_NONE,
                          .aborted_last = CLUSTER_NONE };
+    status = admit_init(&sched->admit, &o, error);
+    if (status != MC_OK) {
+        mc_sched_close(sched);
+        return error_prefix(error, status, "scheduler: admission_parameters");
+    }
     status = take_memory(sched, &o);
     if (status != MC_OK)
         error_set(error, status, "scheduler: out of memory for %llu blocks and %llu requests",
@@ -124,6 +129,8 @@ void mc_sched_close(mc_sched *sched)
     const struct mc_alloc *alloc = sched->alloc;
 
     kv_index_close(sched->index);
+    alloc_free(alloc, sched->admit.predictor_state);
+    admit_fini(&sched->admit);
     alloc_free(alloc, sched->policy_state);
     alloc_free(alloc, sched->holders);
     alloc_free(alloc, sched->row_cells);

@@ -9,7 +9,7 @@ static const uint64_t PULL_NS_LEAST = 200000000;
 
 /* ---------------------------------------------------------------------------------------- refusals */
 
-static void refuse(struct mc_decision *d, uint32_t reason, uint64_t retry_after_ns)
+void place_refuse(struct mc_decision *d, uint32_t reason, uint64_t retry_after_ns)
 {
     d->kind = MC_DECIDE_REFUSE;
     d->reason = reason;
@@ -46,11 +46,11 @@ static bool cannot_run(const struct place *place, struct mc_decision *d)
     }
     d->considered = could_prefill;
     if (place->request->deadline_ns != 0 && place->request->deadline_ns <= place->view.now_ns)
-        refuse(d, MC_REASON_DEADLINE, 0);
+        place_refuse(d, MC_REASON_DEADLINE, 0);
     else if (too_long_for_all(place, MC_ROLE_PREFILL) || too_long_for_all(place, MC_ROLE_DECODE))
-        refuse(d, MC_REASON_TOO_LONG, 0);
+        place_refuse(d, MC_REASON_TOO_LONG, 0);
     else if (could_prefill == 0 || could_decode == 0)
-        refuse(d, MC_REASON_NO_INSTANCE, RETRY_INSTANCE_NS);
+        place_refuse(d, MC_REASON_NO_INSTANCE, RETRY_INSTANCE_NS);
     else
         return false;
     return true;
@@ -95,11 +95,6 @@ static uint64_t choose_decode(const struct place *place, uint64_t prefill, uint6
 
 /* ----------------------------------------------------------------------------------------- predict */
 
-static uint64_t scale(uint64_t ns, double by)
-{
-    return by > 0 ? cost_ns((double)ns / 1e9 * by) : 0;
-}
-
 /* What the chosen instance reuses, and what of it comes from elsewhere. */
 static uint64_t pulled_tokens(const struct place *place, uint64_t row, const struct mc_decision *d)
 {
@@ -108,6 +103,7 @@ static uint64_t pulled_tokens(const struct place *place, uint64_t row, const str
     return d->holder != 0 && d->pull_tokens > own ? d->pull_tokens - own : 0;
 }
 
+/* The parts. What they add up to, and the rest, is admit.c's. */
 static void predict_prefill(const struct place *place, uint64_t row, struct mc_decision *d)
 {
     const struct mc_view *view = &place->view;
@@ -130,25 +126,6 @@ static void predict_prefill(const struct place *place, uint64_t row, struct mc_d
         if (d->pull_ns < PULL_NS_LEAST)
             d->pull_ns = PULL_NS_LEAST;
     }
-    p->ttft_ns = p->queue_ns + p->transfer_ns + p->prefill_ns;
-    const double band = cost_prefill_band(cost);
-    p->ttft_low_ns = scale(p->ttft_ns, 1 - band);
-    p->ttft_high_ns = scale(p->ttft_ns, 1 + band);
-}
-
-static void predict_decode(const struct place *place, uint64_t row, struct mc_decision *d)
-{
-    const struct mc_view *view = &place->view;
-    const struct cost *cost = place_step_cost(place, row);
-    struct mc_prediction *p = &d->predicted;
-
-    p->output_tokens = place->request->output_hint;
-    if (cost == &cost_nominal)
-        return;
-    p->tbt_ns = view->tbt_ns(view, row, 1, place->request->tokens);
-    p->tbt_high_ns = scale(p->tbt_ns, 1 + cost_step_band(cost));
-    if (view->slo.tbt_ns != 0)
-        p->decode_load = (double)p->tbt_ns / (double)view->slo.tbt_ns;
 }
 
 /* ------------------------------------------------------------------------------------------ decide */
@@ -171,6 +148,15 @@ static void book(uint64_t *until_ns, uint64_t now_ns, uint64_t duration_ns)
     *until_ns = (*until_ns > now_ns ? *until_ns : now_ns) + duration_ns;
 }
 
+/* In the queue it counts without the pace: that is as it is when the queue is looked at. */
+static uint64_t unpaced_ns(const struct place *place, uint64_t row, uint64_t reused)
+{
+    const uint64_t tokens = place->request->tokens;
+
+    return cost_ns(cost_prefill(place_prefill_cost(place, row), tokens,
+                                reused < tokens ? reused : tokens - 1));
+}
+
 /* Take it in: the next request finds this one there. */
 static void commit(struct place *place, uint64_t prefill, uint64_t decode,
                    const struct mc_decision *d)
@@ -178,7 +164,7 @@ static void commit(struct place *place, uint64_t prefill, uint64_t decode,
     mc_sched *sched = place->sched;
     const uint64_t pulled = pulled_tokens(place, prefill, d), tokens = place->request->tokens;
     const struct mc_view *view = &place->view;
-    const struct request request = {
+    struct request request = {
         .id = place->request->id,
         .prefill = sched->row_cells[prefill],
         .decode = sched->row_cells[decode],
@@ -186,7 +172,7 @@ static void commit(struct place *place, uint64_t prefill, uint64_t decode,
         .tokens = tokens,
         .to_compute = tokens - d->reuse_tokens,
         .to_hold = place->to_hold,
-        .prefill_ns = view->prefill_ns(view, prefill, tokens, d->reuse_tokens),
+        .prefill_ns = unpaced_ns(place, prefill, d->reuse_tokens),
         .ttft_ns = d->predicted.ttft_ns,
         .prefill_id = d->prefill,
         .decode_id = d->decode,
@@ -203,6 +189,7 @@ static void commit(struct place *place, uint64_t prefill, uint64_t decode,
         book(&place_instance(place, holder)->send_until_ns, sched->now_ns, ns);
         book(&place_instance(place, prefill)->receive_until_ns, sched->now_ns, ns);
     }
+    admit_placed(place, d, &request);
     cluster_place(&sched->cluster, sched->now_ns, &request);
 }
 
@@ -215,25 +202,27 @@ static void decide(struct place *place, struct mc_decision *d)
     sched->policy->place(sched->policy_state, &place->view, place->request, d);
     d->request = place->request->id;
     if (d->kind == MC_DECIDE_WAIT) /* nothing is kept waiting in this release */
-        refuse(d, MC_REASON_QUEUE_FULL, d->retry_after_ns);
+        place_refuse(d, MC_REASON_QUEUE_FULL, d->retry_after_ns);
     if (d->kind == MC_DECIDE_REFUSE)
         return;
 
     const uint64_t prefill = place_row(place, d->prefill);
     if (d->kind != MC_DECIDE_PLACE || prefill == UINT64_MAX ||
         !policy_can_prefill(&place->view.instances[prefill])) {
-        refuse(d, MC_REASON_POLICY, RETRY_INSTANCE_NS);
+        place_refuse(d, MC_REASON_POLICY, RETRY_INSTANCE_NS);
         return;
     }
     check_pull(place, prefill, d);
     predict_prefill(place, prefill, d);
     const uint64_t decode = choose_decode(place, prefill, d->decode);
+    admit_predict(place, prefill, decode, d);
+    if (!admit_lets_in(place, prefill, decode, d))
+        return;
     if (decode == UINT64_MAX) {
-        refuse(d, MC_REASON_KV_MEMORY, RETRY_MEMORY_NS);
+        place_refuse(d, MC_REASON_KV_MEMORY, RETRY_MEMORY_NS);
         return;
     }
     d->decode = place->view.instances[decode].id;
-    predict_decode(place, decode, d);
     commit(place, prefill, decode, d);
 }
 
@@ -244,11 +233,15 @@ void sched_decide(mc_sched *sched, const struct mc_sched_request *request)
 
     place_view(&place, sched, request);
     *d = (struct mc_decision){ .request = request->id };
+    admit_arrive(&place, d);
     decide(&place, d);
     sched->has_decision = true;
     if (d->kind == MC_DECIDE_PLACE) {
         sched->stats.placed++;
+        sched->stats.soft_refused += d->soft != 0;
+        sched->stats.back_placed += (d->flags & MC_DECISION_BACK) != 0;
     } else {
+        admit_turned_away(&place, d);
         sched->stats.refused++;
         if (d->reason < sizeof(sched->stats.refused_by) / sizeof(sched->stats.refused_by[0]))
             sched->stats.refused_by[d->reason]++;

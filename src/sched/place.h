@@ -31,6 +31,9 @@ uint64_t place_row(const struct place *place, uint64_t id);
 const struct cost *place_prefill_cost(const struct place *place, uint64_t row);
 const struct cost *place_step_cost(const struct place *place, uint64_t row);
 
+/** The decision is a refusal: nothing of a placement is left in it but what was predicted. */
+void place_refuse(struct mc_decision *decision, uint32_t reason, uint64_t retry_after_ns);
+
 /** May it decode this request, leaving aside whether it has memory now? And has it memory? */
 bool place_can_decode(const struct place *place, uint64_t row);
 bool place_has_memory(const struct place *place, uint64_t row);

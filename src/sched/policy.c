@@ -62,18 +62,17 @@ static mc_status read_one(const char *text, size_t length,
         if (strlen(p->name) != name_length || memcmp(p->name, text, name_length) != 0)
             continue;
         if (!equals || name_length + 1 == length)
-            return error_set(error, MC_E_ARG, "policy parameter %s needs a number", p->name);
+            return error_set(error, MC_E_ARG, "parameter %s needs a number", p->name);
         const double value = strtod(equals + 1, &end);
         if (end != text + length || !isfinite(value) || value < p->low || value > p->high)
-            return error_set(error, MC_E_ARG, "policy parameter %.*s: %s is %g to %g", (int)length,
-                             text, p->name, p->low, p->high);
+            return error_set(error, MC_E_ARG, "parameter %.*s: %s is %g to %g", (int)length, text,
+                             p->name, p->low, p->high);
         *p->value = value;
         return MC_OK;
     }
-    return error_set(error, MC_E_ARG, "policy parameter %.*s: not one of this policy's%s%s",
+    return error_set(error, MC_E_ARG, "parameter %.*s: not one of those there are%s%s",
                      (int)(name_length < 100 ? name_length : 100), text,
-                     count ? ", which begin with " : ", which has none",
-                     count ? parameters[0].name : "");
+                     count ? ", which begin with " : ": none", count ? parameters[0].name : "");
 }
 
 mc_status policy_read(const char *text, const struct policy_parameter *parameters, size_t count,

@@ -20,9 +20,12 @@ static mc_status on_instance(mc_sched *sched, const struct mc_sched_instance *in
         if (info->cost.reserved[i] != 0)
             return MC_E_UNSUPPORTED;
     const mc_status status = cluster_instance(&sched->cluster, info, &cell);
-    if (status == MC_OK)
-        sched->pooled[cell] = info->role == MC_ROLE_STORE;
-    return status;
+    if (status != MC_OK)
+        return status;
+    sched->pooled[cell] = info->role == MC_ROLE_STORE;
+    if (sched->cluster.instances[cell].joined_ns == 0)
+        sched->cluster.instances[cell].joined_ns = sched->now_ns;
+    return MC_OK;
 }
 
 /* End it; it is told of at the next mc_sched_take(). */
@@ -30,6 +33,7 @@ static void abort_request(mc_sched *sched, uint32_t cell)
 {
     struct request *r = &sched->cluster.requests[cell];
 
+    shadow_release(&sched->admit.shadows, &sched->cluster, sched->now_ns, cell, false);
     cluster_end(&sched->cluster, cell, sched->now_ns);
     sched->stats.aborted++;
     sched->stats.wasted_prefill_ns += r->spent_ns;
@@ -116,7 +120,8 @@ static mc_status on_reset(mc_sched *sched, uint64_t id)
 
 static mc_status on_request(mc_sched *sched, const struct mc_sched_request *request)
 {
-    if (request->flags != 0 || !sched_all_zero(request->reserved, 3))
+    if ((request->flags & ~(uint32_t)MC_REQUEST_TAKEN) != 0 ||
+        !sched_all_zero(request->reserved, 1))
         return MC_E_UNSUPPORTED;
     if (request->id == 0 || request->tokens == 0 || request->tokens > TOKENS_LIMIT ||
         request->key_count > request->tokens / sched->block_tokens ||
@@ -142,23 +147,53 @@ static void on_prefill_end(mc_sched *sched, uint32_t cell, const struct mc_sched
     const uint32_t at = cluster_find(&sched->cluster, p->id);
 
     sched->cluster.requests[cell].spent_ns = p->duration_ns;
-    if (at != CLUSTER_NONE)
-        cost_learn_prefill(&sched->cluster.instances[at].cost, p->tokens + p->reused, p->reused,
-                           p->duration_ns);
+    if (at != CLUSTER_NONE) {
+        struct instance *instance = &sched->cluster.instances[at];
+        sched->cluster.requests[cell].spent_ns =
+            service_end(&instance->service, &instance->cost, sched->now_ns, p->tokens + p->reused,
+                        p->reused, p->duration_ns);
+    }
     cluster_prefill_end(&sched->cluster, cell, sched->now_ns);
+    shadow_release(&sched->admit.shadows, &sched->cluster, sched->now_ns, cell, true);
+}
+
+/* What an instance timed of itself. */
+static mc_status on_measured(mc_sched *sched, const struct mc_sched_progress *p)
+{
+    const uint32_t at = cluster_find(&sched->cluster, p->id);
+
+    if (!sched_all_zero(p->reserved, 2))
+        return MC_E_UNSUPPORTED;
+    if (p->tokens > TOKENS_LIMIT || p->reused > TOKENS_LIMIT || p->request != 0)
+        return MC_E_ARG;
+    if (at == CLUSTER_NONE)
+        return MC_E_NOT_FOUND;
+    struct cost *cost = &sched->cluster.instances[at].cost;
+    if (p->sequences != 0)
+        cost_learn_step(cost, p->sequences, p->tokens, p->duration_ns);
+    else
+        cost_learn_prefill(cost, p->tokens + p->reused, p->reused, p->duration_ns);
+    return MC_OK;
 }
 
 static void on_decode_begin(mc_sched *sched, uint32_t cell)
 {
-    const struct request *r = &sched->cluster.requests[cell];
+    struct request *r = &sched->cluster.requests[cell];
 
-    if (r->predicted && r->stage != STAGE_DECODE)
-        mean(&sched->stats.ttft_error, (double)r->ttft_ns, (double)(sched->now_ns - r->placed_ns));
+    if (r->stage != STAGE_DECODE) {
+        if (r->predicted)
+            mean(&sched->stats.ttft_error, (double)r->ttft_ns,
+                 (double)(sched->now_ns - r->arrived_ns));
+        admit_first_token(sched, r);
+    }
     cluster_decode_begin(&sched->cluster, cell);
 }
 
 static void on_request_end(mc_sched *sched, uint32_t cell, const struct mc_sched_progress *p)
 {
+    if (p->status == 0)
+        admit_finished(sched, &sched->cluster.requests[cell], p->tokens);
+    shadow_release(&sched->admit.shadows, &sched->cluster, sched->now_ns, cell, true);
     cluster_end(&sched->cluster, cell, sched->now_ns);
     if (p->status != 0)
         sched->stats.wasted_prefill_ns += sched->cluster.requests[cell].spent_ns;
@@ -204,6 +239,8 @@ static mc_status on_decode_step(mc_sched *sched, const struct mc_sched_progress 
     if (cost_knows_step(cost))
         mean(&sched->stats.tbt_error, cost_step(cost, p->sequences, p->tokens) * 1e9,
              (double)p->duration_ns);
+    if (p->sequences != 0)
+        cost_pace_step(cost, sched->now_ns, p->sequences, p->tokens, (double)p->duration_ns / 1e9);
     cost_learn_step(cost, p->sequences, p->tokens, p->duration_ns);
     return MC_OK;
 }
@@ -258,6 +295,8 @@ static mc_status take_in(mc_sched *sched, const struct mc_sched_event *event)
         return on_transfer(sched, event->kind, &event->transfer);
     case MC_EVENT_DECODE_STEP:
         return on_decode_step(sched, &event->progress);
+    case MC_EVENT_MEASURED:
+        return on_measured(sched, &event->progress);
     case MC_EVENT_SLO:
         sched->slo = event->slo;
         return MC_OK;
@@ -346,6 +385,10 @@ mc_status mc_sched_stats(const mc_sched *sched, struct mc_sched_stats *stats_p)
             instance->ever_reported && sched->now_ns >= instance->load_until_ns;
     }
     stats.requests = cluster->request_count;
+    stats.would_have_met = sched->admit.shadows.met;
+    stats.shadowed = sched->admit.shadows.judged;
+    stats.ttft_error_p50 = quantiles_at(&sched->admit.ttft_error, 0.5);
+    stats.ttft_error_p90 = quantiles_at(&sched->admit.ttft_error, 0.9);
     stats.blocks = kv_index_blocks(sched->index);
     *stats_p = stats;
     return MC_OK;

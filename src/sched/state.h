@@ -3,6 +3,7 @@
 #define SCHED_STATE_H
 
 #include "kv/index.h"
+#include "sched/admit.h"
 #include "sched/cluster.h"
 
 struct mc_sched {
@@ -17,6 +18,7 @@ struct mc_sched {
 
     const struct mc_policy *policy; /* borrowed */
     void *policy_state;             /* owned */
+    struct admit admit;
     struct mc_sched_slo slo;
     uint64_t seed, block_tokens;
 

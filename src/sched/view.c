@@ -91,8 +91,10 @@ static uint64_t view_prefill_ns(const struct mc_view *view, uint64_t index, uint
 {
     const uint64_t most = tokens ? tokens - 1 : 0; /* the last token is always computed */
 
-    return cost_ns(cost_prefill(place_prefill_cost(view->context, index), tokens,
-                                reused < most ? reused : most));
+    const struct cost *cost = place_prefill_cost(view->context, index);
+
+    return cost_ns(cost_prefill(cost, tokens, reused < most ? reused : most) *
+                   cost_prefill_pace(cost, view->now_ns));
 }
 
 static uint64_t view_tbt_ns(const struct mc_view *view, uint64_t index, uint64_t sequences,
@@ -100,8 +102,10 @@ static uint64_t view_tbt_ns(const struct mc_view *view, uint64_t index, uint64_t
 {
     const struct mc_view_instance *i = &view->instances[index];
 
-    return cost_ns(cost_step(place_step_cost(view->context, index), i->running + sequences,
-                             i->context_tokens + tokens));
+    const struct cost *cost = place_step_cost(view->context, index);
+
+    return cost_ns(cost_step(cost, i->running + sequences, i->context_tokens + tokens) *
+                   cost_step_pace(cost, view->now_ns));
 }
 
 /* The slower end decides. An end that says nothing is as fast as others like it. */
@@ -212,9 +216,10 @@ static void fill_row(struct place *place, uint32_t cell, struct mc_view_instance
 static void add_row(struct place *place, uint32_t cell)
 {
     mc_sched *sched = place->sched;
-    const struct instance *instance = &sched->cluster.instances[cell];
+    struct instance *instance = &sched->cluster.instances[cell];
     const uint32_t row = (uint32_t)place->view.count;
 
+    service_settle(&instance->service, &instance->cost, sched->now_ns);
     if (instance->info.role != MC_ROLE_STORE) {
         if (instance->info.model != place->request->model)
             return;

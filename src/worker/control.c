@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "worker/measure.h"
 #include "worker/state.h"
 
 void worker_answer(net_conn *conn, uint64_t id, mc_status status, const char *text)
@@ -38,6 +39,7 @@ static void on_drain(struct worker *w, net_conn *conn, uint64_t id,
                      const struct wire_drain *message)
 {
     w->draining = !message->back;
+    measure_yield(w);
     worker_log(w, MC_LOG_INFO, "event=%s", message->back ? "takes_work_again" : "draining");
     if (message->back) {
         for (uint32_t i = 0; i < w->drain_ask_count; i++)
@@ -89,6 +91,7 @@ static void on_prefill(struct gateway_link *gateway, uint64_t id,
     struct mc_error error = { 0 };
 
     note(gateway, message->request);
+    measure_yield(w);
     if (task_find(w, gateway, message->request)) { /* asked again */
         worker_answer(gateway->conn, id, MC_OK, NULL);
         return;
@@ -135,6 +138,7 @@ static void on_reserve(struct gateway_link *gateway, uint64_t id,
     struct mc_error error = { 0 };
 
     note(gateway, message->request);
+    measure_yield(w);
     if (!seat) { /* else it is asked again: the same answer */
         const mc_status status = seat_open(w, gateway, message, &seat, &error);
         if (status != MC_OK) {
@@ -212,6 +216,7 @@ union message {
     struct wire_request_cancel cancel;
     struct wire_hand_off hand_off;
     struct wire_reservation_renew renew;
+    struct wire_measure measure;
 };
 
 void worker_from_gateway(struct gateway_link *gateway, const struct wire_frame *frame)
@@ -229,6 +234,9 @@ void worker_from_gateway(struct gateway_link *gateway, const struct wire_frame *
         return;
     case WIRE_REQUEST_CANCEL:
         on_cancel(gateway, frame->id, &m.cancel);
+        return;
+    case WIRE_MEASURE:
+        measure_ask(gateway, frame->id, &m.measure);
         return;
     case WIRE_TOKENS_CREDIT:
         return; /* tokens are bounded by the connection's queue: answers.c */

@@ -4,6 +4,7 @@
 
 #include "base/alloc.h"
 #include "base/error.h"
+#include "worker/measure.h"
 #include "worker/state.h"
 
 #define REGISTER_AGAIN_NS UINT64_C(1000000000)
@@ -164,6 +165,7 @@ static void end_requests(struct gateway_link *gateway)
 {
     struct worker *w = gateway->worker;
 
+    measure_forget(w, gateway);
     for (uint32_t i = w->task_count; i > 0; i--)
         if (w->tasks[i - 1]->answer.gateway == gateway) {
             struct task *task = w->tasks[i - 1];

@@ -5,6 +5,7 @@
  *      tasks.c     the prefill side of requests           peers.c     connections to decode workers
  *      seats.c     the decode side: reservations          answers.c   tokens on their way to a gateway
  *      *_open.c, seat_hand_off.c   what a message must be, and what it becomes
+ *      measure.c   timing itself when asked
  *      counters.c  the metric table                       sampling.c  a message's sampling, kept
  *
  * Threads: one, the loop's.
@@ -199,6 +200,7 @@ struct worker {
     struct seat **seats; /* owned; [seats_max] */
     uint32_t seat_count, seats_max;
     uint64_t arrivals, reservations;
+    struct measure *measure; /* owned; NULL: nothing is being timed */
     struct recent recent[WORKER_RECENT_MAX];
     uint32_t recent_next;
     struct os_timer line_timer; /* look who can start */

@@ -9,6 +9,7 @@
 #include "base/prng.h"
 #include "os/clock.h"
 #include "worker/fingerprint.h"
+#include "worker/measure.h"
 #include "worker/state.h"
 
 enum {
@@ -260,7 +261,7 @@ static mc_status open_runner(struct worker *w, struct mc_error *error)
         .loop = w->loop,
         .engine = w->engine,
         .pages = w->pages,
-        .jobs_max = w->limits.requests_max + w->seats_max,
+        .jobs_max = w->limits.requests_max + w->seats_max + MEASURE_JOBS_MAX,
         .running_max = w->limits.sequences_max,
         .chunk_tokens = w->limits.chunk_tokens,
     };

@@ -283,7 +283,8 @@ class ByHand:
 
     def start_gateway(self):
         said = self._begin("gateway", "gateway", "--listen=127.0.0.1:0", "--control=127.0.0.1:0",
-                           f"--master={self.master}", "--debug-headers", *self.gateway_flags,
+                           f"--master={self.master}", "--debug-headers", "--measure=false",
+                           *self.gateway_flags,
                            self.model).said
         self.address, self.control = said["address"], said["control"]
         self.client = Client(self.address, model=os.path.basename(self.model))

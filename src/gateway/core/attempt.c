@@ -139,6 +139,8 @@ void attempt_ask(struct request *r, struct request_outbox *outbox)
     event->kind = MC_EVENT_REQUEST;
     event->request = r->options->sched;
     event->request.id = r->attempt;
+    if (r->tries > 0) /* it was let in, and its worker was lost */
+        event->request.flags |= MC_REQUEST_TAKEN;
     event->request.barred = attempt_first(r->options->sched.barred, r->barred);
     event->request.barred_decode = attempt_first(r->options->sched.barred_decode, r->barred_decode);
 }

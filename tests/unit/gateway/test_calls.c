@@ -18,6 +18,7 @@ static void open_gateway(uint32_t requests_max)
     const struct gateway_options o = {
         .alloc = &f.alloc,
         .loop = loop,
+        .unmeasured = true, /* these workers cannot */
         .listen = "127.0.0.1:0",
         .model = test_data("models/plain"),
         .model_name = "served",

@@ -32,6 +32,7 @@ static struct gateway_options options(void)
     return (struct gateway_options){
         .alloc = &f.alloc,
         .loop = loop,
+        .unmeasured = true, /* these workers cannot */
         .log = { .write = write_log, .level_max = MC_LOG_INFO },
         .listen = "127.0.0.1:0",
         .model = test_data("models/plain"),

@@ -22,6 +22,7 @@ static void open_gateway(uint64_t stream_max)
     const struct gateway_options o = {
         .alloc = &f.alloc,
         .loop = loop,
+        .unmeasured = true, /* these workers cannot */
         .listen = "127.0.0.1:0",
         .model = test_data("models/plain"),
         .model_name = "served",

@@ -63,7 +63,9 @@ static struct mc_sched_event full_event(uint32_t kind)
                                                .priority = UINT32_MAX,
                                                .flags = 12,
                                                .barred = 13,
-                                               .barred_decode = 14 };
+                                               .barred_decode = 14,
+                                               .identity = 15,
+                                               .arrived_ns = 16 };
         break;
     case MC_EVENT_TRANSFER_BEGIN:
     case MC_EVENT_TRANSFER_END:
@@ -135,7 +137,7 @@ static void assert_same_event(struct mc_sched_event a, struct mc_sched_event b)
 static void test_every_kind_comes_back_as_it_was(void **state)
 {
     (void)state;
-    for (uint32_t kind = MC_EVENT_TICK; kind <= MC_EVENT_SLO; kind++) {
+    for (uint32_t kind = MC_EVENT_TICK; kind <= MC_EVENT_MEASURED; kind++) {
         const struct mc_sched_event event = full_event(kind);
         struct mc_sched_event back;
         struct mc_key room[KEYS];
@@ -154,7 +156,7 @@ static void test_every_kind_comes_back_as_it_was(void **state)
 static void test_an_event_with_nothing_set_is_its_head_alone(void **state)
 {
     (void)state;
-    for (uint32_t kind = MC_EVENT_TICK; kind <= MC_EVENT_SLO; kind++) {
+    for (uint32_t kind = MC_EVENT_TICK; kind <= MC_EVENT_MEASURED; kind++) {
         struct mc_sched_event event, back;
         uint8_t bytes[BYTES_MAX];
         uint64_t now;
@@ -189,7 +191,7 @@ static void test_the_bytes_are_those_that_older_records_hold(void **state)
 static void test_no_room_is_said_at_every_size(void **state)
 {
     (void)state;
-    for (uint32_t kind = MC_EVENT_TICK; kind <= MC_EVENT_SLO; kind++) {
+    for (uint32_t kind = MC_EVENT_TICK; kind <= MC_EVENT_MEASURED; kind++) {
         const struct mc_sched_event event = full_event(kind);
         uint8_t bytes[BYTES_MAX];
         const size_t size = encode(&event, bytes);
@@ -208,7 +210,7 @@ static void test_no_room_is_said_at_every_size(void **state)
 static void test_an_event_cut_anywhere_is_malformed_or_a_shorter_one(void **state)
 {
     (void)state;
-    for (uint32_t kind = MC_EVENT_TICK; kind <= MC_EVENT_SLO; kind++) {
+    for (uint32_t kind = MC_EVENT_TICK; kind <= MC_EVENT_MEASURED; kind++) {
         const struct mc_sched_event event = full_event(kind);
         struct mc_sched_event back = { .kind = 99 };
         struct mc_key room[KEYS];
@@ -262,7 +264,7 @@ static void test_malformed_bytes_are_refused_with_a_reason(void **state)
     } wrong[] = {
         { "too short", 9, { 0 } },
         { "kind", 10, { HEAD(0) } },
-        { "kind", 10, { HEAD(18) } },
+        { "kind", 10, { HEAD(19) } },
         { "kind", 10, { 0, 0, 0, 0, 0, 0, 0, 0, 1, 1 } },
         { "shape", 20, { HEAD(17), 1 << 3 | 0, 0, 1 } },
         { "shape", 20, { HEAD(17), 1 << 3 | 7, 0, 1 } },
@@ -314,7 +316,7 @@ static void test_what_is_no_event_is_not_encoded(void **state)
     size_t size;
     const struct mc_sched_event wrong[] = {
         { .kind = 0 },
-        { .kind = 18 },
+        { .kind = 19 },
         { .kind = MC_EVENT_STORED, .blocks = { .count = 1 } },
         { .kind = MC_EVENT_REQUEST, .request = { .key_count = 1 } },
     };
@@ -325,7 +327,7 @@ static void test_what_is_no_event_is_not_encoded(void **state)
 
 static int write_corpus(const char *directory)
 {
-    for (uint32_t kind = MC_EVENT_TICK; kind <= MC_EVENT_SLO; kind++) {
+    for (uint32_t kind = MC_EVENT_TICK; kind <= MC_EVENT_MEASURED; kind++) {
         const struct mc_sched_event event = full_event(kind);
         uint8_t bytes[BYTES_MAX];
         char path[4096];

@@ -308,6 +308,7 @@ static void test_unknown_costs_place_by_load_and_are_learnt(void **state)
     }
     for (uint64_t i = 1; i <= 8; i++) { /* 1 ms and 10 us a token, all at instance 1 */
         const uint64_t tokens = 50 + 50 * i;
+        p.now_ns += MS + 10000 * tokens;
         const struct mc_sched_event end = { .kind = MC_EVENT_PREFILL_END,
                                             .progress = { .request = i,
                                                           .id = 1,
@@ -355,7 +356,7 @@ static void test_events_that_contradict_the_state_change_nothing(void **state)
         mc_status status;
     } wrong[] = {
         { { .kind = 0 }, MC_E_UNSUPPORTED },
-        { { .kind = 18 }, MC_E_UNSUPPORTED },
+        { { .kind = 19 }, MC_E_UNSUPPORTED },
         { { .kind = MC_EVENT_TICK, .reserved = 1 }, MC_E_UNSUPPORTED },
         { { .kind = MC_EVENT_LOAD, .load = { .id = 99 } }, MC_E_NOT_FOUND },
         { { .kind = MC_EVENT_STORED, .blocks = { .id = 99 } }, MC_E_NOT_FOUND },
@@ -376,7 +377,7 @@ static void test_events_that_contradict_the_state_change_nothing(void **state)
           MC_E_ARG },
         { { .kind = MC_EVENT_REQUEST, .request = { .id = 1, .tokens = 16, .key_count = 1 } },
           MC_E_ARG },
-        { { .kind = MC_EVENT_REQUEST, .request = { .id = 1, .tokens = 1, .flags = 1 } },
+        { { .kind = MC_EVENT_REQUEST, .request = { .id = 1, .tokens = 1, .flags = 2 } },
           MC_E_UNSUPPORTED },
     };
     for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++, skipped++)
@@ -415,9 +416,9 @@ static void test_options_that_cannot_be_kept_are_refused(void **state)
         { { .policy_parameters = "threshold" }, MC_E_ARG, "threshold needs" },
         { { .policy_parameters = "speed=1" }, MC_E_ARG, "speed" },
         { { .policy_parameters = "threshold=2x" }, MC_E_ARG, "2x" },
-        { { .admission = MC_ADMIT_EARLY }, MC_E_UNSUPPORTED, "MC_ADMIT_ALL" },
-        { { .admission_parameters = "a=1" }, MC_E_ARG, "a=1" },
-        { { .predictor = &predictor }, MC_E_UNSUPPORTED, "predictor" },
+        { { .admission = MC_ADMIT_STAGES }, MC_E_UNSUPPORTED, "admission" },
+        { { .admission_parameters = "a=1" }, MC_E_ARG, "admission_parameters: parameter a" },
+        { { .predictor = &predictor }, MC_E_ARG, "predictor" },
         { { .flags = 1 }, MC_E_UNSUPPORTED, "option" },
         { { .reserved = { 1 } }, MC_E_UNSUPPORTED, "option" },
         { { .instances_max = 1 << 20 }, MC_E_RANGE, "instances_max" },

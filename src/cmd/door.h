@@ -1,0 +1,32 @@
+/* door.h - settings of who is let in: `mooncake gateway` has them, `mooncake serve` hands them on. */
+#ifndef CMD_DOOR_H
+#define CMD_DOOR_H
+
+#include <mooncake/sched.h>
+
+#include "base/setting.h"
+
+#define DOOR_ADMISSIONS "default|all|early|early-system|early-request"
+
+/* clang-format off */
+#define DOOR_SETTINGS(X)                                                                            \
+    X(slo_ttft, "slo-ttft", 0, DURATION, "0s", 0, 1e15, NULL, "TIME", "Objectives",                 \
+      "To the first token at most, else a request is refused; 0s: whatever it takes.")              \
+    X(slo_tbt, "slo-tbt", 0, DURATION, "0s", 0, 1e15, NULL, "TIME", "Objectives",                   \
+      "Between the tokens of an answer, on average; 0s: whatever it takes.")                        \
+    X(admission, "admission", 0, CHOICE, "default", 0, 0, DOOR_ADMISSIONS, "NAME", "Objectives",    \
+      "What a refusal looks at: the load now (early), when the prefill would end (early-system, the default), each request's length (early-request), or nothing (all).") \
+    X(admission_parameters, "admission-parameters", 0, TEXT, NULL, 0, 0, NULL, "LIST", "Objectives", \
+      "threshold=1,observations=20,quantile=0.95,retry=300,bookings=1: see docs/admission.md.")     \
+    X(measure, "measure", 0, BOOL, "true", 0, 0, NULL, NULL, "Objectives",                          \
+      "Let workers time themselves when they join.")
+/* clang-format on */
+
+static inline enum mc_admission door_admission(uint32_t choice)
+{
+    static const enum mc_admission by_choice[] = { MC_ADMIT_DEFAULT, MC_ADMIT_ALL, MC_ADMIT_EARLY,
+                                                   MC_ADMIT_EARLY_SYSTEM, MC_ADMIT_EARLY_REQUEST };
+    return by_choice[choice];
+}
+
+#endif /* CMD_DOOR_H */

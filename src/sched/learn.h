@@ -1,0 +1,53 @@
+/*
+ * learn.h - how far off predictions are, learnt from what came true.
+ *
+ * `quantiles` keeps the last values seen. `bands` keeps, for predictions of about the same size (times within a
+ * factor of four), the ratios observed / predicted: their median corrects a prediction, their outer quantiles
+ * are its low and high ends. A size of which too little was seen borrows from its neighbours.
+ *
+ * Nothing latches: what was learnt fades when nothing new is observed, so a bad minute cannot shut the door
+ * on the very requests that would show that it is over.
+ *
+ * Values; one thread; the same calls in the same order give the same bits.
+ */
+#ifndef SCHED_LEARN_H
+#define SCHED_LEARN_H
+
+#include <stdint.h>
+
+enum { QUANTILES_MAX = 128, BANDS = 8, BAND_ENOUGH = 20 };
+
+struct quantiles {
+    double ring[QUANTILES_MAX], sorted[QUANTILES_MAX];
+    uint32_t count, next;
+};
+
+void quantiles_add(struct quantiles *q, double value);
+
+/** share in [0, 1]; 0 if nothing was seen. */
+double quantiles_at(const struct quantiles *q, double share);
+
+struct band {
+    struct quantiles ratio;
+    uint64_t last_ns; /* when one was added */
+};
+
+struct bands {
+    struct band sizes[BANDS];
+    uint64_t seen;
+};
+
+/** Factors of a prediction: what it most likely comes to, and its two ends. low <= mid <= high. */
+struct margin {
+    double low, mid, high;
+};
+
+/** A prediction of `predicted_ns` > 0, as it was before any margin, took `observed_ns`. */
+void bands_learn(struct bands *bands, uint64_t now_ns, uint64_t predicted_ns, uint64_t observed_ns);
+
+/** share: the upper quantile; the lower one is as far from the other end. half_width: of a prediction of which nothing
+ * was seen yet, relative. */
+struct margin bands_margin(const struct bands *bands, uint64_t now_ns, uint64_t predicted_ns,
+                           double share, double half_width);
+
+#endif /* SCHED_LEARN_H */
