@@ -216,6 +216,7 @@ void decide_request(sim *s, uint32_t request)
     const struct sim_request *r = request_of(s, request);
     const uint32_t *blocks = &s->options.trace->blocks[r->first_block];
     struct life *life = &s->lives[request];
+    const bool again = s->records[request].attempts > 0; /* it lost its instance */
 
     life->turn++;
     life->attempt = ++s->attempt_count;
@@ -229,6 +230,8 @@ void decide_request(sim *s, uint32_t request)
                                                        .tokens = r->input,
                                                        .keys = s->scratch,
                                                        .key_count = r->block_count,
+                                                       .flags = again ? MC_REQUEST_TAKEN : 0u,
+                                                       .arrived_ns = s->records[request].arrival_ns,
                                                        .output_hint = output_of(s, request) } };
     if (decide_event(s, &event) == MC_OK)
         return;

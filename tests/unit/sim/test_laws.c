@@ -27,6 +27,7 @@ static void choose(struct play *p, struct prng *prng, struct sim_change changes[
     o->policy =
         policies[o->groups[0].role == MC_ROLE_BOTH ? 5 + prng_below(prng, 2) : prng_below(prng, 5)];
     o->seed = prng_next(prng);
+    o->admission = (enum mc_admission)(MC_ADMIT_ALL + prng_below(prng, 5));
     o->order = (enum sim_order)prng_below(prng, 3);
     o->chunk_tokens = prng_below(prng, 2) ? 0 : 1 + prng_below(prng, 700);
     o->interleave = 1 + prng_below(prng, 3);
@@ -98,7 +99,7 @@ static void test_every_request_of_random_worlds_ends_once(void **state)
             outcomes[p.result.records[i].outcome]++;
         play_close(&p);
     }
-    assert_true(outcomes[SIM_FINISHED] > 1000);
+    assert_true(outcomes[SIM_FINISHED] > 1000 && outcomes[SIM_REFUSED] > 100);
     assert_true(outcomes[SIM_LOST] > 0 && outcomes[SIM_REFUSED_LATE] > 0);
 }
 
