@@ -74,6 +74,10 @@ bool tier_touch(struct tier *tier, uint32_t block, uint32_t depth, uint64_t use)
  */
 bool tier_add(struct tier *tier, uint32_t block, uint32_t depth, uint64_t use, uint32_t *evicted_p);
 
+/** The same, of a block that is known not to be there. */
+bool tier_add_absent(struct tier *tier, uint32_t block, uint32_t depth, uint64_t use,
+                     uint32_t *evicted_p);
+
 /** Out with it; false: it is not there. It may be pinned: its node is gone. */
 bool tier_remove(struct tier *tier, uint32_t block);
 
