@@ -7,7 +7,7 @@
 #include "sim/world.h"
 
 static const uint64_t SAMPLE_DEFAULT_NS = 10000000000;
-static const uint32_t INSTANCES_LIMIT = 4096;
+static const uint32_t INSTANCES_LIMIT = 4096, COME_BACK_MAX_DEFAULT = 3;
 static const uint64_t BLOCKS_INDEX_LIMIT = 1 << 26;
 
 /* ------------------------------------------------------------------------------------------ options */
@@ -69,6 +69,9 @@ static mc_status check_options(struct sim_options *o, struct mc_error *error)
     if (status != MC_OK)
         return status;
     o->interleave = o->interleave ? o->interleave : 1;
+    o->come_back_max = o->come_back_max ? o->come_back_max : COME_BACK_MAX_DEFAULT;
+    if (!(o->come_back >= 0 && o->come_back <= 1) || o->come_back_max > 1000)
+        return error_set(error, MC_E_RANGE, "simulation: come_back is a share, at most 1000 times");
     o->sample_ns = o->sample_ns ? o->sample_ns : SAMPLE_DEFAULT_NS;
     if (o->dram_tokens == 0)
         o->dram_tokens = (uint64_t)o->assume.dram_tokens;
@@ -143,7 +146,9 @@ static mc_status open_memory(sim *s)
         if (trace->requests[i].block_count > s->block_max)
             s->block_max = trace->requests[i].block_count;
     s->scratch_max = 2 * s->block_max + 1; /* a block stored may push out one from each tier */
-    s->attempts_max = (uint64_t)trace->count * (1 + s->options.retries);
+    s->attempts_max =
+        (uint64_t)trace->count *
+        (1 + s->options.retries + (s->options.come_back > 0 ? s->options.come_back_max : 0));
     s->samples_max = 512;
     s->gaps_max = 1024;
     s->decisions_max = 64;

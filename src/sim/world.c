@@ -72,7 +72,7 @@ static void arrive(sim *s, uint32_t request)
 {
     const struct sim_trace *trace = s->options.trace;
 
-    s->records[request].arrival_ns = s->now_ns;
+    s->records[request].arrival_ns = s->records[request].asked_ns = s->now_ns;
     s->records[request].input = trace->requests[request].input;
     s->records[request].output = output_of(s, request);
     s->arrived++;
@@ -93,6 +93,10 @@ static void request_event(sim *s, const struct agenda_event *e)
     if (s->lives[e->whom].turn != e->turn)
         return;
     switch (e->kind) {
+    case EVENT_RETURN:
+        s->records[e->whom].asked_ns = s->now_ns;
+        decide_request(s, e->whom);
+        break;
     case EVENT_QUEUE:
         prefill_queue(s, e->whom);
         break;

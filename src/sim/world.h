@@ -10,6 +10,7 @@ enum { NOBODY = UINT32_MAX };
 
 enum event_kind {
     EVENT_ARRIVE,       /* whom: request */
+    EVENT_RETURN,       /* request: refused before, it comes back */
     EVENT_QUEUE,        /* request: the decision has reached the prefill instance */
     EVENT_PULL,         /* request: the first byte of its pull */
     EVENT_PULL_LATE,    /* request: computing what is pulled would be done by now */
@@ -35,6 +36,8 @@ enum stage {
     STAGE_MOVE, /* to the decode node, and into its VRAM */
     STAGE_WAIT, /* for a place in the batch */
     STAGE_DECODE,
+    STAGE_AWAY, /* refused, and told when to come back */
+    STAGES
 };
 
 /** What a request is doing. Its past is in its record. */
@@ -53,6 +56,7 @@ struct life {
     uint8_t pulling, reading;      /* what it waits for before its prefill */
     uint8_t sending, computed;     /* the KVCache is on its way; its prefill is over */
     uint8_t listed;                /* at its instance */
+    uint8_t taken;                 /* it was placed before, and lost its instance */
 };
 
 struct list {
@@ -112,7 +116,7 @@ struct sim {
     uint32_t sample_count, samples_max;
 
     uint32_t arrived, over; /* requests */
-    uint32_t counts[STAGE_DECODE + 1];
+    uint32_t counts[STAGES];
     uint32_t finished, refused;
     uint64_t uses; /* of blocks: the clock of tiers */
     uint64_t hit_tokens, prompt_tokens, events, gap_count, gaps_late;

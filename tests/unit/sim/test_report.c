@@ -77,7 +77,8 @@ static void test_a_report_has_a_row_for_each_run_and_a_line_for_each_request(voi
     run(&p);
     assert_int_equal(report_take(&runs[0], &p.options, &p.result, true), MC_OK);
     assert_int_equal(count_of(runs[0].csv.data, "\n"), 3);
-    assert_non_null(strstr(runs[0].csv.data, "\"one <&> \"\"1,5\"\"\",0,0.000000,finished,"));
+    assert_non_null(
+        strstr(runs[0].csv.data, "\"one <&> \"\"1,5\"\"\",0,0.000000,0.000000,finished,"));
     const uint32_t commas = count_of(report_csv_heading, ",");
     assert_int_equal(count_of(runs[0].csv.data, ","), 3 * (commas + 1)); /* one is in the name */
 
