@@ -24,7 +24,7 @@ enum tier_policy { TIER_LRU, TIER_LFU, TIER_LENGTH, TIER_S3FIFO };
 
 extern const char *const tier_policy_names[]; /* NULL ends them */
 
-enum { TIER_NONE = UINT32_MAX };
+#define TIER_NONE UINT32_MAX
 
 struct tier_cell {
     uint32_t block;        /* TIER_NONE: free */

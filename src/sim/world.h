@@ -6,7 +6,7 @@
 #include "sim/links.h"
 #include "sim/sim.h"
 
-enum { NOBODY = UINT32_MAX };
+#define NOBODY UINT32_MAX
 
 enum event_kind {
     EVENT_ARRIVE,       /* whom: request */
