@@ -130,6 +130,12 @@ static void figures_of(struct bench *bench, const struct report_run *run, uint64
     sim_figure(bench, run->name, "prefill time", "s", m->busy_mean, m->finished);
     sim_figure(bench, run->name, "wasted prefill", "s", m->wasted_s, m->offered);
     sim_figure(bench, run->name, "regret mean", "s", m->regret_mean, m->finished);
+    if (m->came_back)
+        sim_figure(bench, run->name, "came back and got in", "share",
+                   (double)m->got_in / m->came_back, m->came_back);
+    if (m->refusals)
+        sim_figure(bench, run->name, "refused but would have met", "share",
+                   (double)m->would_have_met / (double)m->refusals, m->refusals);
     for (uint32_t d = 0; d < SUMMARY_DECILES; d++) {
         char metric[48];
         snprintf(metric, sizeof(metric), "finished, decile %u of lengths", d + 1);

@@ -252,6 +252,7 @@ static void fill(const struct sim_request_options *r, struct sim_options *o)
                                .net_gbps = (double)s->gbps,
                                .output_max = s->output_max,
                                .retries = s->retries,
+                               .come_back = (double)s->come_back,
                                .sample_ns = s->sample };
 }
 

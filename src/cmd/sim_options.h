@@ -21,6 +21,8 @@
       "Only so many requests; 0: all.")                                                             \
     X(output_max, "output-max", 0, U32, "0", 0, 1e9, NULL, "N", "What comes",                       \
       "Answers are cut to so many tokens; 0: not.")                                                 \
+    X(come_back, "come-back", 0, FLOAT, "0", 0, 1, NULL, "SHARE", "What comes",                     \
+      "Of refused clients: wait as long as they are told, and ask again, up to three times.")       \
     X(cluster, "cluster", 'c', TEXT, "8P+8D", 0, 0, NULL, "LIST", "Cluster",                        \
       "Instances: P prefill, D decode, C both; 2P4 is two pipelines of four nodes. 10P+6D,8P+8D.")  \
     X(gpu, "gpu", 0, TEXT, "a800", 0, 0, NULL, "NAME", "Cluster", "Eight of them make a node.")     \

@@ -1,4 +1,5 @@
 /* sim_paper.c - `mooncake sim paper`: the papers' experiments, published beside simulated. */
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -60,6 +61,8 @@ static void run_one(void *argument, uint32_t index, uint32_t thread)
 
     (void)thread;
     mc_status status = sim_open(paper_options(work->paper, index), &s, error);
+    if (status == MC_E_UNSUPPORTED) /* its rows are left out */
+        *error = (struct mc_error){ 0 };
     if (status == MC_OK)
         status = sim_run_all(s, error);
     if (status == MC_OK) {
@@ -96,16 +99,17 @@ static mc_status run_all(struct paper *paper, uint32_t threads, struct mc_error 
 
 static void print_row(const struct paper_row *row, struct buf *out)
 {
-    buf_addf(out, "%-40s %-22s %10.4g", row->name, row->metric, row->published);
-    if (row->absent)
-        buf_add_text(out, "   trace not at hand\n");
-    else if (row->high > row->low)
-        buf_addf(out, " %10.4g %8.3f %s (%.4g to %.4g)\n", row->simulated,
-                 row->published != 0 ? row->simulated / row->published : 0, row->unit, row->low,
-                 row->high);
+    buf_addf(out, "%-40s %-22s ", row->name, row->metric);
+    if (isnan(row->published))
+        buf_addf(out, "%10s %10.4g %8s %s", "-", row->simulated, "-", row->unit);
+    else if (row->absent)
+        buf_addf(out, "%10.4g   trace not at hand", row->published);
     else
-        buf_addf(out, " %10.4g %8.3f %s\n", row->simulated,
+        buf_addf(out, "%10.4g %10.4g %8.3f %s", row->published, row->simulated,
                  row->published != 0 ? row->simulated / row->published : 0, row->unit);
+    if (row->high > row->low)
+        buf_addf(out, " (%.4g to %.4g)", row->low, row->high);
+    buf_add_text(out, "\n");
 }
 
 static bool print_rows(const struct paper *paper)
@@ -164,7 +168,7 @@ static bool write_json(const struct paper *paper, const struct paper_options *o,
                                                    .min = row->low,
                                                    .max = row->high,
                                                    .n = 1,
-                                                   .peer = "paper",
+                                                   .peer = isnan(row->published) ? NULL : "paper",
                                                    .peer_value = row->published });
     }
     const bool done = bench_write(&bench, o->json);

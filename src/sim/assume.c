@@ -31,6 +31,7 @@ enum { GPUS = sizeof(gpus) / sizeof(gpus[0]), LLMS = sizeof(llms) / sizeof(llms[
 enum { GPU_FITTED = 0, LLM_FITTED = 1 }; /* what the constants were measured on */
 
 static const double BYTES_PER_NUMBER = 2; /* BF16 */
+static const double TOKENS_MOST = 1e15;   /* in the memory of a node: sums of some do not wrap */
 
 bool assume_gpu(struct sim_assume *assume, const char *name)
 {
@@ -146,6 +147,30 @@ static mc_status read_line(struct sim_assume *assume, char *line, unsigned numbe
     return MC_OK;
 }
 
+/* Nothing is without size or speed, or so large that times and tokens could not be counted. */
+static mc_status check(const struct sim_assume *a, struct mc_error *error)
+{
+    static const double TIME_MOST = 1e6;
+
+    if (a->llm.layers < 1 || a->llm.kv_heads < 1 || a->llm.head_size < 1 || a->gpu.flops < 1 ||
+        a->gpu.bytes_per_s < 1 || a->gpu.net_bytes_per_s < 1 || a->vram_load_bytes_per_s < 1 ||
+        a->ssd_bytes_per_s < 1)
+        return error_set(error, MC_E_FORMAT, "a GPU, an LLM or a node without size or speed");
+    if (a->gpus < 1 || a->gpus > 1e4 || a->sequences_max < 1 || a->sequences_max > 65536 ||
+        a->vram_share > 1)
+        return error_set(error, MC_E_FORMAT,
+                         "gpus is 1 to 10000, sequences_max 1 to 65536, vram_share at most 1");
+    for (int i = 0; i < KEYS; i++) {
+        const size_t length = strlen(keys[i].name);
+        struct sim_assume copy = *a;
+
+        if (length > 2 && strcmp(keys[i].name + length - 2, "_s") == 0 &&
+            !strstr(keys[i].name, "bytes_per") && *field(&copy, keys[i].name) > TIME_MOST)
+            return error_set(error, MC_E_FORMAT, "%s is above 1e6 seconds", keys[i].name);
+    }
+    return MC_OK;
+}
+
 mc_status assume_read(struct sim_assume *assume, const char *text, size_t size,
                       struct mc_error *error)
 {
@@ -166,9 +191,9 @@ mc_status assume_read(struct sim_assume *assume, const char *text, size_t size,
             return status;
         text += length + (newline != NULL);
     }
-    if (next.llm.layers < 1 || next.llm.kv_heads < 1 || next.llm.head_size < 1 ||
-        next.gpu.flops < 1 || next.gpu.bytes_per_s < 1 || next.gpus < 1)
-        return error_set(error, MC_E_FORMAT, "a GPU or an LLM without size or speed");
+    const mc_status status = check(&next, error);
+    if (status != MC_OK)
+        return status;
     *assume = next;
     return MC_OK;
 }
@@ -217,7 +242,8 @@ struct sim_node assume_node(const struct sim_assume *a)
                   .t0 = a->link_latency_s,
                   .bytes_per_s = g->net_bytes_per_s / share },
         .kv_token_bytes = bytes,
-        .kv_tokens = room > bytes ? (uint64_t)(room / bytes) : 0,
+        .kv_tokens =
+            room > bytes ? (uint64_t)(room / bytes < TOKENS_MOST ? room / bytes : TOKENS_MOST) : 0,
         .net_bytes_per_s = g->net_bytes_per_s / share,
         .vram_bytes_per_s = a->vram_load_bytes_per_s / share,
         .ssd_bytes_per_s = a->ssd_bytes_per_s,
@@ -228,7 +254,12 @@ struct sim_node assume_node(const struct sim_assume *a)
 
 void assume_print(const struct sim_assume *assume, struct buf *out)
 {
+    struct sim_assume copy = *assume; /* field() gives what can be written to */
+
     buf_addf(out, "gpu = %s\nllm = %s\n", assume->gpu.name, assume->llm.name);
+    for (int i = 0; i < KEYS; i++)
+        if (strchr(keys[i].name, '.'))
+            buf_addf(out, "%s = %.10g\n", keys[i].name, *field(&copy, keys[i].name));
 #define SIM_ASSUME_PRINT(name, value, unit, source) \
     buf_addf(out, "%s = %.10g # %s%s%s\n", #name, assume->name, unit, unit[0] ? "; " : "", source);
     SIM_ASSUME_MAP(SIM_ASSUME_PRINT)

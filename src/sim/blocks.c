@@ -74,7 +74,7 @@ uint32_t blocks_matched(const sim *s, const struct instance *i, uint32_t request
     const uint32_t *blocks = blocks_of(s, request), most = reusable(s, request);
     uint32_t n = 0;
 
-    while (i->has_blocks && n < most && has(i, blocks[n]))
+    while (i->has_blocks && n < most && s->replicas[blocks[n]] != 0 && has(i, blocks[n]))
         n++;
     return n;
 }
@@ -118,10 +118,12 @@ static void pushed_out(sim *s, uint32_t instance, uint32_t block)
 static bool take_in(sim *s, uint32_t instance, uint32_t block, uint32_t depth, bool *new_p)
 {
     struct instance *i = &s->instances[instance];
-    const bool on_ssd = i->ssd.capacity && tier_has(&i->ssd, block);
+    const bool on_ssd = i->ssd.capacity && s->replicas[block] && tier_has(&i->ssd, block);
     uint32_t evicted;
 
-    *new_p = tier_add(&i->dram, block, depth, s->uses, &evicted);
+    *new_p = s->replicas[block] == 0 /* nobody has it: no need to look */
+                 ? tier_add_absent(&i->dram, block, depth, s->uses, &evicted)
+                 : tier_add(&i->dram, block, depth, s->uses, &evicted);
     s->replicas[block] += *new_p && !on_ssd;
     pushed_out(s, instance, evicted);
     return *new_p || tier_has(&i->dram, block);

@@ -54,7 +54,7 @@ void change_lost(sim *s, uint32_t request)
     s->wasted_s += r->busy_s;
     r->busy_s = 0;
     life->computed = life->sending = life->pulling = life->reading = 0;
-    if (r->attempts > s->options.retries || r->first_token_ns != 0) {
+    if (r->attempts - r->returns > (int)s->options.retries || r->first_token_ns != 0) {
         r->reason = MC_REASON_INSTANCE_LOST;
         request_over(s, request, SIM_LOST, 1);
         return;
@@ -65,7 +65,10 @@ void change_lost(sim *s, uint32_t request)
                               .prefill = NOBODY,
                               .decode = NOBODY,
                               .holder = NOBODY,
+                              .asked_ns = r->asked_ns,
+                              .returns = r->returns,
                               .attempts = r->attempts };
+    life->taken = 1;
     decide_request(s, request);
 }
 
@@ -138,7 +141,6 @@ void change_happens(sim *s, uint32_t change)
     if (c->kind == SIM_FAIL) {
         fail(s, c->instance);
     } else if (c->kind == SIM_DRAIN) {
-        s->instances[c->instance].draining = true;
         (void)decide_event(s, &(struct mc_sched_event){ .kind = MC_EVENT_INSTANCE_DRAIN,
                                                         .id = (uint64_t)c->instance + 1 });
     } else {

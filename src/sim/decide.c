@@ -2,7 +2,10 @@
 #include <assert.h>
 
 #include "base/alloc.h"
+#include "base/prng.h"
 #include "sim/world.h"
+
+static const uint64_t BACK_STREAM = 0xbacc; /* of the seed: who comes back */
 
 static uint64_t id_of(uint32_t instance)
 {
@@ -45,10 +48,11 @@ static void on_place(sim *s, uint32_t request, const struct mc_decision *d)
     life->pull_blocks = life->own_blocks;
     if (!coupled && r->holder != NOBODY && d->pull_tokens / block > own)
         life->pull_blocks = (uint32_t)(d->pull_tokens / block);
+    life->pull_ns = d->pull_ns;
     if (coupled)
         r->decode = r->prefill;
     life->order = d->order                           ? d->order
-                  : s->options.order == SIM_DEADLINE ? r->arrival_ns + s->options.slo_ttft_ns
+                  : s->options.order == SIM_DEADLINE ? r->asked_ns + s->options.slo_ttft_ns
                   : s->options.order == SIM_SHORTEST
                       ? request_of(s, request)->input - (uint64_t)life->pull_blocks * block
                       : 0;
@@ -56,6 +60,16 @@ static void on_place(sim *s, uint32_t request, const struct mc_decision *d)
         blocks_hold(s, request);
     world_stage(s, request, STAGE_QUEUE);
     world_add(s, world_after(s, s->options.assume.schedule_s), EVENT_QUEUE, request, life->turn);
+}
+
+/* Some do as they are told, always the same ones. */
+static bool comes_back(const sim *s, uint32_t request, const struct mc_decision *d)
+{
+    const struct sim_record *r = &s->records[request];
+    const uint64_t draw = prng_at(s->options.seed ^ BACK_STREAM, request);
+
+    return d->retry_after_ns != 0 && r->prefill_end_ns == 0 &&
+           r->returns < s->options.come_back_max && prng_unit(draw) < s->options.come_back;
 }
 
 static void on_refuse(sim *s, uint32_t request, const struct mc_decision *d)
@@ -67,6 +81,12 @@ static void on_refuse(sim *s, uint32_t request, const struct mc_decision *d)
     r->predicted_ns = d->predicted.ttft_ns;
     r->predicted_tbt_ns = d->predicted.tbt_ns;
     life->attempt = 0; /* the scheduler has forgotten it */
+    if (comes_back(s, request, d)) {
+        r->returns++;
+        world_stage(s, request, STAGE_AWAY);
+        world_add(s, s->now_ns + d->retry_after_ns, EVENT_RETURN, request, life->turn);
+        return;
+    }
     request_over(s, request, r->prefill_end_ns ? SIM_REFUSED_LATE : SIM_REFUSED, 0);
 }
 
@@ -223,12 +243,18 @@ void decide_request(sim *s, uint32_t request)
     world_stage(s, request, STAGE_DECIDING);
     for (uint32_t i = 0; i < r->block_count; i++)
         s->scratch[i] = s->keys[blocks[i]];
-    const struct mc_sched_event event = { .kind = MC_EVENT_REQUEST,
-                                          .request = { .id = life->attempt,
-                                                       .tokens = r->input,
-                                                       .keys = s->scratch,
-                                                       .key_count = r->block_count,
-                                                       .output_hint = output_of(s, request) } };
+    const struct mc_sched_event event = {
+        .kind = MC_EVENT_REQUEST,
+        .request = { .id = life->attempt,
+                     .tokens = r->input,
+                     .keys = s->scratch,
+                     .key_count = r->block_count,
+                     .flags = life->taken ? MC_REQUEST_TAKEN : 0u,
+                     .arrived_ns = s->records[request].asked_ns,
+                     /* room is kept only where somebody may come */
+                     .identity = s->options.come_back > 0 ? prng_mix(request) | 1 : 0,
+                     .output_hint = output_of(s, request) }
+    };
     if (decide_event(s, &event) == MC_OK)
         return;
     life->attempt = 0; /* the scheduler is full */

@@ -7,7 +7,8 @@
 #include "base/alloc.h"
 #include "base/prng.h"
 
-enum { NOBODY = UINT32_MAX, SESSION_BLOCKS = 2 }; /* fewer shared blocks are a family's */
+#define NOBODY UINT32_MAX
+enum { SESSION_BLOCKS = 2 }; /* fewer shared blocks are a family's */
 
 /* -------------------------------------------------------------------------------------- quantiles */
 

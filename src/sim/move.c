@@ -51,6 +51,28 @@ void move_pull(sim *s, uint32_t request)
                                      .whom = request,
                                      .kind = FLOW_PULL,
                                      .bytes = pull_bytes(s, request) });
+    if (s->lives[request].pull_ns)
+        world_add(s, s->now_ns + s->lives[request].pull_ns, EVENT_PULL_LATE, request,
+                  s->lives[request].turn);
+}
+
+/* Lines were busier than the scheduler knew: compute it instead. */
+void move_pull_late(sim *s, uint32_t request)
+{
+    struct life *life = &s->lives[request];
+    struct flow flow;
+
+    if (!life->pulling)
+        return;
+    links_advance(&s->links, s->now_ns);
+    if (!links_cancel(&s->links, NOBODY, FLOW_PULL, request, &flow))
+        return;
+    move_plan(s);
+    blocks_release_pull(s, request);
+    life->pull_blocks = life->own_blocks;
+    life->pulling = 0;
+    if (!life->reading)
+        prefill_kick(s, s->records[request].prefill);
 }
 
 /* The prefix is here, and a copy of it stays. */

@@ -167,8 +167,10 @@ const struct paper_run *paper_wants(struct paper *p, const char *name, enum pape
 {
     if (p->traces[trace].count == 0)
         return NULL;
-    if (p->reports)
-        return p->next < p->run_count && p->runs[p->next].done ? &p->runs[p->next++] : NULL;
+    if (p->reports) {
+        const uint32_t at = p->next++;
+        return at < p->run_count && p->runs[at].done ? &p->runs[at] : NULL;
+    }
     if (p->run_count == PAPER_RUNS_MAX) {
         p->failed = true;
         return NULL;
@@ -178,6 +180,9 @@ const struct paper_run *paper_wants(struct paper *p, const char *name, enum pape
     snprintf(run->name, sizeof(run->name), "%s", name);
     run->options.alloc = p->alloc;
     run->options.trace = &p->traces[trace];
+    if (run->options.admission ==
+        MC_ADMIT_DEFAULT) /* nobody is refused but where an experiment says so */
+        run->options.admission = MC_ADMIT_ALL;
     if (run->options.assume.gpus < 1)
         run->options.assume = p->assume;
     memcpy(run->options.watched, p->ranked[trace], sizeof(run->options.watched));

@@ -37,7 +37,7 @@ enum { PAPER_RUNS_MAX = 256, PAPER_ROWS_MAX = 512 };
 struct paper_row {
     char name[64]; /* "B6 local/global" */
     const char *metric, *unit;
-    double published, simulated;
+    double published, simulated; /* published NaN: nothing was */
     double low,
         high;    /* bounds of `simulated`, where what is not known leaves some; else both as it */
     bool absent; /* the trace is not at hand: there is nothing but `published` */
@@ -94,7 +94,7 @@ mc_status paper_report(struct paper *paper);
 /** What the papers leave open and was chosen here; `experiment` NULL ends them. */
 extern const struct paper_note paper_notes[];
 
-/* --------------------------------------------------------------------------- for paper_cases.c alone */
+/* --------------------------------------------------------------------------- for the files of experiments */
 
 /** `{ ... }` of what differs from 8 x A800, LLaMA3-70B, 1 x. NULL: the trace is not at hand, or this is the first
  * pass. */
@@ -103,6 +103,12 @@ const struct paper_run *paper_wants(struct paper *paper, const char *name, enum 
 /** A row of the second pass; `there` false: absent. */
 void paper_row(struct paper *paper, const char *name, const char *metric, const char *unit,
                double published, bool there, double simulated);
+/** A name for each trace, and the options of a baseline. */
+extern const char *const paper_trace_names[PAPER_TRACES];
+struct sim_options paper_coupled(enum sim_coupled kind);
+
+/** All experiments, and those of paper_clusters.c among them. */
 void paper_cases(struct paper *paper);
+void paper_cluster_cases(struct paper *paper);
 
 #endif /* SIM_PAPER_H */

@@ -6,7 +6,8 @@
 #include "base/alloc.h"
 
 const char report_csv_heading[] =
-    "run,request,arrival_s,outcome,reason,attempts,prefill,decode,holder,input,output,reused,"
+    "run,request,arrival_s,asked_s,outcome,reason,attempts,returns,prefill,decode,holder,input,"
+    "output,reused,"
     "pulled,"
     "predicted_ttft_s,ttft_s,predicted_tbt_ms,tbt_mean_ms,tbt_worst_tenth_ms,queue_s,prefill_s,"
     "prefill_gpu_s,to_first_token_s,alone_s,score\n";
@@ -37,13 +38,14 @@ static uint32_t number(uint32_t instance)
 
 static void add_line(struct buf *out, const char *run, uint32_t i, const struct sim_record *r)
 {
-    buf_addf(out, "%s,%u,%.6f,%s,%s,%u,%u,%u,%u,%u,%u,%u,%u,", run, i, (double)r->arrival_ns / 1e9,
-             sim_outcome_names[r->outcome], reason_name(r->reason), r->attempts, number(r->prefill),
-             number(r->decode), number(r->holder), r->input, r->output, r->reused, r->pulled);
+    buf_addf(out, "%s,%u,%.6f,%.6f,%s,%s,%u,%u,%u,%u,%u,%u,%u,%u,%u,", run, i,
+             (double)r->arrival_ns / 1e9, (double)r->asked_ns / 1e9, sim_outcome_names[r->outcome],
+             reason_name(r->reason), r->attempts, r->returns, number(r->prefill), number(r->decode),
+             number(r->holder), r->input, r->output, r->reused, r->pulled);
     buf_addf(out, "%.6f,%.6f,%.3f,%.3f,%.3f,%.6f,%.6f,%.6f,%.6f,%.6f,%.6g\n",
-             (double)r->predicted_ns / 1e9, seconds(r->arrival_ns, r->first_token_ns),
+             (double)r->predicted_ns / 1e9, seconds(r->asked_ns, r->first_token_ns),
              (double)r->predicted_tbt_ns / 1e6, (double)r->tbt_mean * 1e3,
-             (double)r->tbt_worst * 1e3, seconds(r->arrival_ns, r->prefill_begin_ns),
+             (double)r->tbt_worst * 1e3, seconds(r->asked_ns, r->prefill_begin_ns),
              seconds(r->prefill_begin_ns, r->prefill_end_ns), r->busy_s,
              seconds(r->prefill_end_ns, r->first_token_ns), (double)r->alone_ns / 1e9, r->score);
 }

@@ -90,7 +90,9 @@ struct sim_options {
     double net_gbps;     /* line rate of a node; default: as the GPU's row says */
     uint32_t output_max; /* answers are cut to it; 0: not */
     uint32_t retries;    /* a request that lost its instance is placed again so often */
-    uint64_t sample_ns;  /* time series; default 10 s */
+    double come_back; /* share of clients that wait as told when they are refused, and ask again */
+    uint32_t come_back_max;            /* so often at most; default 3 */
+    uint64_t sample_ns;                /* time series; default 10 s */
     uint32_t watched[SIM_WATCHED_MAX]; /* blocks whose replicas are counted in the series */
     uint32_t watched_count;
 };
@@ -110,8 +112,8 @@ extern const char *const sim_outcome_names[SIM_OUTCOMES];
 
 /** What became of one request. Times are absolute; 0: it did not come to that. */
 struct sim_record {
-    uint64_t arrival_ns, prefill_begin_ns, prefill_end_ns, moved_ns, join_ns, first_token_ns,
-        end_ns;
+    uint64_t arrival_ns, asked_ns; /* asked: the last time; TTFT counts from then */
+    uint64_t prefill_begin_ns, prefill_end_ns, moved_ns, join_ns, first_token_ns, end_ns;
     uint64_t predicted_ns,
         predicted_tbt_ns; /* time to the first token and between tokens, at the decision */
     uint64_t
@@ -119,8 +121,8 @@ struct sim_record {
     double score, busy_s;                /* busy: of the prefill instance, all its nodes */
     float tbt_mean, tbt_worst, tbt_most; /* seconds; worst: mean of its longest tenth of gaps */
     uint32_t input, output, reused, pulled;
-    uint32_t prefill, decode, holder; /* instances from 0; UINT32_MAX: none */
-    uint16_t outcome, reason, attempts, unused;
+    uint32_t prefill, decode, holder;            /* instances from 0; UINT32_MAX: none */
+    uint16_t outcome, reason, attempts, returns; /* returns: it was refused and came back */
 };
 
 /** The cluster at a moment. */

@@ -53,7 +53,10 @@ static double seconds(uint64_t from_ns, uint64_t to_ns)
 
 static void add(struct summary *m, const struct sim_options *o, const struct sim_record *r)
 {
-    const double ttft = seconds(r->arrival_ns, r->first_token_ns);
+    const double ttft = seconds(r->asked_ns, r->first_token_ns);
+
+    m->came_back += r->returns > 0;
+    m->got_in += r->returns > 0 && r->outcome == SIM_FINISHED;
 
     m->refused += r->outcome == SIM_REFUSED;
     m->late += r->outcome == SIM_REFUSED_LATE;
@@ -69,7 +72,7 @@ static void add(struct summary *m, const struct sim_options *o, const struct sim
     m->busy_mean += r->busy_s;
     m->hit += r->reused;
     m->regret_mean += ttft - (double)r->alone_ns / 1e9;
-    m->queue_mean_s += seconds(r->arrival_ns, r->prefill_begin_ns);
+    m->queue_mean_s += seconds(r->asked_ns, r->prefill_begin_ns);
     m->move_mean_s += seconds(r->prefill_end_ns, r->first_token_ns);
     if ((o->slo_ttft_ns && ttft > (double)o->slo_ttft_ns / 1e9) ||
         (o->slo_tbt_ns && (double)r->tbt_worst > (double)o->slo_tbt_ns / 1e9))
@@ -128,6 +131,7 @@ mc_status summary_make(const struct sim_options *options, const struct sim_resul
                          .wasted_s = result->wasted_s,
                          .moved_bytes = result->moved_bytes,
                          .gaps_late = result->gaps_late,
+                         .refusals = result->sched.refused,
                          .would_have_met = result->sched.would_have_met };
     double prompt_tokens = 0;
 

@@ -25,9 +25,10 @@ struct summary {
     double span_s, goodput, goodput_tokens; /* per second of the arrivals' span */
     double wasted_s, moved_bytes, gaps_late;
     double regret_mean; /* seconds of TTFT above a lone request's with the best prefix anywhere */
-    double queue_mean_s, move_mean_s; /* before the prefill; from its end to the first token */
-    double accepted[SUMMARY_DECILES]; /* share that finished, by decile of prompt length */
-    uint64_t would_have_met;
+    double queue_mean_s, move_mean_s;  /* before the prefill; from its end to the first token */
+    double accepted[SUMMARY_DECILES];  /* share that finished, by decile of prompt length */
+    uint64_t refusals, would_have_met; /* decisions; and by shadow evaluation, of these */
+    uint32_t came_back, got_in;        /* refused and asked again; of these: finished */
 };
 
 /** MC_OK or MC_E_NOMEM. */

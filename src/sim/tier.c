@@ -312,18 +312,18 @@ static uint32_t evict(struct tier *tier)
     return block;
 }
 
-bool tier_add(struct tier *tier, uint32_t block, uint32_t depth, uint64_t number,
-              uint32_t *evicted_p)
+/* at: a cell that remembers it, or TIER_NONE. */
+static bool add(struct tier *tier, uint32_t at, uint32_t block, uint32_t depth, uint64_t number,
+                uint32_t *evicted_p)
 {
     *evicted_p = TIER_NONE;
-    if (tier_touch(tier, block, depth, number))
-        return false;
     if (tier->count >= tier->limit) {
         if (tier->pinned == tier->count)
             return false;
         *evicted_p = evict(tier);
+        if (at != TIER_NONE)
+            at = find(tier, block); /* the eviction may have ended that it is remembered */
     }
-    uint32_t at = find(tier, block); /* remembered */
     const bool known = at != TIER_NONE;
     if (known)
         queue_remove(tier, at);
@@ -339,6 +339,27 @@ bool tier_add(struct tier *tier, uint32_t block, uint32_t depth, uint64_t number
         heap_up(tier, tier->count - 1);
     }
     return true;
+}
+
+bool tier_add(struct tier *tier, uint32_t block, uint32_t depth, uint64_t number,
+              uint32_t *evicted_p)
+{
+    const uint32_t at = find(tier, block);
+
+    if (at != TIER_NONE && tier->cells[at].queue != QUEUE_GHOST) {
+        *evicted_p = TIER_NONE;
+        use(tier, at, depth, number);
+        return false;
+    }
+    return add(tier, at, block, depth, number, evicted_p);
+}
+
+bool tier_add_absent(struct tier *tier, uint32_t block, uint32_t depth, uint64_t number,
+                     uint32_t *evicted_p)
+{
+    const uint32_t at = tier->policy == TIER_S3FIFO ? find(tier, block) : TIER_NONE;
+
+    return add(tier, at, block, depth, number, evicted_p);
 }
 
 bool tier_remove(struct tier *tier, uint32_t block)

@@ -24,7 +24,7 @@ enum tier_policy { TIER_LRU, TIER_LFU, TIER_LENGTH, TIER_S3FIFO };
 
 extern const char *const tier_policy_names[]; /* NULL ends them */
 
-enum { TIER_NONE = UINT32_MAX };
+#define TIER_NONE UINT32_MAX
 
 struct tier_cell {
     uint32_t block;        /* TIER_NONE: free */
@@ -73,6 +73,10 @@ bool tier_touch(struct tier *tier, uint32_t block, uint32_t depth, uint64_t use)
  * false: it is there already (and was touched), or everything is pinned.
  */
 bool tier_add(struct tier *tier, uint32_t block, uint32_t depth, uint64_t use, uint32_t *evicted_p);
+
+/** The same, of a block that is known not to be there. */
+bool tier_add_absent(struct tier *tier, uint32_t block, uint32_t depth, uint64_t use,
+                     uint32_t *evicted_p);
 
 /** Out with it; false: it is not there. It may be pinned: its node is gone. */
 bool tier_remove(struct tier *tier, uint32_t block);

@@ -6,12 +6,14 @@
 #include "sim/links.h"
 #include "sim/sim.h"
 
-enum { NOBODY = UINT32_MAX };
+#define NOBODY UINT32_MAX
 
 enum event_kind {
     EVENT_ARRIVE,       /* whom: request */
+    EVENT_RETURN,       /* request: refused before, it comes back */
     EVENT_QUEUE,        /* request: the decision has reached the prefill instance */
     EVENT_PULL,         /* request: the first byte of its pull */
+    EVENT_PULL_LATE,    /* request: computing what is pulled would be done by now */
     EVENT_READ,         /* request: its blocks are back from SSD */
     EVENT_PREFILL_NEXT, /* instance: a chunk is done, or it can begin another request */
     EVENT_PREFILL_END,  /* request */
@@ -34,6 +36,8 @@ enum stage {
     STAGE_MOVE, /* to the decode node, and into its VRAM */
     STAGE_WAIT, /* for a place in the batch */
     STAGE_DECODE,
+    STAGE_AWAY, /* refused, and told when to come back */
+    STAGES
 };
 
 /** What a request is doing. Its past is in its record. */
@@ -41,6 +45,7 @@ struct life {
     uint64_t attempt;              /* the scheduler's id of it; 0: none */
     uint64_t order;                /* in the queue, lower first */
     uint64_t done_tokens;          /* prefilled in chunks so far, reused ones included */
+    uint64_t pull_ns;              /* a pull may take so long; 0: any time */
     uint64_t read_until_ns;        /* what it reuses is back from SSD; 0: it was not there */
     uint32_t next, before;         /* in the list of its instance */
     uint32_t own_blocks;           /* reused from the prefill instance itself: pinned there */
@@ -51,6 +56,7 @@ struct life {
     uint8_t pulling, reading;      /* what it waits for before its prefill */
     uint8_t sending, computed;     /* the KVCache is on its way; its prefill is over */
     uint8_t listed;                /* at its instance */
+    uint8_t taken;                 /* it was placed before, and lost its instance */
 };
 
 struct list {
@@ -59,7 +65,7 @@ struct list {
 
 struct instance {
     uint32_t role, stages, node; /* node: of links */
-    bool alive, draining;
+    bool alive;
     uint32_t turn;
     struct mc_cost cost; /* of one node */
 
@@ -110,7 +116,7 @@ struct sim {
     uint32_t sample_count, samples_max;
 
     uint32_t arrived, over; /* requests */
-    uint32_t counts[STAGE_DECODE + 1];
+    uint32_t counts[STAGES];
     uint32_t finished, refused;
     uint64_t uses; /* of blocks: the clock of tiers */
     uint64_t hit_tokens, prompt_tokens, events, gap_count, gaps_late;
@@ -190,6 +196,7 @@ void move_flow_add(sim *s, const struct flow *flow);
 void move_flows(sim *s, uint32_t turn);
 void move_plan(sim *s);
 void move_pull(sim *s, uint32_t request);
+void move_pull_late(sim *s, uint32_t request);
 void move_send(sim *s, uint32_t request);
 /** The prefill begins: with streaming, so does the sending. */
 void move_stream(sim *s, uint32_t request, double seconds);

@@ -70,6 +70,7 @@ static void test_what_is_printed_can_be_read(void **state)
     assume_defaults(&assume);
     assume.join_fixed_s = 0.125;
     assert_true(assume_llm(&assume, "qwen3-32b"));
+    assume.llm.layers = 60;
     assume_print(&assume, &out);
     assume_defaults(&again);
     assert_int_equal(assume_read(&again, out.data, out.size, &error), MC_OK);
@@ -94,6 +95,9 @@ static void test_a_bad_line_is_named_and_changes_nothing(void **state)
         { "stream = nan", "line 1: stream is not a number" },
         { "stream = 1e30", "line 1: stream is not a number" },
         { "llm.layers = 0", "without size or speed" },
+        { "ssd_bytes_per_s = 0", "without size or speed" },
+        { "gpus = 44444444444444444", "gpus is 1 to 10000" },
+        { "schedule_s = 1e7", "schedule_s is above 1e6 seconds" },
     };
 
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {

@@ -27,6 +27,7 @@ static void choose(struct play *p, struct prng *prng, struct sim_change changes[
     o->policy =
         policies[o->groups[0].role == MC_ROLE_BOTH ? 5 + prng_below(prng, 2) : prng_below(prng, 5)];
     o->seed = prng_next(prng);
+    o->admission = (enum mc_admission)(MC_ADMIT_ALL + prng_below(prng, 5));
     o->order = (enum sim_order)prng_below(prng, 3);
     o->chunk_tokens = prng_below(prng, 2) ? 0 : 1 + prng_below(prng, 700);
     o->interleave = 1 + prng_below(prng, 3);
@@ -40,6 +41,7 @@ static void choose(struct play *p, struct prng *prng, struct sim_change changes[
     o->slo_ttft_ns = 5000000000;
     o->slo_tbt_ns = 10500000;
     o->retries = prng_below(prng, 3);
+    o->come_back = prng_below(prng, 3) / 2.0;
     o->speed = 0.5 + prng_below(prng, 4);
     for (uint32_t i = 0; i < 3; i++)
         changes[i] = (struct sim_change){ .at_ns = (3 + i * 4) * UINT64_C(1000000000),
@@ -65,7 +67,8 @@ static void check_records(const struct play *p)
         assert_true(r->reused < r->input && r->pulled <= r->input);
         if (r->outcome != SIM_FINISHED)
             continue;
-        assert_true(r->arrival_ns <= r->prefill_begin_ns);
+        assert_true(r->arrival_ns <= r->asked_ns && r->asked_ns <= r->prefill_begin_ns);
+        assert_true(r->returns > 0 || r->asked_ns == r->arrival_ns);
         assert_true(r->prefill_begin_ns < r->prefill_end_ns);
         assert_true(r->prefill_end_ns <= r->moved_ns && r->moved_ns <= r->join_ns);
         assert_true(r->join_ns <= r->first_token_ns && r->first_token_ns <= r->end_ns);
@@ -98,7 +101,7 @@ static void test_every_request_of_random_worlds_ends_once(void **state)
             outcomes[p.result.records[i].outcome]++;
         play_close(&p);
     }
-    assert_true(outcomes[SIM_FINISHED] > 1000);
+    assert_true(outcomes[SIM_FINISHED] > 1000 && outcomes[SIM_REFUSED] > 100);
     assert_true(outcomes[SIM_LOST] > 0 && outcomes[SIM_REFUSED_LATE] > 0);
 }
 
@@ -217,6 +220,34 @@ static void test_a_request_whose_instance_fails_is_placed_again(void **state)
     }
 }
 
+/* The second would begin after the first: it is told when to come back, and is let in then. */
+static void test_a_client_that_comes_back_when_it_is_told_is_let_in(void **state)
+{
+    (void)state;
+    static struct play p;
+
+    for (int back = 0; back < 2; back++) {
+        play_init(&p, "1P+1D");
+        p.options.admission = MC_ADMIT_EARLY;
+        p.options.slo_ttft_ns = 2000000000;
+        p.options.come_back = back;
+        play_add(&p, 0, 800, 1, 1, 0);
+        play_add(&p, 0.1, 500, 1, 2, 0);
+        const struct sim_record *r = play_run(&p);
+        assert_int_equal(r[0].outcome, SIM_FINISHED);
+        assert_int_equal(r[1].outcome, back ? SIM_FINISHED : SIM_REFUSED);
+        assert_int_equal(r[1].returns, back);
+        assert_int_equal(r[1].attempts, 1 + back);
+        assert_at(r[1].arrival_ns, 0.1);
+        if (back)
+            assert_true(r[1].asked_ns > r[1].arrival_ns &&
+                        r[1].prefill_end_ns - r[1].asked_ns <= 2000000000);
+        else
+            assert_int_equal(r[1].reason, MC_REASON_TTFT_SLO);
+        play_close(&p);
+    }
+}
+
 static void test_an_instance_that_joins_takes_work_and_one_that_drains_does_not(void **state)
 {
     (void)state;
@@ -245,6 +276,7 @@ int main(void)
         cmocka_unit_test(test_every_failed_allocation_leaves_nothing_behind),
         cmocka_unit_test(test_options_that_make_no_sense_are_refused),
         cmocka_unit_test(test_a_request_whose_instance_fails_is_placed_again),
+        cmocka_unit_test(test_a_client_that_comes_back_when_it_is_told_is_let_in),
         cmocka_unit_test(test_an_instance_that_joins_takes_work_and_one_that_drains_does_not),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

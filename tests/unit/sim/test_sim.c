@@ -109,6 +109,29 @@ static void test_a_prefix_is_pulled_where_that_is_quicker(void **state)
     play_close(&p);
 }
 
+/* Another one's KVCache takes half of the line: the pull would take longer than computing, and is given up. */
+static void test_a_pull_that_takes_too_long_is_given_up(void **state)
+{
+    (void)state;
+    struct play p;
+
+    play_init(&p, "2P+1D");
+    play_add(&p, 0, 850, 1, 1, 8);
+    play_add(&p, 8.25, 800, 1, 2, 0); /* sent from 10.05 to 11.65 */
+    play_add(&p, 10, 850, 1, 1, 8);
+    play_add(&p, 10, 850, 1, 1, 8);
+    const struct sim_record *r = play_run(&p);
+    assert_int_equal(r[1].prefill, 0);
+    assert_int_equal(r[2].prefill, 0);
+    assert_int_equal(r[3].prefill, 1);
+    assert_int_equal(r[3].holder, 0);
+    assert_int_equal(r[3].pulled, 0);
+    assert_int_equal(r[3].reused, 0);
+    assert_at(r[3].prefill_begin_ns, 10.8);
+    assert_at(r[3].prefill_end_ns, 10.8 + 1.85);
+    play_close(&p);
+}
+
 static void test_ssd_keeps_what_dram_has_no_room_for(void **state)
 {
     (void)state;
@@ -228,6 +251,7 @@ int main(void)
         cmocka_unit_test(test_what_a_node_has_is_not_computed_again),
         cmocka_unit_test(test_who_waits_sees_what_was_computed_meanwhile),
         cmocka_unit_test(test_a_prefix_is_pulled_where_that_is_quicker),
+        cmocka_unit_test(test_a_pull_that_takes_too_long_is_given_up),
         cmocka_unit_test(test_ssd_keeps_what_dram_has_no_room_for),
         cmocka_unit_test(test_a_batch_takes_who_comes_between_two_steps),
         cmocka_unit_test(test_who_has_no_room_in_vram_waits),

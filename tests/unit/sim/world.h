@@ -36,6 +36,7 @@ static inline void play_init(struct play *p, const char *cluster)
     memset(p, 0, sizeof(*p));
     faulty_init(&p->faulty, -1);
     p->options.alloc = &p->faulty.alloc;
+    p->options.admission = MC_ADMIT_ALL;
     assume_defaults(&p->options.assume);
     if (assume_read(&p->options.assume, assume, sizeof(assume) - 1, &error) != MC_OK)
         fail_msg("%s", error.text);

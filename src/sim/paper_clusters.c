@@ -1,0 +1,248 @@
+/* paper_clusters.c - experiments about placement, splits, latency and overload. Figures are named as in paper_cases.c. */
+#include <math.h>
+#include <stdio.h>
+
+#include "sim/paper.h"
+
+#define COUNT(array) (sizeof(array) / sizeof((array)[0]))
+
+/* ------------------------------------------------------------------------------- B6: placement policies */
+
+static void b6_at(struct paper *p, const char *cluster, double speed, const char *suffix)
+{
+    static const struct {
+        const char *name, *policy, *parameters;
+        double mean, q1, median, q3;
+    } policies[] = {
+        { "global", "algorithm1", NULL, 3.07, .39, 1.72, 4.14 },
+        { "local", "local", NULL, 3.58, .56, 2.16, 5.14 },
+        { "load", "least-loaded", "pull=0", 5.27, 1.05, 3.56, 7.41 },
+        { "random", "random", "pull=0", 19.65, 3.54, 13.72, 0 },
+    };
+    double global_mean = 0;
+    char name[64];
+
+    for (uint32_t i = 0; i < COUNT(policies); i++) {
+        const struct sim_options o = { .policy = policies[i].policy,
+                                       .policy_parameters = policies[i].parameters,
+                                       .speed = speed };
+        const struct paper_run *r =
+            paper_wants(p, policies[i].name, PAPER_CONVERSATION, o, cluster);
+        const struct summary *m = r ? &r->summary : NULL;
+
+        snprintf(name, sizeof(name), "B6 %s%s", policies[i].name, suffix);
+        paper_row(p, name, "mean TTFT", "s", policies[i].mean, m != NULL, m ? m->ttft_mean : 0);
+        paper_row(p, name, "median TTFT", "s", policies[i].median, m != NULL,
+                  m ? summary_at(m->ttft, m->finished, .5) : 0);
+        if (i == 0) {
+            global_mean = m ? m->ttft_mean : 0;
+            continue;
+        }
+        snprintf(name, sizeof(name), "B6 %s/global%s", policies[i].name, suffix);
+        paper_row(p, name, "mean TTFT ratio", "", policies[i].mean / policies[0].mean,
+                  m != NULL && global_mean > 0,
+                  m && global_mean > 0 ? m->ttft_mean / global_mean : 0);
+    }
+}
+
+static void b6(struct paper *p)
+{
+    b6_at(p, "6P+10D", 1, "");
+    b6_at(p, "8P+8D", 1.35, " (8P+8D 1.35x)");
+}
+
+/* -------------------------------------------------------------------------- B7, B8: prefill against decode */
+
+static void b7_b8(struct paper *p)
+{
+    static const double ttft[] = { 5.74, 1.71, 1.30, 1.19, 1.12, 1.11, 1.14 };
+    static const double tbt[] = { 31.5, 31.8, 32.9, 35.0, 38.2, 44.2, 58.3 };
+    static const double effective[] = { 77.7, 97.2, 99.1, 99.0, 99.2, 98.4, 86.1 };
+    const struct sim_options o = { .slo_ttft_ns = 10000000000, .slo_tbt_ns = 100000000 };
+    char name[64], cluster[32];
+
+    for (unsigned n = 5; n <= 11; n++) {
+        snprintf(cluster, sizeof(cluster), "%uP+%uD", n, 16 - n);
+        snprintf(name, sizeof(name), "B7 %s", cluster);
+        const struct paper_run *r = paper_wants(p, name, PAPER_SYNTHETIC, o, cluster);
+        const struct summary *m = r ? &r->summary : NULL;
+
+        paper_row(p, name, "mean TTFT", "s", ttft[n - 5], m != NULL, m ? m->ttft_mean : 0);
+        snprintf(name, sizeof(name), "B8 %s", cluster);
+        paper_row(p, name, "effective", "%", effective[n - 5], m != NULL,
+                  m ? 100.0 * m->good / m->offered : 0);
+        paper_row(p, name, "mean TBT", "ms", tbt[n - 5], m != NULL, m ? m->tbt_mean * 1e3 : 0);
+    }
+}
+
+/* -------------------------------------------------------------------------------------- B9: TBT of systems */
+
+static void b9(struct paper *p)
+{
+    static const struct {
+        const char *name;
+        int coupled;
+        double share[3][3]; /* conversation, synthetic, tool&agent: below 100, 200, 300 ms */
+    } systems[] = {
+        { "mooncake", -1, { { 96.6, 100, 100 }, { 99.6, 100, 100 }, { 93.2, 99.8, 100 } } },
+        { "vLLM", SIM_PLAIN, { { 16.1, 38.8, 62.8 }, { 61.3, 71.0, 78.1 }, { 43.1, 45.3, 49.8 } } },
+        { "vLLM prefix",
+          SIM_PREFIX,
+          { { 15.1, 34.3, 56.0 }, { 61.0, 70.8, 77.2 }, { 56.5, 70.0, 81.3 } } },
+        { "vLLM chunked",
+          SIM_CHUNKED,
+          { { 9.4, 28.8, 55.4 }, { 46.6, 57.3, 69.5 }, { 18.6, 21.3, 40.4 } } },
+    };
+    static const double limits[] = { .1, .2, .3 };
+    char name[64];
+
+    for (uint32_t i = 0; i < COUNT(systems); i++)
+        for (int t = PAPER_CONVERSATION; t <= PAPER_TOOLAGENT; t++) {
+            struct sim_options o = systems[i].coupled < 0
+                                       ? (struct sim_options){ 0 }
+                                       : paper_coupled((enum sim_coupled)systems[i].coupled);
+            o.speed = t == PAPER_CONVERSATION ? 1.53 : 1;
+            const struct paper_run *r = paper_wants(p, systems[i].name, (enum paper_trace)t, o,
+                                                    systems[i].coupled < 0 ? "8P+8D" : "16C");
+            for (uint32_t k = 0; k < COUNT(limits); k++) {
+                snprintf(name, sizeof(name), "B9 %s %s < %.0f ms", systems[i].name,
+                         paper_trace_names[t], limits[k] * 1e3);
+                paper_row(p, name, "requests", "%", systems[i].share[t][k], r != NULL,
+                          r ? 100 * summary_below(r->summary.tbt, r->summary.finished, limits[k])
+                            : 0);
+            }
+        }
+}
+
+/* ---------------------------------------------------------------------------------------- B10: bandwidth */
+
+static void b10(struct paper *p)
+{
+    static const double gbps[] = { 24, 40, 80, 100, 160, 320, 400 };
+    static const double ttft[] = { 5.10, 2.40, 1.73, 1.60, 1.41, 1.25, 1.25 };
+    char name[64];
+
+    for (uint32_t i = 0; i < COUNT(gbps); i++) {
+        snprintf(name, sizeof(name), "B10 %.0f Gbps", gbps[i]);
+        const struct paper_run *r = paper_wants(
+            p, name, PAPER_SYNTHETIC, (struct sim_options){ .net_gbps = gbps[i] }, "8P+8D");
+        paper_row(p, name, "mean TTFT", "s", ttft[i], r != NULL, r ? r->summary.ttft_mean : 0);
+    }
+}
+
+/* ----------------------------------------------------------------------------------------- B11: replicas */
+
+static void b11(struct paper *p)
+{
+    static const double conversation[] = { 8, 7, 6, 3 }, synthetic[] = { 5, 4, 5, 2 };
+    char name[64];
+    const struct paper_run *r =
+        paper_wants(p, "replicas", PAPER_CONVERSATION, (struct sim_options){ 0 }, "8P+8D");
+
+    for (uint32_t k = 0, rank = 10; k < SIM_WATCHED_MAX; k++, rank *= 10) {
+        snprintf(name, sizeof(name), "B11 conversation rank %u", rank);
+        paper_row(p, name, "replicas at most", "", conversation[k], r != NULL,
+                  r ? r->replicas_most[k] : 0);
+    }
+    paper_row(p, "B11 conversation rank 10", "when", "s", 1100, r != NULL,
+              r ? r->replicas_when_s[0] : 0);
+    r = paper_wants(p, "replicas", PAPER_SYNTHETIC, (struct sim_options){ 0 }, "8P+8D");
+    for (uint32_t k = 0, rank = 10; k < SIM_WATCHED_MAX; k++, rank *= 10) {
+        snprintf(name, sizeof(name), "B11 synthetic rank %u", rank);
+        paper_row(p, name, "replicas at most", "", synthetic[k], r != NULL,
+                  r ? r->replicas_most[k] : 0);
+    }
+}
+
+/* ------------------------------------------------------------------------------------ +525 %: long prompts */
+
+/* The highest rate of a rising list whose P90 of TTFT is at most ten times that of the lowest rate's fastest. */
+static double passing_rate(struct paper *p, struct sim_options o, const char *cluster,
+                           const double *rates, uint32_t count)
+{
+    double best = 0;
+    bool passes = true;
+
+    for (uint32_t i = 0; i < count; i++) {
+        o.speed = rates[i];
+        const struct paper_run *r = paper_wants(p, cluster, PAPER_LONG, o, cluster);
+        if (!r)
+            continue;
+        const struct summary *m = &r->summary;
+        const double alone = summary_at(m->ttft, m->finished, .05);
+
+        passes = passes && summary_at(m->ttft, m->finished, .9) <= 10 * alone;
+        if (passes)
+            best = rates[i];
+    }
+    return best;
+}
+
+static void b525(struct paper *p)
+{
+    static const double fast[] = { .25, .5, .75, 1, 1.25, 1.5, 1.75, 2, 2.25, 2.5, 2.75, 3, 3.5 };
+    static const double slow[] = { .02, .1, .125, .15, .175, .2, .225, .25, .275, .3, .35 };
+    struct sim_options vllm = paper_coupled(SIM_PLAIN), ours = { 0 };
+
+    ours.assume = p->assume;
+    (void)assume_llm(&ours.assume, "llama2-70b");
+    vllm.assume = ours.assume;
+    vllm.assume.sequences_max = 1;
+    const double a = passing_rate(p, ours, "3P+1D", fast, COUNT(fast));
+    const double b = passing_rate(p, vllm, "4C", slow, COUNT(slow));
+
+    paper_row(p, "+525 % mooncake 3P+1D", "rate within TTFT", "1/s", 1.25, a > 0, a);
+    paper_row(p, "+525 % vLLM 4", "rate within TTFT", "1/s", 0.2, b > 0, b);
+    paper_row(p, "+525 % ratio", "rate ratio", "", 6.25, a > 0 && b > 0, b > 0 ? a / b : 0);
+}
+
+/* Rejections under overload. A row is left out where the scheduler at hand has no such admission. */
+static void b13_at(struct paper *p, const char *cluster, double speed)
+{
+    static const struct {
+        const char *name;
+        enum mc_admission admission;
+        double published;
+    } admissions[] = { { "baseline", MC_ADMIT_STAGES, 18.2 },
+                       { "early", MC_ADMIT_EARLY, 16.4 },
+                       { "predicted", MC_ADMIT_EARLY_SYSTEM, 15.6 } };
+    char name[64];
+
+    for (uint32_t i = 0; i < COUNT(admissions); i++) {
+        const struct sim_options o = { .admission = admissions[i].admission,
+                                       .slo_ttft_ns = 30000000000,
+                                       .slo_tbt_ns = 100000000,
+                                       .speed = speed };
+        snprintf(name, sizeof(name), "B13 %s (%s %gx)", admissions[i].name, cluster, speed);
+        const struct paper_run *r = paper_wants(p, name, PAPER_CONVERSATION, o, cluster);
+        const struct summary *m = r ? &r->summary : NULL;
+
+        if (!m && p->traces[PAPER_CONVERSATION].count)
+            continue;
+        paper_row(p, name, "rejected", "%", admissions[i].published, m != NULL,
+                  m ? 100.0 * (m->refused + m->late) / m->offered : 0);
+        if (m) {
+            paper_row(p, name, "prefill in vain", "s", NAN, true, m->wasted_s);
+            paper_row(p, name, "prefill, decode load", "correlation",
+                      admissions[i].admission == MC_ADMIT_EARLY ? -0.52 : NAN, true,
+                      r->correlation);
+        }
+    }
+}
+
+static void b13(struct paper *p)
+{
+    b13_at(p, "8P+8D", 2);
+    b13_at(p, "6P+2D", 2);
+}
+
+void paper_cluster_cases(struct paper *p)
+{
+    b6(p);
+    b7_b8(p);
+    b9(p);
+    b10(p);
+    b11(p);
+    b525(p);
+    b13(p);
+}
