@@ -34,15 +34,13 @@ static void become_idle(http_request *c)
     http_listen_again(c->http);
 }
 
-/* The first bytes of a request: from now on its time counts. The first of a connection has had its since that
- * was accepted. */
+/* The first bytes of a request: from now on its time counts. */
 static void become_busy(http_request *c)
 {
     if (!c->idle.next)
         return;
     http_link_drop(&c->idle);
-    if (c->served)
-        set_timer(c, c->http->receive_ns);
+    set_timer(c, c->http->receive_ns);
 }
 
 /* What the socket is watched for. A hang-up is always told. False: it cannot be watched. */

@@ -377,6 +377,7 @@ static void time_to_tell(void *user, uint64_t now_ns)
     struct live *l = g->live;
 
     empty(&l->event);
+    empty(&l->part);
     gateway_live_change(g, now_ns, &l->event);
     for (uint32_t i = 0; i < LIVE_WATCHERS; i++)
         if (l->watchers[i].http)

@@ -573,6 +573,28 @@ static void test_a_request_that_drips_is_cut_off_in_its_head_and_in_its_body(voi
     wait_idle();
 }
 
+static void test_a_request_s_time_begins_with_its_first_byte(void **state)
+{
+    struct http_options options = basic();
+    struct talk t;
+
+    (void)state;
+    options.receive_ns = UINT64_C(20000000000);
+    setup_with(&options);
+    talk_open(&t, loop, http_address(server));
+    while (http_counts(server).connections == 0)
+        talk_turn(loop);
+    const uint64_t begun_ns = os_now_ns(); /* the connection was there before, without a word */
+    talk_say(&t, "GET /");
+    while (http_counts(server).idle > 0)
+        talk_turn(loop);
+    assert_true(os_loop_next_ns(loop) >= begun_ns + options.receive_ns);
+    talk_say(&t, "x HTTP/1.1\r\nHost: x\r\n\r\n");
+    talk_answer(&t);
+    talk_close(&t);
+    wait_idle();
+}
+
 static void test_an_idle_connection_is_closed_in_time(void **state)
 {
     struct http_options options = basic();
@@ -941,6 +963,7 @@ int main(void)
         TEST(test_connections_beyond_the_limit_wait_and_are_not_refused),
         TEST(test_a_place_that_gets_free_is_taken_by_who_waits),
         TEST(test_a_request_that_drips_is_cut_off_in_its_head_and_in_its_body),
+        TEST(test_a_request_s_time_begins_with_its_first_byte),
         TEST(test_an_idle_connection_is_closed_in_time),
         TEST(test_an_answer_that_nobody_takes_is_given_up),
         TEST(test_a_stream_comes_in_parts_as_they_are_added),

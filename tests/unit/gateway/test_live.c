@@ -496,9 +496,37 @@ static void test_closing_cuts_watchers_off(void **state)
     talk_close(&t);
 }
 
+static json_int_t refusals_wanted;
+
+static json_t *so_many_refusals(json_t *told)
+{
+    json_t *refusal = a_refusal(told);
+
+    return refusal && number_of(refusal, "count") == refusals_wanted ? refusal : NULL;
+}
+
+/* Whoever watches now is told of what happens now. */
+static void assert_changes_are_told(void)
+{
+    struct talk t, ask;
+    size_t seen = 0;
+
+    watch(&t);
+    until_told(&t, &seen, any);
+    talk_open(&ask, loop, gateway_address(g));
+    talk_post(&ask, "/v1/completions", "", "{");
+    talk_answer(&ask);
+    talk_close(&ask);
+    refusals_wanted++;
+    until_told(&t, &seen, so_many_refusals);
+    talk_close(&t);
+    WAIT(figure(WATCHERS) == 0);
+}
+
 static void test_every_failed_allocation_of_a_watcher_leaves_nothing_behind(void **state)
 {
     (void)state;
+    refusals_wanted = 0;
     start_pair();
     for (long k = 0;; k++) {
         struct talk t;
@@ -516,6 +544,7 @@ static void test_every_failed_allocation_of_a_watcher_leaves_nothing_behind(void
         f.fail_at = -1;
         talk_close(&t);
         WAIT(figure(WATCHERS) == 0);
+        assert_changes_are_told();
         if (!failed)
             return;
         WAIT(w[0].instance && w[1].instance);
