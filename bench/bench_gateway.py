@@ -187,6 +187,14 @@ def compare(kind, gateway, folder, options):
             row(case, "rate per core", "requests/s", own.rate, nginx.rate)]
 
 
+def ready(address):
+    """Whether a request would find workers."""
+    connection = http.client.HTTPConnection(address, timeout=5)
+    with contextlib.closing(connection):
+        connection.request("GET", "/health/ready")
+        return connection.getresponse().status == 200
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -208,7 +216,7 @@ def main():
     try:
         for _ in range(2):
             assert b"registered" in stub.stdout.readline()
-        time.sleep(0.2)  # both have reported their load
+        until(lambda: ready(gateway.said["address"]), "workers the gateway can place on")
         gateway.port = int(gateway.said["address"].rpartition(":")[2])
         for kind in options.only.split(","):
             with tempfile.TemporaryDirectory() as folder:

@@ -7,7 +7,6 @@ import os
 import pathlib
 import re
 import socket
-import time
 
 import pytest
 
@@ -72,7 +71,6 @@ def drip(data, every=0.02):
 def then_hang_up(data):
     def send(sock):
         sock.sendall(data)
-        time.sleep(0.01)
         sock.close()
     return send
 

@@ -9,7 +9,7 @@ import xml.dom.minidom
 
 import pytest
 
-from cluster import Served
+from cluster import Served, until
 from conftest import mooncake, start
 
 USAGE = {"prompt_tokens": 20, "completion_tokens": 3, "total_tokens": 23,
@@ -119,11 +119,17 @@ def test_prompts_over_the_context_are_cut_and_counted(served, tmp_path):
     assert b"cut to fit the context: 2" in done.stdout
 
 
+def answers_of(served):
+    return sum(value for name, value in served.stats("gateway").items()
+               if name.startswith('gateway_requests_ended{how="length"'))
+
+
 def test_an_interrupt_ends_with_the_report_so_far(served):
     process = start("bench", "serve", "--url", f"http://{served.address}", "--rate", "2", "--duration",
                     "1h", "--input-tokens", "20", "--output-tokens", "2")
+    before = answers_of(served)
     try:
-        time.sleep(3)  # some were sent by then; how many does not matter
+        until(lambda: answers_of(served) > before + 1, "answers to the load")
         process.send_signal(signal.SIGINT)
         out, _ = process.communicate(timeout=20)
     finally:
@@ -307,7 +313,7 @@ def test_a_server_that_dies_is_told(tmp_path):
                     "4s", "--input-tokens", "20", "--output-tokens", "2", "--json",
                     str(tmp_path / "a.json"))
     try:
-        time.sleep(2)
+        until(lambda: answers_of(cluster) > 1, "answers to the load")
         cluster.end()
         out, _ = process.communicate(timeout=30)
     finally:

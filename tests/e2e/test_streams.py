@@ -4,11 +4,10 @@ import asyncio
 import os
 import pathlib
 import sys
-import time
 
 import pytest
 
-from cluster import Served
+from cluster import Served, until
 from conftest import MODEL, ROOT
 
 sys.path.insert(0, str(ROOT / "bench"))
@@ -44,8 +43,5 @@ def test_many_streams_are_answered_right_and_leave_nothing_behind(served):
         assert load.counts["failed"] == 0, load.failures[:3]
         assert load.counts["wrong"] == 0, load.wrong[:3]
         assert load.counts["right"] >= STREAMS / 2 and load.counts["cached_tokens"] > 0
-    end = time.monotonic() + QUIET_S
-    while differences(before, held(served)) and time.monotonic() < end:
-        time.sleep(0.1)
-    assert differences(before, held(served)) == {}
+    until(lambda: not differences(before, held(served)), "all is given back", QUIET_S)
     assert served.members() == pids
