@@ -45,6 +45,12 @@ bool cost_knows_prefill(const struct cost *cost);
 bool cost_knows_step(const struct cost *cost);
 bool cost_knows_link(const struct cost *cost, enum cost_link link);
 
+/** What a cost is made of, for who evaluates it often: with the features of cost_prefill_features() it is
+ *     (((p[0] + p[1] f[0]) + p[2] f[1]) + p[3] f[2]) + p[4]    and    (s[0] + s[1] sequences) + s[2] context
+ * to the last bit. */
+void cost_prefill_terms(const struct cost *cost, double terms_p[5]);
+void cost_step_terms(const struct cost *cost, double terms_p[3]);
+
 /** n tokens, the first p <= n of them reused. */
 double cost_prefill(const struct cost *cost, uint64_t n, uint64_t p);
 double cost_step(const struct cost *cost, uint64_t sequences, uint64_t context);
@@ -56,7 +62,8 @@ void cost_pace_prefill(struct cost *cost, uint64_t now_ns, const double features
 void cost_pace_step(struct cost *cost, uint64_t now_ns, uint64_t sequences, uint64_t context,
                     double seconds);
 
-/** Factors of cost_prefill() and cost_step() now. */
+/** Factors of cost_prefill() and cost_step() now; of any pace. */
+double cost_pace(const struct pace *pace, uint64_t now_ns);
 double cost_prefill_pace(const struct cost *cost, uint64_t now_ns);
 double cost_step_pace(const struct cost *cost, uint64_t now_ns);
 

@@ -11,12 +11,11 @@
 struct place {
     mc_sched *sched;
     const struct mc_sched_request *request;
-    struct mc_view view;   /* its context is this struct */
-    uint64_t to_hold;      /* memory that decode needs, tokens */
-    uint64_t pool_tokens;  /* prefix in the store nodes together */
-    uint32_t holder_count; /* of sched->holders */
-    const struct cost *prefill, *step,
-        *link[2]; /* of an instance that knows; NULL: none of the model */
+    struct pane *pane;    /* the rows */
+    struct mc_view view;  /* its context is this struct */
+    uint64_t to_hold;     /* memory that decode needs, tokens */
+    uint64_t pool_tokens; /* prefix in the store nodes together */
+    uint64_t pool_most;   /* of these, the row that has most of it; UINT64_MAX: none has any */
 };
 
 /** Look at the cluster for `request`. */
