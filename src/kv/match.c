@@ -1,7 +1,7 @@
 /* match.c - follow a chain of keys through the index. This is the hot path of a decision. */
 #include "kv/index_state.h"
 
-enum { WINDOW = 32, LONG_RUN = 8 };
+enum { WINDOW = 32, LONG_RUN = 8, AHEAD = 16 };
 
 /*
  * Finds the blocks of a chain, one after the other. The one behind, or before, the last one found is tried
@@ -62,6 +62,8 @@ static uint32_t next_block(struct walk *w)
                                : is_block(w->index, w->last - 1, w->keys) ? w->last - 1
                                                                           : NONE;
         if (guess != NONE) {
+            if (guess + AHEAD < w->index->used)
+                __builtin_prefetch(&w->index->blocks[guess + AHEAD]);
             w->run++;
             w->keys++;
             w->count--;

@@ -64,16 +64,6 @@ bool cost_knows_link(const struct cost *cost, enum cost_link link)
     return gives_link(cost) || cost->link[link].rows >= TRANSFERS_ENOUGH;
 }
 
-void cost_prefill_features(uint64_t n, uint64_t p, double f[4])
-{
-    const double length = (double)n, reused = (double)p;
-
-    f[0] = length - reused;
-    f[1] = length * length - reused * reused;
-    f[2] = reused;
-    f[3] = 1;
-}
-
 double cost_prefill_of(const struct cost *cost, const double f[4])
 {
     const struct mc_cost *g = &cost->given;
@@ -241,11 +231,4 @@ bool cost_trusts_prefill(const struct cost *cost, uint64_t rows)
 bool cost_trusts_step(const struct cost *cost, uint64_t rows)
 {
     return cost != &cost_nominal && (gives_step(cost) || cost->step.rows >= rows);
-}
-
-uint64_t cost_ns(double seconds)
-{
-    const double ns = seconds * 1e9 + 0.5, most = (double)(UINT64_MAX / 4);
-
-    return ns >= most ? UINT64_MAX / 4 : ns > 0 ? (uint64_t)ns : 0;
 }

@@ -68,7 +68,15 @@ double cost_prefill_pace(const struct cost *cost, uint64_t now_ns);
 double cost_step_pace(const struct cost *cost, uint64_t now_ns);
 
 /** What a prefill costs is linear in these four. */
-void cost_prefill_features(uint64_t n, uint64_t p, double features_p[4]);
+static inline void cost_prefill_features(uint64_t n, uint64_t p, double f[4])
+{
+    const double length = (double)n, reused = (double)p;
+
+    f[0] = length - reused;
+    f[1] = length * length - reused * reused;
+    f[2] = reused;
+    f[3] = 1;
+}
 double cost_prefill_of(const struct cost *cost, const double features[4]);
 
 /** Learn; a duration of 0 says nothing. What is given is not learnt. */
@@ -87,6 +95,13 @@ bool cost_trusts_prefill(const struct cost *cost, uint64_t rows);
 bool cost_trusts_step(const struct cost *cost, uint64_t rows);
 
 /** Nanoseconds, rounded, at most UINT64_MAX / 4: sums of a few do not wrap. */
-uint64_t cost_ns(double seconds);
+static inline uint64_t cost_ns(double seconds)
+{
+    const double ns = seconds * 1e9 + 0.5, most = (double)(UINT64_MAX / 4);
+
+    if (ns >= most)
+        return UINT64_MAX / 4;
+    return ns > 0 ? (uint64_t)(int64_t)ns : 0; /* signed: one instruction */
+}
 
 #endif /* SCHED_COST_H */

@@ -58,11 +58,23 @@ static uint64_t later(uint64_t a, uint64_t b)
     return a > b ? a : b;
 }
 
-uint64_t fastest_transfer_ns(const struct pane *pane, const struct cluster *cluster, uint64_t from,
-                             uint64_t to, uint64_t tokens)
+uint64_t fastest_transfer_ns(struct fastest *f, const struct pane *pane,
+                             const struct cluster *cluster, uint64_t from, uint64_t to,
+                             uint64_t tokens)
 {
-    return transfer_ns(pane, cluster, link_between(pane, from, to), from, to, tokens) +
-           later(pane->rows[from].send_busy_ns, pane->rows[to].receive_busy_ns);
+    const enum cost_link link = link_between(pane, from, to);
+    const uint32_t kind = pane->kinds[to].link;
+
+    if (f->transfer.from != from || f->transfer.tokens != tokens || f->transfer.link != link ||
+        f->transfer.kind != kind || (kind == 0 && f->transfer.to != to)) {
+        f->transfer.ns = transfer_ns(pane, cluster, link, from, to, tokens);
+        f->transfer.from = from;
+        f->transfer.to = to;
+        f->transfer.tokens = tokens;
+        f->transfer.kind = kind;
+        f->transfer.link = link;
+    }
+    return f->transfer.ns + later(pane->rows[from].send_busy_ns, pane->rows[to].receive_busy_ns);
 }
 
 /* ----------------------------------------------------------------------------------- who has it all */
@@ -118,16 +130,16 @@ static void collect(struct fastest *f, const struct pane *pane, uint64_t tokens)
 /* ---------------------------------------------------------------------------------------- the search */
 
 /* What a transfer takes from each kind of sender; and nobody is quicker than *floor_p. */
-struct kinds {
+struct by_kind {
     uint64_t remote_ns[SENDER_KINDS], local_ns[SENDER_KINDS];
 };
 
-static struct kinds price_kinds(const struct fastest *f, const struct pane *pane,
-                                const struct cluster *cluster, uint64_t to, uint64_t *floor_p)
+static struct by_kind price_by_kind(const struct fastest *f, const struct pane *pane,
+                                    const struct cluster *cluster, uint64_t to, uint64_t *floor_p)
 {
     const bool maybe_local = (f->hosts & host_bit(pane->rows[to].host)) != 0;
     const uint64_t receive_busy_ns = pane->rows[to].receive_busy_ns;
-    struct kinds k;
+    struct by_kind k = { 0 };
 
     *floor_p = f->others ? 0 : UINT64_MAX;
     for (uint32_t kind = 0; kind < f->kind_count; kind++) {
@@ -146,19 +158,12 @@ static struct kinds price_kinds(const struct fastest *f, const struct pane *pane
     return k;
 }
 
-uint64_t fastest_holder(struct fastest *f, const struct pane *pane, const struct cluster *cluster,
-                        uint64_t to, uint64_t tokens)
+static uint64_t search(struct fastest *f, const struct pane *pane, const struct cluster *cluster,
+                       uint64_t to)
 {
     uint64_t best = UINT64_MAX, best_ns = 0, floor_ns;
+    const struct by_kind k = price_by_kind(f, pane, cluster, to, &floor_ns);
 
-    if (!f->known || f->tokens != tokens)
-        collect(f, pane, tokens);
-    if (f->count == 0)
-        return UINT64_MAX;
-    if (f->count == 1)
-        return f->rows[0] == to ? UINT64_MAX : f->rows[0];
-
-    const struct kinds k = price_kinds(f, pane, cluster, to, &floor_ns);
     for (uint32_t i = 0; i < f->count && (best == UINT64_MAX || best_ns > floor_ns); i++) {
         const uint32_t row = f->rows[i], kind = f->kinds[i];
         uint64_t ns;
@@ -166,7 +171,7 @@ uint64_t fastest_holder(struct fastest *f, const struct pane *pane, const struct
         if (row == to)
             continue;
         if (kind == SENDER_KINDS)
-            ns = fastest_transfer_ns(pane, cluster, row, to, tokens);
+            ns = fastest_transfer_ns(f, pane, cluster, row, to, f->tokens);
         else
             ns = (link_between(pane, row, to) == COST_LOCAL ? k.local_ns : k.remote_ns)[kind] +
                  later(pane->rows[row].send_busy_ns, pane->rows[to].receive_busy_ns);
@@ -176,4 +181,36 @@ uint64_t fastest_holder(struct fastest *f, const struct pane *pane, const struct
         }
     }
     return best;
+}
+
+/* Is its answer that of others of its kind? Not if it is on a host with one of those who are asked, and that
+ * matters, nor if it is one of them. */
+static bool as_others(const struct fastest *f, const struct pane *pane, uint64_t to)
+{
+    const uint32_t kind = pane->kinds[to].link;
+
+    return kind != 0 && pane->rows[to].matched_tokens < f->tokens &&
+           (pane->link_kinds[kind - 1].bytes_per_s > 0 ||
+            (f->hosts & host_bit(pane->rows[to].host)) == 0);
+}
+
+uint64_t fastest_holder(struct fastest *f, const struct pane *pane, const struct cluster *cluster,
+                        uint64_t to, uint64_t tokens)
+{
+    const uint64_t receive_busy_ns = pane->rows[to].receive_busy_ns;
+
+    if (!f->known || f->tokens != tokens)
+        collect(f, pane, tokens);
+    if (f->count <= 1)
+        return f->count == 0 || f->rows[0] == to ? UINT64_MAX : f->rows[0];
+    if (!as_others(f, pane, to))
+        return search(f, pane, cluster, to);
+    if (f->holder.kind != pane->kinds[to].link || f->holder.tokens != tokens ||
+        f->holder.receive_busy_ns != receive_busy_ns) {
+        f->holder.row = search(f, pane, cluster, to);
+        f->holder.kind = pane->kinds[to].link;
+        f->holder.tokens = tokens;
+        f->holder.receive_busy_ns = receive_busy_ns;
+    }
+    return f->holder.row;
 }

@@ -33,6 +33,16 @@ struct fastest {
     uint64_t least_busy_ns[SENDER_KINDS]; /* of each kind */
     bool others;                          /* there are more kinds */
     uint64_t hosts;                       /* a bit, of their hosts' hash, for each */
+
+    /* The last answers: instances are asked for one after the other, and most are of one kind. */
+    struct {
+        uint64_t from, to, tokens, ns; /* from UINT64_MAX: there was no question yet */
+        uint32_t kind, link;           /* of `to`; kind 0: the answer is for it alone */
+    } transfer;
+    struct {
+        uint64_t tokens, receive_busy_ns, row;
+        uint32_t kind; /* 0: there was no question yet */
+    } holder;
 };
 
 /** MC_OK or MC_E_NOMEM; fastest_fini() either way. */
@@ -44,6 +54,8 @@ void fastest_fini(struct fastest *fastest); /* safe on zeroes */
 static inline void fastest_forget(struct fastest *fastest)
 {
     fastest->known = false;
+    fastest->transfer.from = UINT64_MAX;
+    fastest->holder.kind = 0;
 }
 
 /** The first of the pane's rows with a prefix of `tokens`, not `to` itself, from which `to` has them soonest;
@@ -52,7 +64,8 @@ uint64_t fastest_holder(struct fastest *fastest, const struct pane *pane,
                         const struct cluster *cluster, uint64_t to, uint64_t tokens);
 
 /** The slower end decides, as if it began now. An end that says nothing is as fast as others like it. */
-uint64_t fastest_transfer_ns(const struct pane *pane, const struct cluster *cluster, uint64_t from,
-                             uint64_t to, uint64_t tokens);
+uint64_t fastest_transfer_ns(struct fastest *fastest, const struct pane *pane,
+                             const struct cluster *cluster, uint64_t from, uint64_t to,
+                             uint64_t tokens);
 
 #endif /* SCHED_FASTEST_H */

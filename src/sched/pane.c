@@ -1,6 +1,7 @@
 /* pane.c - fill rows, and keep them right. */
 #include "sched/pane.h"
 
+#include <assert.h>
 #include <string.h>
 
 #include "base/alloc.h"
@@ -17,10 +18,12 @@ static mc_status pane_init(struct pane *p, const struct mc_alloc *alloc, uint32_
     p->links = alloc_resize(alloc, NULL, max, sizeof(*p->links));
     p->paces = alloc_resize(alloc, NULL, max, sizeof(*p->paces));
     p->taken_in = alloc_resize(alloc, NULL, max, sizeof(*p->taken_in));
+    p->kinds = alloc_resize(alloc, NULL, max, sizeof(*p->kinds));
+    p->alike = alloc_resize(alloc, NULL, max, sizeof(*p->alike));
     p->holders = alloc_resize(alloc, NULL, max, sizeof(*p->holders));
     p->knows = alloc_resize(alloc, NULL, max, sizeof(*p->knows));
     return p->cells && p->row_of && p->rows && p->lines && p->prices && p->links && p->paces &&
-                   p->taken_in && p->holders && p->knows
+                   p->taken_in && p->holders && p->kinds && p->alike && p->knows
                ? MC_OK
                : MC_E_NOMEM;
 }
@@ -29,6 +32,8 @@ static void pane_fini(struct pane *p, const struct mc_alloc *alloc)
 {
     alloc_free(alloc, p->knows);
     alloc_free(alloc, p->holders);
+    alloc_free(alloc, p->alike);
+    alloc_free(alloc, p->kinds);
     alloc_free(alloc, p->taken_in);
     alloc_free(alloc, p->paces);
     alloc_free(alloc, p->links);
@@ -56,6 +61,71 @@ void panes_fini(struct panes *panes)
 }
 
 /* ------------------------------------------------------------------------------------------ prices */
+
+static bool same_link(const struct price_link *a, const struct price_link *b)
+{
+    return a->t0_s == b->t0_s && a->bytes_per_s == b->bytes_per_s &&
+           a->load_bytes_per_s == b->load_bytes_per_s && a->token_bytes == b->token_bytes &&
+           a->knows[0] == b->knows[0] && a->knows[1] == b->knows[1] &&
+           a->learnt[0][0] == b->learnt[0][0] && a->learnt[0][1] == b->learnt[0][1] &&
+           a->learnt[1][0] == b->learnt[1][0] && a->learnt[1][1] == b->learnt[1][1];
+}
+
+/* Kinds are numbered from 1 as they are met, in a table of PANE_KINDS; when that is full, the others are 0. */
+static uint8_t link_kind(struct pane *pane, const struct price_link *link)
+{
+    for (uint32_t i = 0; i < pane->link_kind_count; i++)
+        if (same_link(&pane->link_kinds[i], link))
+            return (uint8_t)(i + 1);
+    if (pane->link_kind_count == PANE_KINDS)
+        return 0;
+    pane->link_kinds[pane->link_kind_count] = *link;
+    return ++pane->link_kind_count;
+}
+
+static uint8_t terms_kind(double *table, uint8_t *count, const double *terms, uint32_t width)
+{
+    for (uint32_t i = 0; i < *count; i++) {
+        bool same = true;
+
+        for (uint32_t j = 0; j < width; j++)
+            same &= table[i * width + j] == terms[j];
+        if (same)
+            return (uint8_t)(i + 1);
+    }
+    if (*count == PANE_KINDS)
+        return 0;
+    memcpy(table + *count * width, terms, width * sizeof(*terms));
+    return ++*count;
+}
+
+static_assert(PANE_KINDS * PANE_KINDS <= UINT8_MAX, "a number for each pair of kinds");
+
+/* One number for both kinds that a prefill and a pull go by. A link whose costs are learnt says another thing of
+ * others on its own host. */
+static uint8_t alike(const struct pane *pane, uint32_t row)
+{
+    const struct kinds *kinds = &pane->kinds[row];
+
+    if (kinds->prefill == 0 || kinds->link == 0 ||
+        (pane->links[row].bytes_per_s == 0 && pane->rows[row].host != 0))
+        return 0;
+    return (uint8_t)((kinds->prefill - 1) * PANE_KINDS + kinds->link);
+}
+
+static void set_kinds(struct pane *pane, uint32_t row)
+{
+    const struct price *p = &pane->prices[row];
+    const uint32_t paced = pane->lines[row].paced;
+
+    pane->kinds[row].prefill = pane->kinds[row].step = 0;
+    if ((paced & LINE_PACED_PREFILL) == 0)
+        pane->kinds[row].prefill =
+            terms_kind(pane->prefill_kinds[0], &pane->prefill_kind_count, p->prefill, 5);
+    if ((paced & LINE_PACED_STEP) == 0)
+        pane->kinds[row].step = terms_kind(pane->step_kinds[0], &pane->step_kind_count, p->step, 3);
+    pane->alike[row] = alike(pane, row);
+}
 
 static void price_link(const struct instance *i, struct price_link *p)
 {
@@ -142,6 +212,7 @@ static void fill_price(struct pane *pane, const struct cluster *cluster, uint32_
     cost_prefill_terms(p->prefill_cost, p->prefill);
     cost_step_terms(p->step_cost, p->step);
     set_paced(pane, row);
+    set_kinds(pane, row);
     pane->rows[row].tbt_ns = tbt_of(pane, row);
 }
 
@@ -218,6 +289,7 @@ static void fill_row(struct pane *pane, const struct cluster *cluster, uint32_t 
         .last_ns = i->last_ns,
     };
     price_link(i, &pane->links[row]);
+    pane->kinds[row].link = link_kind(pane, &pane->links[row]);
     pane->taken_in[row] = cluster->changes;
 }
 
@@ -289,6 +361,7 @@ static void fill(struct pane *pane, struct cluster *cluster, uint32_t instances_
 {
     choose_rows(pane, cluster, instances_max);
     pane->paced = pane->prefills = 0;
+    pane->prefill_kind_count = pane->step_kind_count = pane->link_kind_count = 0;
     pane->bent = false;
     pane->holder_count = 0;
     pane->least_tokens_max = pane->first_report_until_ns = UINT64_MAX;
@@ -381,12 +454,10 @@ static void let_time_pass(struct pane *pane, uint64_t now_ns)
 
         pane->rows[row].queue_ns =
             less(line->queue_ns, gone < line->first_ns ? gone : line->first_ns);
-    }
-    if (pane->idle_links)
-        return;
-    for (uint32_t row = 0; row < pane->count; row++) {
-        pane->rows[row].send_busy_ns = less(pane->lines[row].send_until_ns, now_ns);
-        pane->rows[row].receive_busy_ns = less(pane->lines[row].receive_until_ns, now_ns);
+        if (!pane->idle_links) {
+            pane->rows[row].send_busy_ns = less(line->send_until_ns, now_ns);
+            pane->rows[row].receive_busy_ns = less(line->receive_until_ns, now_ns);
+        }
     }
     pane->idle_links = now_ns >= pane->last_busy_until_ns;
 }

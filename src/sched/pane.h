@@ -17,7 +17,7 @@
 #include "kv/index.h"
 #include "sched/cluster.h"
 
-enum { PANES = 8 };
+enum { PANES = 8, PANE_KINDS = 15 };
 
 /* What time changes in a row, and what of a row a request changes. */
 struct line {
@@ -41,8 +41,14 @@ struct price {
 struct price_link {
     double t0_s, bytes_per_s, load_bytes_per_s; /* given; bytes_per_s 0: not */
     double learnt[2][2];                        /* by enum cost_link */
-    bool knows[2];
     uint64_t token_bytes;
+    bool knows[2];
+};
+
+/* Instances of a cluster are mostly alike: rows of one kind have the same costs, so what was computed for one
+ * need not be for the next, nor its costs be fetched. 0: it is like no other, or its pace changes. */
+struct kinds {
+    uint8_t prefill, step, link;
 };
 
 /* Of a row that is paced: whose costs change as time goes by. */
@@ -67,11 +73,16 @@ struct pane {
     struct paces *paces;           /* [count] */
     uint64_t *taken_in;            /* [count]: `changes` when it was filled last */
     uint8_t *knows;                /* [count]: bits of enum pane_knows, stores too */
-    uint32_t lenders[4];           /* rows: the first that knows, not a store; CLUSTER_NONE: none */
-    bool all_know;                 /* nobody borrows a price */
-    uint32_t paced;                /* rows that are */
-    uint32_t prefills;             /* rows with MC_ROLE_PREFILL */
-    uint32_t *holders; /* [holder_count]: rows that have blocks of the request, rising */
+    struct kinds *kinds;           /* [count] */
+    uint8_t *alike;                /* [count]: as struct mc_view says of kinds */
+    double prefill_kinds[PANE_KINDS][5], step_kinds[PANE_KINDS][3]; /* terms; kind 1 is the first */
+    struct price_link link_kinds[PANE_KINDS];
+    uint8_t prefill_kind_count, step_kind_count, link_kind_count;
+    uint32_t lenders[4]; /* rows: the first that knows, not a store; CLUSTER_NONE: none */
+    bool all_know;       /* nobody borrows a price */
+    uint32_t paced;      /* rows that are */
+    uint32_t prefills;   /* rows with MC_ROLE_PREFILL */
+    uint32_t *holders;   /* [holder_count]: rows that have blocks of the request, rising */
     uint32_t holder_count;
     bool bent;                      /* roles are not those of the lines */
     uint64_t least_tokens_max;      /* of working memory, of any row; UINT64_MAX: no limit */

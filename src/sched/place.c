@@ -62,9 +62,22 @@ static bool has_slot(const struct mc_view_instance *instance)
 }
 
 struct decoder {
-    uint64_t row, ns; /* its TBT with this request */
+    uint64_t row;
+    double seconds; /* its TBT with this request */
     bool has_slot;
 };
+
+static double decode_seconds(const struct place *place, uint64_t row)
+{
+    const struct mc_view_instance *i = &place->view.instances[row];
+    const uint32_t kind = place->pane->kinds[row].step; /* not 0: there is no pace */
+    const struct price *p = &place->pane->prices[row];
+    const double *step = kind ? place->pane->step_kinds[kind - 1] : p->step;
+
+    return (step[0] + step[1] * (double)(i->running + 1) +
+            step[2] * (double)(i->context_tokens + place->request->tokens)) *
+           (kind ? 1 : p->step_pace);
+}
 
 /* Is `a` a better place to decode than `b`? A free slot, then the least TBT, then no hand-off; what is
  * equal stays with the lower id, which comes first. */
@@ -74,23 +87,25 @@ static bool decodes_better(const struct decoder *a, const struct decoder *b, uin
         return true;
     if (a->has_slot != b->has_slot)
         return a->has_slot;
-    return a->ns != b->ns ? a->ns < b->ns : a->row == prefill;
+    if (a->seconds > b->seconds && a->row != prefill)
+        return false; /* nearly all end here */
+    const uint64_t a_ns = cost_ns(a->seconds), b_ns = cost_ns(b->seconds);
+    return a_ns != b_ns ? a_ns < b_ns : a->row == prefill;
 }
 
 /* The policy's choice if it is one; else the best with memory; UINT64_MAX: none has memory. */
 static uint64_t choose_decode(const struct place *place, uint64_t prefill, uint64_t wish)
 {
     const uint64_t wished = wish ? place_row(place, wish) : UINT64_MAX;
-    const struct mc_view *view = &place->view;
     struct decoder best = { .row = UINT64_MAX };
 
     if (wished != UINT64_MAX && place_can_decode(place, wished) && place_has_memory(place, wished))
         return wished;
-    for (uint64_t i = 0; i < view->count; i++) {
+    for (uint64_t i = 0; i < place->view.count; i++) {
         if (!place_can_decode(place, i) || !place_has_memory(place, i))
             continue;
-        const struct decoder one = { i, view->tbt_ns(view, i, 1, place->request->tokens),
-                                     has_slot(&view->instances[i]) };
+        const struct decoder one = { i, decode_seconds(place, i),
+                                     has_slot(&place->view.instances[i]) };
         if (decodes_better(&one, &best, prefill))
             best = one;
     }

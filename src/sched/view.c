@@ -20,26 +20,6 @@ uint64_t place_row(const struct place *place, uint64_t id)
     return row == CLUSTER_NONE ? UINT64_MAX : row;
 }
 
-/* -------------------------------------------------------------------------------- what it may be given */
-
-bool place_can_decode(const struct place *place, uint64_t row)
-{
-    const struct mc_view_instance *i = &place->view.instances[row];
-    const uint64_t most = i->kv_tokens_max, tokens = place->request->tokens;
-
-    return (i->role & MC_ROLE_DECODE) != 0 && (i->flags & MC_VIEW_DRAINING) == 0 &&
-           i->id != place->request->barred_decode &&
-           (most == 0 || tokens < most); /* and one more */
-}
-
-bool place_has_memory(const struct place *place, uint64_t row)
-{
-    const uint64_t most = place->view.instances[row].kv_tokens_max;
-    const uint64_t need = most < place->to_hold ? most : place->to_hold;
-
-    return most == 0 || place->view.instances[row].free_tokens >= need;
-}
-
 /* ------------------------------------------------------------------------------------------ costs */
 
 const struct cost *place_prefill_cost(const struct place *place, uint64_t row)
@@ -55,15 +35,23 @@ const struct cost *place_step_cost(const struct place *place, uint64_t row)
 static uint64_t view_prefill_ns(const struct mc_view *view, uint64_t index, uint64_t tokens,
                                 uint64_t reused)
 {
-    const struct place *place = view->context;
-    const struct price *p = &place->pane->prices[index];
+    struct place *place = view->context;
+    const uint32_t kind = place->pane->kinds[index].prefill;
+    struct place_answer *last = &place->prefill;
     const uint64_t most = tokens ? tokens - 1 : 0; /* the last token is always computed */
     double f[4];
 
+    /* Instances are asked for one after the other, and most are of one kind. */
+    if (kind != 0 && last->kind == kind && last->tokens == tokens && last->reused == reused)
+        return last->ns;
+    const struct price *p = &place->pane->prices[index];
     cost_prefill_features(tokens, reused < most ? reused : most, f);
-    return cost_ns((p->prefill[0] + p->prefill[1] * f[0] + p->prefill[2] * f[1] +
-                    p->prefill[3] * f[2] + p->prefill[4]) *
-                   p->prefill_pace);
+    *last = (struct place_answer){ kind, tokens, reused,
+                                   cost_ns((p->prefill[0] + p->prefill[1] * f[0] +
+                                            p->prefill[2] * f[1] + p->prefill[3] * f[2] +
+                                            p->prefill[4]) *
+                                           p->prefill_pace) };
+    return last->ns;
 }
 
 static uint64_t view_tbt_ns(const struct mc_view *view, uint64_t index, uint64_t sequences,
@@ -83,7 +71,8 @@ static uint64_t view_transfer_ns(const struct mc_view *view, uint64_t from, uint
 {
     const struct place *place = view->context;
 
-    return fastest_transfer_ns(place->pane, &place->sched->cluster, from, to, tokens);
+    return fastest_transfer_ns(&place->sched->fastest, place->pane, &place->sched->cluster, from,
+                               to, tokens);
 }
 
 /* ---------------------------------------------------------------------------------------- holders */
@@ -174,7 +163,8 @@ void place_view(struct place *place, mc_sched *sched, const struct mc_sched_requ
                   .tbt_ns = view_tbt_ns,
                   .holder = view_holder,
                   .chance = view_chance,
-                  .context = place },
+                  .context = place,
+                  .kinds = pane->alike },
     };
     sched->row_cells = pane->cells;
     match(place);
