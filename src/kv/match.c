@@ -62,8 +62,6 @@ static uint32_t next_block(struct walk *w)
                                : is_block(w->index, w->last - 1, w->keys) ? w->last - 1
                                                                           : NONE;
         if (guess != NONE) {
-            if (guess + AHEAD < w->index->used)
-                __builtin_prefetch(&w->index->blocks[guess + AHEAD]);
             w->run++;
             w->keys++;
             w->count--;
@@ -79,13 +77,35 @@ static uint32_t next_block(struct walk *w)
     return w->last = w->found[w->taken++];
 }
 
-/* ------------------------------------------------------------------------------------------ holders */
+/* How many of the next keys are of blocks that lie in order behind the last one found, `step` apart, and at the
+ * same holders. This is where long prompts spend their time. */
+static uint32_t follow(struct walk *w, uint32_t set, uint32_t step)
+{
+    const struct block *blocks = w->index->blocks;
+    const uint32_t used = w->index->used;
+    uint32_t at = w->last, found = 0;
 
-/* Blocks `from` .. `to` - 1 of the chain are at the same holders. */
-struct stretch {
-    uint32_t set, from;
-    bool pooled; /* the pool's prefix goes on through it */
-};
+    if (w->taken != w->ready)
+        return 0;
+    while (found < w->count) {
+        const uint32_t next = at + step;
+
+        if (next - 1 >= used - 1 || blocks[next].set != set ||
+            !kv_index_is(&blocks[next], &w->keys[found]))
+            break;
+        at = next;
+        found++;
+        if (at + AHEAD * step - 1 < used - 1)
+            __builtin_prefetch(&blocks[at + AHEAD * step]);
+    }
+    w->last = at;
+    w->keys += found;
+    w->count -= found;
+    w->run += found;
+    return found;
+}
+
+/* ------------------------------------------------------------------------------------------ holders */
 
 static void match_undo(struct kv_match *match)
 {
@@ -94,52 +114,40 @@ static void match_undo(struct kv_match *match)
     match->count = match->pool = 0;
 }
 
-/* Who goes on into a stretch? Has it anybody who does? */
-static bool begin(const kv_index *index, const uint8_t *pooled, struct stretch *s,
-                  struct kv_match *match)
+/* Does anybody's prefix, or the pool's, go on into blocks of this set from number `from` on? */
+static bool goes_on(const kv_index *index, const uint8_t *pooled, uint32_t set, uint32_t from,
+                    const struct kv_match *match)
 {
-    struct kv_members m = kv_members(&index->sets, s->set);
-    const bool in_pool = pooled && match->pool == s->from; /* all before it are in the pool */
-    bool goes_on = false;
+    struct kv_members m = kv_members(&index->sets, set);
+    const bool in_pool = pooled && match->pool == from; /* all before it are in the pool */
     uint32_t holder;
 
-    s->pooled = false;
+    while (kv_members_next(&m, &holder))
+        if (match->blocks[holder] == from || (in_pool && pooled[holder]))
+            return true;
+    return false;
+}
+
+/* Blocks `from` .. `to` - 1 of the chain are at the holders of `set`. */
+static void extend(const kv_index *index, const uint8_t *pooled, uint32_t set, uint32_t from,
+                   uint32_t to, struct kv_match *match)
+{
+    struct kv_members m = kv_members(&index->sets, set);
+    const bool in_pool = pooled && match->pool == from;
+    uint32_t holder;
+
     while (kv_members_next(&m, &holder)) {
         const bool is_pooled = in_pool && pooled[holder];
 
-        if (match->blocks[holder] == 0 && match->held[holder] == 0 && (s->from == 0 || is_pooled))
+        if (match->blocks[holder] == 0 && match->held[holder] == 0 && (from == 0 || is_pooled))
             match->holders[match->count++] = holder;
-        if (match->blocks[holder] == s->from) {
-            match->blocks[holder] = s->from + 1;
-            goes_on = true;
-        }
-        if (is_pooled) {
-            match->held[holder]++;
-            s->pooled = goes_on = true;
-        }
-    }
-    if (s->pooled)
-        match->pool = s->from + 1;
-    return goes_on;
-}
-
-/* It ended before block `to`. */
-static void end(const kv_index *index, const uint8_t *pooled, const struct stretch *s, uint32_t to,
-                struct kv_match *match)
-{
-    struct kv_members m = kv_members(&index->sets, s->set);
-    uint32_t holder;
-
-    if (to == s->from + 1)
-        return;
-    while (kv_members_next(&m, &holder)) {
-        if (match->blocks[holder] == s->from + 1)
+        if (match->blocks[holder] == from)
             match->blocks[holder] = to;
-        if (s->pooled && pooled[holder])
-            match->held[holder] += to - s->from - 1;
+        if (is_pooled) {
+            match->held[holder] += to - from;
+            match->pool = to;
+        }
     }
-    if (s->pooled)
-        match->pool = to;
 }
 
 void kv_index_match(const kv_index *index, const struct mc_key *keys, size_t count,
@@ -147,24 +155,21 @@ void kv_index_match(const kv_index *index, const struct mc_key *keys, size_t cou
 {
     const uint32_t most = count < UINT32_MAX ? (uint32_t)count : UINT32_MAX;
     struct walk w = { .index = index, .keys = keys, .count = most, .window = 1 };
-    struct stretch s = { .set = KV_SET_NONE };
-    uint32_t i;
+    uint32_t i = 0;
 
     match_undo(match);
-    for (i = 0; i < most; i++) {
-        const uint32_t at = next_block(&w);
-        const uint32_t set = at == NONE ? KV_SET_NONE : index->blocks[at].set;
+    /* Stretch by stretch of blocks that are at the same holders. */
+    for (uint32_t at = most > 0 ? next_block(&w) : NONE; at != NONE;) {
+        const uint32_t set = index->blocks[at].set, from = i;
 
-        if (set == s.set && set != KV_SET_NONE)
-            continue;
-        if (s.set != KV_SET_NONE)
-            end(index, pooled, &s, i, match);
-        s = (struct stretch){ .set = set, .from = i };
-        if (set == KV_SET_NONE || !begin(index, pooled, &s, match)) {
-            s.set = KV_SET_NONE;
-            break;
-        }
+        if (!goes_on(index, pooled, set, from, match))
+            return;
+        do {
+            const uint32_t behind = follow(&w, set, 1);
+
+            i += 1 + (behind ? behind : follow(&w, set, (uint32_t)-1));
+            at = i < most ? next_block(&w) : NONE;
+        } while (at != NONE && index->blocks[at].set == set);
+        extend(index, pooled, set, from, i, match);
     }
-    if (s.set != KV_SET_NONE)
-        end(index, pooled, &s, i, match);
 }

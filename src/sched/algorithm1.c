@@ -56,46 +56,43 @@ static struct cost_of ask(const struct algorithm1 *a, const struct mc_view *view
     return c;
 }
 
-/* Most instances are alike: they have nothing of it, or the same part, and the answers are those of the one
- * before. */
-static const struct cost_of *cost_of(const struct algorithm1 *a, const struct mc_view *view,
-                                     uint64_t index, uint64_t tokens, struct cost_of last[2])
+/* Most instances are alike: they have nothing of it, or the same part, and what was said of the one before
+ * them holds. */
+static bool holds_for(const struct cost_of *c, const struct mc_view *view, uint64_t index)
 {
     const struct mc_view_instance *p = &view->instances[index];
-    struct cost_of *c = &last[p->matched_tokens != 0];
 
-    if (c->kind == 0 || c->kind != view->kinds[index] || c->own != p->matched_tokens ||
-        c->receive_busy_ns != p->receive_busy_ns)
-        *c = ask(a, view, index, tokens);
-    return c;
-}
-
-static struct option price(const struct algorithm1 *a, const struct mc_view_instance *p,
-                           const struct cost_of *c)
-{
-    const uint64_t before = a->overlap < 0.5               ? c->transfer_ns + p->queue_ns
-                            : c->transfer_ns < p->queue_ns ? p->queue_ns
-                                                           : c->transfer_ns;
-
-    return (struct option){ .ns = before + c->prefill_ns, .holder = c->holder };
+    return c->kind != 0 && c->kind == view->kinds[index] && c->own == p->matched_tokens &&
+           c->receive_busy_ns == p->receive_busy_ns;
 }
 
 static void place(void *state, const struct mc_view *view, const struct mc_sched_request *request,
                   struct mc_decision *decision)
 {
+    const struct algorithm1 *a = state;
+    const struct mc_view_instance *instances = view->instances;
+    const uint64_t count = view->count;
+    const bool overlaps = a->overlap >= 0.5;
     struct option least = { UINT64_MAX, UINT64_MAX };
     struct cost_of last[2] = { { .kind = 0 } };
     uint64_t pick = UINT64_MAX;
 
-    for (uint64_t i = 0; i < view->count; i++) {
-        const struct mc_view_instance *p = &view->instances[i];
+    for (uint64_t i = 0; i < count; i++) {
+        const struct mc_view_instance *p = &instances[i];
+        struct cost_of *c = &last[p->matched_tokens != 0];
 
-        if (!policy_can_prefill(p) || (pick != UINT64_MAX && p->queue_ns >= least.ns))
-            continue; /* it cannot be less */
-        const struct option option =
-            price(state, p, cost_of(state, view, i, request->tokens, last));
-        if (pick == UINT64_MAX || option.ns < least.ns) {
-            least = option;
+        if (!policy_can_prefill(p))
+            continue;
+        if (!holds_for(c, view, i)) {
+            if (pick != UINT64_MAX && p->queue_ns >= least.ns)
+                continue; /* it cannot be less */
+            *c = ask(a, view, i, request->tokens);
+        }
+        const uint64_t in_turn = c->transfer_ns + p->queue_ns;
+        const uint64_t at_once = c->transfer_ns < p->queue_ns ? p->queue_ns : c->transfer_ns;
+        const uint64_t ns = (overlaps ? at_once : in_turn) + c->prefill_ns;
+        if (ns < least.ns) {
+            least = (struct option){ ns, c->holder };
             pick = i;
         }
     }

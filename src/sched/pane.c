@@ -20,10 +20,13 @@ static mc_status pane_init(struct pane *p, const struct mc_alloc *alloc, uint32_
     p->taken_in = alloc_resize(alloc, NULL, max, sizeof(*p->taken_in));
     p->kinds = alloc_resize(alloc, NULL, max, sizeof(*p->kinds));
     p->alike = alloc_resize(alloc, NULL, max, sizeof(*p->alike));
+    p->seats = alloc_resize(alloc, NULL, max, sizeof(*p->seats));
+    p->slots = alloc_resize(alloc, NULL, max, sizeof(*p->slots));
     p->holders = alloc_resize(alloc, NULL, max, sizeof(*p->holders));
     p->knows = alloc_resize(alloc, NULL, max, sizeof(*p->knows));
-    return p->cells && p->row_of && p->rows && p->lines && p->prices && p->links && p->paces &&
-                   p->taken_in && p->holders && p->kinds && p->alike && p->knows
+    return p->seats && p->slots && p->cells && p->row_of && p->rows && p->lines && p->prices &&
+                   p->links && p->paces && p->taken_in && p->holders && p->kinds && p->alike &&
+                   p->knows
                ? MC_OK
                : MC_E_NOMEM;
 }
@@ -33,6 +36,8 @@ static void pane_fini(struct pane *p, const struct mc_alloc *alloc)
     alloc_free(alloc, p->knows);
     alloc_free(alloc, p->holders);
     alloc_free(alloc, p->alike);
+    alloc_free(alloc, p->slots);
+    alloc_free(alloc, p->seats);
     alloc_free(alloc, p->kinds);
     alloc_free(alloc, p->taken_in);
     alloc_free(alloc, p->paces);
@@ -83,20 +88,19 @@ static uint8_t link_kind(struct pane *pane, const struct price_link *link)
     return ++pane->link_kind_count;
 }
 
-static uint8_t terms_kind(double *table, uint8_t *count, const double *terms, uint32_t width)
+static uint8_t prefill_kind(struct pane *pane, const double terms[5])
 {
-    for (uint32_t i = 0; i < *count; i++) {
-        bool same = true;
+    for (uint32_t i = 0; i < pane->prefill_kind_count; i++) {
+        const double *known = pane->prefill_kinds[i];
 
-        for (uint32_t j = 0; j < width; j++)
-            same &= table[i * width + j] == terms[j];
-        if (same)
+        if (known[0] == terms[0] && known[1] == terms[1] && known[2] == terms[2] &&
+            known[3] == terms[3] && known[4] == terms[4])
             return (uint8_t)(i + 1);
     }
-    if (*count == PANE_KINDS)
+    if (pane->prefill_kind_count == PANE_KINDS)
         return 0;
-    memcpy(table + *count * width, terms, width * sizeof(*terms));
-    return ++*count;
+    memcpy(pane->prefill_kinds[pane->prefill_kind_count], terms, sizeof(pane->prefill_kinds[0]));
+    return ++pane->prefill_kind_count;
 }
 
 static_assert(PANE_KINDS * PANE_KINDS <= UINT8_MAX, "a number for each pair of kinds");
@@ -107,7 +111,7 @@ static uint8_t alike(const struct pane *pane, uint32_t row)
 {
     const struct kinds *kinds = &pane->kinds[row];
 
-    if (kinds->prefill == 0 || kinds->link == 0 ||
+    if (kinds->prefill == 0 || kinds->link == 0 || pane->rows[row].role == MC_ROLE_STORE ||
         (pane->links[row].bytes_per_s == 0 && pane->rows[row].host != 0))
         return 0;
     return (uint8_t)((kinds->prefill - 1) * PANE_KINDS + kinds->link);
@@ -118,12 +122,9 @@ static void set_kinds(struct pane *pane, uint32_t row)
     const struct price *p = &pane->prices[row];
     const uint32_t paced = pane->lines[row].paced;
 
-    pane->kinds[row].prefill = pane->kinds[row].step = 0;
+    pane->kinds[row].prefill = 0;
     if ((paced & LINE_PACED_PREFILL) == 0)
-        pane->kinds[row].prefill =
-            terms_kind(pane->prefill_kinds[0], &pane->prefill_kind_count, p->prefill, 5);
-    if ((paced & LINE_PACED_STEP) == 0)
-        pane->kinds[row].step = terms_kind(pane->step_kinds[0], &pane->step_kind_count, p->step, 3);
+        pane->kinds[row].prefill = prefill_kind(pane, p->prefill);
     pane->alike[row] = alike(pane, row);
 }
 
@@ -201,6 +202,24 @@ static uint64_t tbt_of(const struct pane *pane, uint32_t row)
         p->step_pace);
 }
 
+static void fill_seat(struct pane *pane, uint32_t row)
+{
+    const struct mc_view_instance *r = &pane->rows[row];
+    const struct price *p = &pane->prices[row];
+    const bool decodes = (r->role & MC_ROLE_DECODE) != 0 && (r->flags & MC_VIEW_DRAINING) == 0;
+
+    pane->slots[row] = r->sequences_max == 0 || r->running < r->sequences_max;
+    pane->seats[row] = (struct seat){
+        .seconds = p->step[0] + p->step[1] * (double)(r->running + 1),
+        .each = p->step[2],
+        .pace = p->step_pace,
+        .context = r->context_tokens,
+        .free_tokens = !decodes                ? 0
+                       : r->kv_tokens_max == 0 ? UINT64_MAX
+                                               : r->free_tokens,
+    };
+}
+
 /* After the row and `knows`, of all, are filled. */
 static void fill_price(struct pane *pane, const struct cluster *cluster, uint32_t row)
 {
@@ -214,6 +233,7 @@ static void fill_price(struct pane *pane, const struct cluster *cluster, uint32_
     set_paced(pane, row);
     set_kinds(pane, row);
     pane->rows[row].tbt_ns = tbt_of(pane, row);
+    fill_seat(pane, row);
 }
 
 /* -------------------------------------------------------------------------------------------- rows */
@@ -361,7 +381,7 @@ static void fill(struct pane *pane, struct cluster *cluster, uint32_t instances_
 {
     choose_rows(pane, cluster, instances_max);
     pane->paced = pane->prefills = 0;
-    pane->prefill_kind_count = pane->step_kind_count = pane->link_kind_count = 0;
+    pane->prefill_kind_count = pane->link_kind_count = 0;
     pane->bent = false;
     pane->holder_count = 0;
     pane->least_tokens_max = pane->first_report_until_ns = UINT64_MAX;
@@ -433,6 +453,7 @@ static void set_paces(struct pane *pane, uint32_t row, uint64_t now_ns)
     }
     if (line->paced & LINE_PACED_STEP) {
         price->step_pace = cost_pace(&paces->step, now_ns);
+        pane->seats[row].pace = price->step_pace;
         pane->rows[row].tbt_ns = tbt_of(pane, row);
     }
 }

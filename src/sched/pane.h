@@ -37,6 +37,15 @@ struct price {
     const struct cost *prefill_cost, *step_cost; /* cost_nominal: nobody knows */
 };
 
+/* Who could decode one more, in one go through memory. */
+struct seat {
+    double seconds; /* of a step with one more sequence, less what its context adds */
+    double each;    /* token of context adds */
+    double pace;
+    uint64_t context;     /* tokens */
+    uint64_t free_tokens; /* UINT64_MAX: no limit; 0 where nothing more is decoded */
+};
+
 /* How bytes come to it, and from it, of its own knowledge. */
 struct price_link {
     double t0_s, bytes_per_s, load_bytes_per_s; /* given; bytes_per_s 0: not */
@@ -48,7 +57,7 @@ struct price_link {
 /* Instances of a cluster are mostly alike: rows of one kind have the same costs, so what was computed for one
  * need not be for the next, nor its costs be fetched. 0: it is like no other, or its pace changes. */
 struct kinds {
-    uint8_t prefill, step, link;
+    uint8_t prefill, link;
 };
 
 /* Of a row that is paced: whose costs change as time goes by. */
@@ -64,20 +73,22 @@ struct pane {
     uint64_t used_at;          /* number of the decision */
 
     uint32_t count;
-    uint32_t *cells;               /* [count]: of each row */
-    uint32_t *row_of;              /* [instances_max]: of each cell, or CLUSTER_NONE */
-    struct mc_view_instance *rows; /* [count], by id */
-    struct line *lines;            /* [count] */
-    struct price *prices;          /* [count] */
-    struct price_link *links;      /* [count] */
-    struct paces *paces;           /* [count] */
-    uint64_t *taken_in;            /* [count]: `changes` when it was filled last */
-    uint8_t *knows;                /* [count]: bits of enum pane_knows, stores too */
-    struct kinds *kinds;           /* [count] */
-    uint8_t *alike;                /* [count]: as struct mc_view says of kinds */
-    double prefill_kinds[PANE_KINDS][5], step_kinds[PANE_KINDS][3]; /* terms; kind 1 is the first */
+    uint32_t *cells;                     /* [count]: of each row */
+    uint32_t *row_of;                    /* [instances_max]: of each cell, or CLUSTER_NONE */
+    struct mc_view_instance *rows;       /* [count], by id */
+    struct line *lines;                  /* [count] */
+    struct price *prices;                /* [count] */
+    struct price_link *links;            /* [count] */
+    struct paces *paces;                 /* [count] */
+    uint64_t *taken_in;                  /* [count]: `changes` when it was filled last */
+    uint8_t *knows;                      /* [count]: bits of enum pane_knows, stores too */
+    struct seat *seats;                  /* [count] */
+    uint8_t *slots;                      /* [count]: a place in the batch is free */
+    struct kinds *kinds;                 /* [count] */
+    uint8_t *alike;                      /* [count]: as struct mc_view says of kinds */
+    double prefill_kinds[PANE_KINDS][5]; /* terms; kind 1 is the first */
     struct price_link link_kinds[PANE_KINDS];
-    uint8_t prefill_kind_count, step_kind_count, link_kind_count;
+    uint8_t prefill_kind_count, link_kind_count;
     uint32_t lenders[4]; /* rows: the first that knows, not a store; CLUSTER_NONE: none */
     bool all_know;       /* nobody borrows a price */
     uint32_t paced;      /* rows that are */

@@ -56,28 +56,11 @@ static bool cannot_run(const struct place *place, struct mc_decision *d)
 
 /* ------------------------------------------------------------------------------------------ decode */
 
-static bool has_slot(const struct mc_view_instance *instance)
-{
-    return instance->sequences_max == 0 || instance->running < instance->sequences_max;
-}
-
 struct decoder {
     uint64_t row;
     double seconds; /* its TBT with this request */
     bool has_slot;
 };
-
-static double decode_seconds(const struct place *place, uint64_t row)
-{
-    const struct mc_view_instance *i = &place->view.instances[row];
-    const uint32_t kind = place->pane->kinds[row].step; /* not 0: there is no pace */
-    const struct price *p = &place->pane->prices[row];
-    const double *step = kind ? place->pane->step_kinds[kind - 1] : p->step;
-
-    return (step[0] + step[1] * (double)(i->running + 1) +
-            step[2] * (double)(i->context_tokens + place->request->tokens)) *
-           (kind ? 1 : p->step_pace);
-}
 
 /* Is `a` a better place to decode than `b`? A free slot, then the least TBT, then no hand-off; what is
  * equal stays with the lower id, which comes first. */
@@ -93,23 +76,41 @@ static bool decodes_better(const struct decoder *a, const struct decoder *b, uin
     return a_ns != b_ns ? a_ns < b_ns : a->row == prefill;
 }
 
-/* The policy's choice if it is one; else the best with memory; UINT64_MAX: none has memory. */
-static uint64_t choose_decode(const struct place *place, uint64_t prefill, uint64_t wish)
+/* The best that has room; UINT64_MAX: none has. This is the hot path: it goes through the seats alone, unless the
+ * request is larger than some instance's whole memory. */
+static uint64_t best_decoder(const struct place *place, uint64_t prefill)
 {
-    const uint64_t wished = wish ? place_row(place, wish) : UINT64_MAX;
+    const struct pane *pane = place->pane;
+    const struct seat *seats = pane->seats;
+    const uint8_t *slots = pane->slots;
+    const uint64_t tokens = place->request->tokens, to_hold = place->to_hold, count = pane->count;
+    const uint64_t least = pane->least_tokens_max, barred = place->request->barred_decode;
+    const uint64_t barred_row = barred ? place_row(place, barred) : UINT64_MAX;
+    const bool is_small = tokens < least && to_hold <= least;
     struct decoder best = { .row = UINT64_MAX };
 
-    if (wished != UINT64_MAX && place_can_decode(place, wished) && place_has_memory(place, wished))
-        return wished;
-    for (uint64_t i = 0; i < place->view.count; i++) {
-        if (!place_can_decode(place, i) || !place_has_memory(place, i))
+    for (uint64_t i = 0; i < count; i++) {
+        if (is_small ? seats[i].free_tokens < to_hold || i == barred_row
+                     : !place_can_decode(place, i) || !place_has_memory(place, i))
             continue;
-        const struct decoder one = { i, decode_seconds(place, i),
-                                     has_slot(&place->view.instances[i]) };
+        const double seconds =
+            (seats[i].seconds + seats[i].each * (double)(seats[i].context + tokens)) *
+            seats[i].pace;
+        const struct decoder one = { i, seconds, slots[i] != 0 };
         if (decodes_better(&one, &best, prefill))
             best = one;
     }
     return best.row;
+}
+
+/* The policy's choice if it is one; else the best with memory; UINT64_MAX: none has memory. */
+static uint64_t choose_decode(const struct place *place, uint64_t prefill, uint64_t wish)
+{
+    const uint64_t wished = wish ? place_row(place, wish) : UINT64_MAX;
+
+    if (wished != UINT64_MAX && place_can_decode(place, wished) && place_has_memory(place, wished))
+        return wished;
+    return best_decoder(place, prefill);
 }
 
 /* ----------------------------------------------------------------------------------------- predict */
