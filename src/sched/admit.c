@@ -25,7 +25,7 @@ mc_status admit_init(struct admit *a, const struct mc_sched_options *o, struct m
 {
     const struct policy_parameter known[] = {
         { "threshold", 0.01, 100, &a->threshold }, { "observations", 0, 1e6, &a->observations },
-        { "quantile", 0.5, 1, &a->quantile },      { "retry", 1, 86400, &a->retry_s },
+        { "quantile", 0.5, 1, &a->quantile },      { "retry", 1, 300, &a->retry_s },
         { "bookings", 0, 1, &a->with_bookings },
     };
 
@@ -269,7 +269,8 @@ static void hold_to_ttft(const struct place *place, uint64_t prefill, const stru
     const struct margin m = ttft_margin(place, prefill, raw);
     /* Who comes back was promised room: half of the margin is enough. */
     const double factor = d->flags & MC_DECISION_BACK ? (m.mid + m.high) / 2 : m.high;
-    const uint64_t high = elapsed + scale(raw + left_room(place, d, limit), factor);
+    /* The room is a bound already: what this one's prediction may be off by does not widen it. */
+    const uint64_t high = elapsed + scale(raw, factor) + left_room(place, d, limit);
 
     if (high <= limit)
         return;
@@ -279,7 +280,7 @@ static void hold_to_ttft(const struct place *place, uint64_t prefill, const stru
     *v = (struct verdict){ .reason = MC_REASON_TTFT_SLO,
                            .trusted = cost_trusts_prefill(place_prefill_cost(place, prefill),
                                                           (uint64_t)a->observations),
-                           .hopeless = scale(raw - p->queue_ns, m.mid) > limit,
+                           .hopeless = scale(p->transfer_ns + p->prefill_ns, m.low) > limit,
                            .wait_ns = scale(high - limit, 1 / (m.high > 0.1 ? m.high : 0.1)),
                            .idle_ns = idle_ns(place, prefill),
                            /* What was learnt besides costs is error as a whole. */
