@@ -1,7 +1,8 @@
 /*
  * http.h - an HTTP/1.1 server inside our loop: whole requests in, whole or streamed answers out.
  *
- * One request of a connection is under way at a time; what a client sends behind it waits in the kernel.
+ * One request of a connection is under way at a time; what a client sends behind it waits, and has its turn when
+ * the others had theirs.
  * While a request is under way its socket is watched for a hang-up, which is known at once. (A client that
  * ends its sending side has hung up, too: it would not be told from one that is gone.)
  *

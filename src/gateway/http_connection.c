@@ -48,7 +48,9 @@ static bool watch(http_request *c)
 {
     uint32_t events = 0;
 
-    if (c->phase == HTTP_HEAD || c->phase == HTTP_BODY || c->phase == HTTP_LINGER)
+    if (c->waits)
+        events = 0;
+    else if (c->phase == HTTP_HEAD || c->phase == HTTP_BODY || c->phase == HTTP_LINGER)
         events = OS_READABLE;
     else if (c->head_out.size + c->out.size > c->head_sent + c->sent)
         events = OS_WRITABLE;
@@ -332,6 +334,14 @@ static bool run_body(http_request *c)
 
 /* ------------------------------------------------------------------------------------- answering */
 
+/* Others come first before what this client sent behind its request: a thousand short ones fit in one read. */
+static void wait_for_turn(http_request *c)
+{
+    c->waits = c->in.size > 0;
+    if (c->waits)
+        http_mark(c);
+}
+
 /* The answer is out. */
 static void finish(http_request *c)
 {
@@ -343,6 +353,7 @@ static void finish(http_request *c)
         c->phase = HTTP_HEAD;
         set_timer(c,
                   c->http->receive_ns); /* of what came behind it; if nothing did, it gets idle */
+        wait_for_turn(c);
     } else if (unread) {
         /* Closed with bytes unread, it would be reset, and the answer perhaps lost on its way. */
         (void)shutdown(c->watch.fd, SHUT_WR);
@@ -378,7 +389,8 @@ void http_connection_run(http_request *c)
 {
     bool more = true;
 
-    while (more) {
+    c->waits = false;
+    while (more && !c->waits) {
         switch (c->phase) {
         case HTTP_HEAD:
             more = run_head(c);
@@ -443,6 +455,8 @@ static void ready(void *user, uint32_t events)
 {
     http_request *c = user;
 
+    if (c->waits) /* a hang-up is found out by its turn */
+        return;
     if (c->phase == HTTP_HEAD || c->phase == HTTP_BODY || c->phase == HTTP_LINGER)
         receive(c);
     else if (events & OS_HUNG_UP)

@@ -56,6 +56,7 @@ struct http_request {
     bool keep;    /* the connection stays after this answer */
     bool unread;  /* some of the request was left unread */
     bool served;  /* a request before */
+    bool waits;   /* for its turn, in `dirty`: the next request is there already */
 
     struct buf in; /* received and not read: a part of a head, or later requests */
     struct http_scan scan;

@@ -244,6 +244,56 @@ static void test_requests_sent_at_once_are_answered_one_after_another(void **sta
     talk_close(&t);
 }
 
+static void test_who_sends_many_at_once_has_one_answered_while_others_have_theirs(void **state)
+{
+    static const char get[] = "GET /many HTTP/1.1\r\nHost: x\r\n\r\n";
+    struct buf many = BUF_INIT(os_alloc());
+    struct talk t, other;
+    uint32_t before = 0;
+
+    (void)state;
+    for (int i = 0; i < 200; i++)
+        buf_add_text(&many, get);
+    talk_open(&t, loop, http_address(server));
+    talk_open(&other, loop, http_address(server));
+    while (http_counts(server).connections < 2)
+        talk_turn(loop);
+    assert_int_equal(send(t.fd, many.data, many.size, MSG_NOSIGNAL), many.size);
+    while (seen.requests < 100) {
+        talk_turn(loop);
+        assert_true(seen.requests <= before + 2); /* as its bytes come, and as it is seen to */
+        before = seen.requests;
+    }
+    talk_post(&other, "/other", "", "");
+    talk_answer(&other);
+    assert_true(seen.requests < 120);
+    while (seen.requests < 201)
+        talk_turn(loop);
+    wait_idle();
+    assert_int_equal(seen.refused, 0);
+    talk_close(&t);
+    talk_close(&other);
+    buf_fini(&many);
+}
+
+static void test_one_that_hangs_up_behind_many_is_gone(void **state)
+{
+    static const char get[] = "GET /1 HTTP/1.1\r\nHost: x\r\n\r\n";
+    struct talk t;
+
+    (void)state;
+    talk_open(&t, loop, http_address(server));
+    while (http_counts(server).connections < 1)
+        talk_turn(loop);
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(send(t.fd, get, sizeof(get) - 1, MSG_NOSIGNAL), sizeof(get) - 1);
+    assert_int_equal(shutdown(t.fd, SHUT_WR), 0);
+    talk_until(&t, NULL);
+    assert_int_equal(seen.requests, 3); /* they came whole, and before it ended */
+    assert_int_equal(http_counts(server).connections, 0);
+    talk_close(&t);
+}
+
 static void test_a_client_of_http_1_0_gets_a_stream_that_ends_with_the_connection(void **state)
 {
     struct talk t;
@@ -949,6 +999,8 @@ int main(void)
         TEST(test_a_body_in_chunks_and_byte_by_byte_is_one_body),
         TEST(test_a_held_request_is_answered_later),
         TEST(test_requests_sent_at_once_are_answered_one_after_another),
+        TEST(test_who_sends_many_at_once_has_one_answered_while_others_have_theirs),
+        TEST(test_one_that_hangs_up_behind_many_is_gone),
         TEST(test_a_client_of_http_1_0_gets_a_stream_that_ends_with_the_connection),
         TEST(test_what_is_not_http_is_refused_with_a_status_and_a_word),
         TEST(test_a_request_is_known_by_its_client_s_id_or_by_ours),
