@@ -179,7 +179,11 @@ static void refuse(http_request *c, const struct http_wrong *w)
     count(c);
     if (c->id[0] == '\0')
         name_request(c);
-    h->counts.refused++;
+    if (w->status == 503)
+        h->counts.no_room++;
+    else
+        h->counts.refused++;
+    http_body_drop(c);
     c->keep = false;
     c->unread = true;
     c->phase = HTTP_WAITING;
@@ -190,6 +194,12 @@ static void refuse(http_request *c, const struct http_wrong *w)
 static void refuse_size(http_request *c)
 {
     refuse(c, &(struct http_wrong){ 413, "body_too_large", "the body is too long" });
+}
+
+static void refuse_for_room(http_request *c)
+{
+    refuse(c, &(struct http_wrong){ 503, "overloaded",
+                                    "too many bytes of other requests are being received" });
 }
 
 static void hand_over(http_request *c)
@@ -231,6 +241,11 @@ static void begin_body(http_request *c)
         return;
     if (c->head.length > h->body_max) {
         refuse_size(c);
+        return;
+    }
+    if (c->head.length >
+        h->bodies_max - h->bodies) { /* before it is sent; nothing is kept free for it */
+        refuse_for_room(c);
         return;
     }
     c->left = c->head.length;
@@ -285,11 +300,27 @@ static bool run_head(http_request *c)
     return false;
 }
 
+/* False: there is no room; refused. */
+static bool take_body(http_request *c, const char *data, size_t size)
+{
+    http_server *h = c->http;
+
+    if (size > h->bodies_max - h->bodies) {
+        refuse_for_room(c);
+        return false;
+    }
+    buf_add(&c->body, data, size);
+    c->body_bytes += size;
+    h->bodies += size;
+    return true;
+}
+
 static void run_length(http_request *c)
 {
     const size_t n = c->left < c->in.size ? (size_t)c->left : c->in.size;
 
-    buf_add(&c->body, c->in.data, n);
+    if (!take_body(c, c->in.data, n))
+        return;
     c->left -= n;
     consume(c, n);
 }
@@ -311,7 +342,8 @@ static void run_chunks(http_request *c)
             refuse_size(c);
             return;
         }
-        buf_add(&c->body, data, size);
+        if (!take_body(c, data, size))
+            return;
     }
     consume(c, at);
 }

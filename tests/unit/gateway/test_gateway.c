@@ -190,6 +190,37 @@ static void test_small_endpoints_answer_and_strangers_are_told(void **state)
     talk_close(&t);
 }
 
+static void test_who_sends_more_than_all_bodies_may_have_is_told_to_come_again(void **state)
+{
+    static const char head[] =
+        "POST " COMPLETION " HTTP/1.1\r\nHost: x\r\nContent-Length: 900\r\n\r\n";
+    struct talk t, u;
+
+    setup_bare(state);
+    struct gateway_options o = options();
+    o.body_max = 1000;
+    o.bodies_max = 1000;
+    open_gateway(&o);
+    talk_open(&t, loop, gateway_address(g));
+    talk_open(&u, loop, gateway_address(g));
+    talk_say(&t, head);
+    talk_say(&t, "{ \"and so on, two hundred bytes in all: "
+                 "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"
+                 "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"
+                 "xxxxxxxxxxxxxx");
+    for (int i = 0; i < 5; i++)
+        talk_turn(loop);
+    talk_say(&u, head);
+    talk_until(&u, NULL);
+    assert_int_equal(talk_status(&u), 503);
+    assert_true(has(&u, "Retry-After: 1\r\n") && has(&u, "\"code\":\"overloaded\"") &&
+                has(&u, "\"type\":\"service_unavailable_error\""));
+    assert_int_equal(figure("mooncake_gateway_http_requests_without_room_total "), 1);
+    talk_close(&t);
+    talk_close(&u);
+    WAIT(figure("mooncake_gateway_http_connections ") == 0);
+}
+
 static void test_methods_that_ask_about_a_path_are_answered(void **state)
 {
     struct talk t;
@@ -918,6 +949,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(test_small_endpoints_answer_and_strangers_are_told),
         TEST(test_methods_that_ask_about_a_path_are_answered),
+        BARE(test_who_sends_more_than_all_bodies_may_have_is_told_to_come_again),
         TEST(test_text_becomes_tokens_and_comes_back),
         TEST(test_without_workers_a_request_is_told_when_to_come_again),
         TEST(test_a_request_that_is_wrong_is_refused_with_its_field),

@@ -480,6 +480,85 @@ static void test_a_body_of_the_limit_passes_and_one_more_in_chunks_does_not(void
     talk_close(&t);
 }
 
+/* One connection's request that is refused because others hold too much. */
+static void expect_no_room(const char *request)
+{
+    const uint64_t before = http_counts(server).no_room;
+    struct talk t;
+
+    talk_open(&t, loop, http_address(server));
+    talk_say(&t, request);
+    talk_until(&t, NULL);
+    assert_int_equal(talk_status(&t), 503);
+    assert_string_equal(seen.code, "overloaded");
+    assert_int_equal(http_counts(server).no_room, before + 1);
+    talk_close(&t);
+}
+
+static void test_all_bodies_together_are_bounded(void **state)
+{
+    static const char long_one[] =
+        "POST /2 HTTP/1.1\r\nHost: x\r\nContent-Length: 600\r\nExpect: 100-continue\r\n\r\n";
+    struct http_options options = basic();
+    struct buf body = BUF_INIT(os_alloc()), chunks = BUF_INIT(os_alloc());
+    struct talk t;
+
+    (void)state;
+    options.bodies_max = 1500;
+    setup_with(&options);
+    for (int i = 0; i < 1000; i++)
+        buf_add_byte(&body, 'x');
+    buf_addf(&chunks,
+             "POST /3 HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n258\r\n%.600s\r\n",
+             body.data);
+    seen.hold = true;
+    talk_open(&t, loop, http_address(server));
+    talk_post(&t, "/1", "", body.data);
+    wait_held();
+    expect_no_room(long_one);    /* as Content-Length says */
+    expect_no_room(chunks.data); /* once they are there */
+    http_body_drop(seen.held);
+    reply(seen.held, 200, "one\n");
+    talk_answer(&t);
+    seen.hold = false;
+    talk_again(&t);
+    talk_post(&t, "/4", "", body.data);
+    talk_answer(&t);
+    assert_int_equal(talk_status(&t), 200);
+    assert_int_equal(http_counts(server).refused, 0);
+    talk_close(&t);
+    wait_idle();
+    buf_fini(&body);
+    buf_fini(&chunks);
+}
+
+static void test_bodies_that_come_at_once_have_what_is_left(void **state)
+{
+    struct http_options options = basic();
+    char part[801];
+    struct talk t, u;
+
+    (void)state;
+    options.bodies_max = 1; /* at least body_max, 1,000 */
+    setup_with(&options);
+    memset(part, 'x', sizeof(part) - 1);
+    part[sizeof(part) - 1] = '\0';
+    talk_open(&t, loop, http_address(server));
+    talk_open(&u, loop, http_address(server));
+    talk_say(&t, "POST /1 HTTP/1.1\r\nHost: x\r\nContent-Length: 900\r\n\r\n");
+    talk_say(&u, "POST /2 HTTP/1.1\r\nHost: x\r\nContent-Length: 900\r\n\r\n");
+    talk_say(&t, part);
+    talk_say(&u, part); /* both were let in; now there is too little */
+    talk_until(&u, NULL);
+    assert_int_equal(talk_status(&u), 503);
+    talk_say(&t, part + 700);
+    talk_answer(&t);
+    assert_int_equal(talk_status(&t), 200);
+    assert_int_equal(http_counts(server).no_room, 1);
+    talk_close(&t);
+    talk_close(&u);
+}
+
 static void test_a_body_without_end_is_cut_off(void **state)
 {
     char chunk[5 + 0x3e8 + 2];
@@ -1010,6 +1089,8 @@ int main(void)
         TEST(test_http_1_0_stays_only_where_it_asks_to),
         TEST(test_a_body_too_long_is_refused_before_it_is_sent),
         TEST(test_a_body_of_the_limit_passes_and_one_more_in_chunks_does_not),
+        TEST(test_all_bodies_together_are_bounded),
+        TEST(test_bodies_that_come_at_once_have_what_is_left),
         TEST(test_a_body_without_end_is_cut_off),
         TEST(test_headers_without_end_are_refused),
         TEST(test_connections_beyond_the_limit_wait_and_are_not_refused),
