@@ -272,6 +272,40 @@ static void test_text_becomes_tokens_and_comes_back(void **state)
     talk_close(&t);
 }
 
+static void test_text_is_cut_into_tokens_up_to_a_limit_at_a_time(void **state)
+{
+    enum { MOST = 65536 };
+    struct buf body = BUF_INIT(os_alloc());
+    struct talk t;
+
+    (void)state;
+    talk_open(&t, loop, gateway_address(g));
+    for (int more = 0; more < 2; more++) {
+        buf_truncate(&body, 0);
+        buf_add_text(&body, "{\"prompt\":\"");
+        for (int i = 0; i < MOST / 2 + more; i++)
+            buf_add_text(&body, "a\\t"); /* escapes do not count: two bytes of text */
+        buf_add_text(&body, "\"}");
+        talk_again(&t);
+        talk_post(&t, "/tokenize", "", body.data);
+        talk_answer(&t);
+        assert_int_equal(talk_status(&t), more ? 400 : 200);
+    }
+    assert_true(has(&t, "\"param\":\"prompt\",\"code\":\"out_of_range\"") &&
+                has(&t, "prompt: 65538 bytes of text; at most 65536"));
+    buf_truncate(&body, 0);
+    buf_add_text(&body, "{\"messages\":[{\"role\":\"user\",\"content\":\"");
+    for (int i = 0; i < MOST + 1; i++)
+        buf_add_byte(&body, 'x');
+    buf_add_text(&body, "\"}]}");
+    talk_again(&t);
+    talk_post(&t, "/tokenize", "", body.data);
+    talk_answer(&t);
+    assert_true(talk_status(&t) == 400 && has(&t, "\"param\":\"messages\""));
+    talk_close(&t);
+    buf_fini(&body);
+}
+
 static void test_without_workers_a_request_is_told_when_to_come_again(void **state)
 {
     struct talk t;
@@ -951,6 +985,7 @@ int main(void)
         TEST(test_methods_that_ask_about_a_path_are_answered),
         BARE(test_who_sends_more_than_all_bodies_may_have_is_told_to_come_again),
         TEST(test_text_becomes_tokens_and_comes_back),
+        TEST(test_text_is_cut_into_tokens_up_to_a_limit_at_a_time),
         TEST(test_without_workers_a_request_is_told_when_to_come_again),
         TEST(test_a_request_that_is_wrong_is_refused_with_its_field),
         TEST(test_one_worker_of_both_roles_answers_whole),
