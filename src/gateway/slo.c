@@ -105,10 +105,12 @@ static void write_message(const struct client *c, const struct mc_decision *d, u
     if (d->reason == MC_REASON_TTFT_SLO)
         snprintf(
             text, size,
-            "%s: expected after %.1f to %.1f ms, %.1f ms of them in the queue; the objective is "
-            "%.6g ms. Come back in %lu s",
+            "%s: expected after %.1f to %.1f ms, %.1f ms of them in the queue%s; the objective "
+            "is %.6g ms. Come back in %lu s",
             words, (double)p->ttft_low_ns / MS, (double)p->ttft_high_ns / MS,
-            (double)p->queue_ns / MS, (double)slo.ttft_ns / MS, seconds);
+            (double)p->queue_ns / MS,
+            p->ttft_high_ns > slo.ttft_ns ? "" : ", and room is kept for others",
+            (double)slo.ttft_ns / MS, seconds);
     else if (d->reason == MC_REASON_TBT_SLO || d->reason == MC_REASON_DECODE_LOAD)
         snprintf(text, size,
                  "%s: one each %.2f to %.2f ms is expected; the objective is %.6g ms. Come back in "
