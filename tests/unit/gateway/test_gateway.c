@@ -2,64 +2,7 @@
  * test_gateway.c - the whole gateway in one loop with HTTP clients and fake workers: place, stream, retry,
  * hang up, drain, refuse. Every test ends with nothing held at any worker.
  */
-#include "fake_worker.h"
-#include "http_talk.h"
-
-#include "gateway/gateway.h"
-
-static os_loop *loop;
-static gateway *g;
-static mc_model *model;
-static struct faulty f;
-static struct fake_worker w[3];
-static char log_text[20000];
-static size_t log_size;
-
-static void write_log(void *context, enum mc_log_level level, const char *line, size_t size)
-{
-    (void)context;
-    (void)level;
-    if (log_size + size + 2 > sizeof(log_text))
-        return;
-    memcpy(log_text + log_size, line, size);
-    log_size += size;
-    log_text[log_size++] = '\n';
-    log_text[log_size] = '\0';
-}
-
-static struct gateway_options options(void)
-{
-    return (struct gateway_options){
-        .alloc = &f.alloc,
-        .loop = loop,
-        .unmeasured = true, /* these workers cannot */
-        .log = { .write = write_log, .level_max = MC_LOG_INFO },
-        .listen = "127.0.0.1:0",
-        .model = test_data("models/plain"),
-        .model_name = "served",
-        .debug_headers = true,
-    };
-}
-
-static void open_gateway(const struct gateway_options *o)
-{
-    struct mc_error error = { 0 };
-
-    if (gateway_open(o, &g, &error) != MC_OK)
-        fail_msg("%s", error.text);
-}
-
-static int setup_bare(void **state)
-{
-    (void)state;
-    faulty_init(&f, -1);
-    log_size = 0;
-    memset(w, 0, sizeof(w));
-    g = NULL;
-    assert_int_equal(os_loop_open(os_alloc(), &loop, NULL), MC_OK);
-    assert_int_equal(mc_model_open(test_data("models/plain"), NULL, &model, NULL), MC_OK);
-    return 0;
-}
+#include "house.h"
 
 static int setup(void **state)
 {
@@ -69,74 +12,11 @@ static int setup(void **state)
     return 0;
 }
 
-static int teardown(void **state)
-{
-    (void)state;
-    for (int i = 0; i < 3; i++)
-        fake_close(&w[i]);
-    gateway_close(g);
-    os_loop_close(loop);
-    mc_model_close(model);
-    return f.held == 0 ? 0 : -1;
-}
-
-#define WAIT(condition) \
-    for (const uint64_t until = os_now_ns() + UINT64_C(10000000000); !(condition);) { \
-        if (os_now_ns() > until) \
-            fail_msg("too late: %s; log: %s", #condition, log_text); \
-        talk_turn(loop); \
-    }
-
-static void start_worker(int i, const char *name, uint32_t role)
-{
-    w[i].loop = loop;
-    w[i].model = model;
-    w[i].name = name;
-    w[i].role = role;
-    fake_open(&w[i], gateway_control_address(g));
-    WAIT(w[i].instance != 0 || w[i].refused != MC_OK);
-}
-
-static void start_pair(void)
-{
-    start_worker(0, "P", MC_ROLE_PREFILL);
-    start_worker(1, "D", MC_ROLE_DECODE);
-    w[0].peer = &w[1];
-    w[1].peer = &w[0];
-}
-
-static uint64_t figure(const char *series)
-{
-    struct buf text = BUF_INIT(os_alloc());
-
-    gateway_metrics(g, &text);
-    const char *at = text.data;
-    while (strncmp(at, series, strlen(series)) != 0) {
-        at = strchr(at, '\n');
-        assert_non_null(at);
-        at++;
-    }
-    const uint64_t value = strtoull(at + strlen(series), NULL, 10);
-    buf_fini(&text);
-    return value;
-}
-
-static void assert_idle(void)
-{
-    WAIT(figure("mooncake_gateway_requests_active ") == 0);
-}
-
-#define COMPLETION "/v1/completions"
 #define CHAT "/v1/chat/completions"
 #define ASK "{\"model\":\"served\",\"prompt\":\"twenty bytes of text\",\"max_tokens\":5"
 #define TALK \
     "{\"model\":\"served\",\"messages\":[{\"role\":\"user\",\"content\":\"hello\"}],\"max_" \
     "tokens\":5"
-
-static bool has(const struct talk *t, const char *text)
-{
-    return strstr(t->in.data, text) != NULL;
-}
 
 /* ------------------------------------------------------------------------------------ endpoints */
 
