@@ -33,25 +33,13 @@ static uint64_t measured(void)
     return figure("mooncake_gateway_workers_measured_total ");
 }
 
-static void answer(struct fake_worker *worker, bool stopped)
-{
-    struct wire_measure_row rows[] = {
-        { .tokens = 64, .duration_ns = 1000000 },
-        { .tokens = 32, .reused = 32, .duration_ns = 600000 },
-        { .tokens = 256, .sequences = 4, .duration_ns = 200000 },
-    };
-    const struct wire_measured m = { .rows = { .items = rows, .count = 3 }, .stopped = stopped };
-
-    assert_int_equal(net_answer(worker->conn, worker->measure_id, WIRE_MEASURED, &m), MC_OK);
-}
-
 static void test_one_after_another(void **state)
 {
     (void)state;
     start_both();
-    answer(&w[0], false);
+    fake_measured(&w[0], false);
     WAIT(w[1].measures == 1);
-    answer(&w[1], false);
+    fake_measured(&w[1], false);
     WAIT(measured() == 2);
     assert_int_equal(w[0].measures, 1);
 }
@@ -83,7 +71,7 @@ static void test_a_request_ends_it_and_it_is_asked_again(void **state)
     talk_post(&t, "/v1/completions", "",
               "{\"model\":\"served\",\"prompt\":\"a b\",\"max_tokens\":5}");
     WAIT(w[0].measure_stops == 1);
-    answer(&w[0], true);
+    fake_measured(&w[0], true);
     talk_until(&t, "200 OK");
     talk_close(&t);
     WAIT(w[0].measures == 2); /* what it had was not all */
