@@ -125,34 +125,40 @@ static int teardown(void **state)
     return f.held == 0 ? 0 : -1;
 }
 
+#define WAIT(condition) \
+    for (const uint64_t until = os_now_ns() + UINT64_C(10000000000); !(condition);) { \
+        if (os_now_ns() > until) \
+            fail_msg("too late: %s", #condition); \
+        talk_turn(loop); \
+    }
+
 static void wait_held(void)
 {
-    const uint64_t until_ns = os_now_ns() + UINT64_C(10000000000);
-
-    while (!seen.held) {
-        assert_true(os_now_ns() < until_ns);
-        talk_turn(loop);
-    }
-}
-
-static void wait_gone(uint32_t count)
-{
-    const uint64_t until_ns = os_now_ns() + UINT64_C(10000000000);
-
-    while (seen.gone < count) {
-        assert_true(os_now_ns() < until_ns);
-        talk_turn(loop);
-    }
+    WAIT(seen.held);
 }
 
 static void wait_idle(void)
 {
-    const uint64_t until_ns = os_now_ns() + UINT64_C(10000000000);
+    WAIT(http_active(server) == 0);
+}
 
-    while (http_active(server) > 0) {
-        assert_true(os_now_ns() < until_ns);
-        talk_turn(loop);
-    }
+/* A request that is held. */
+static void hold_one(struct talk *t)
+{
+    seen.hold = true;
+    seen.held = NULL;
+    talk_open(t, loop, http_address(server));
+    talk_post(t, "/x", "", "1");
+    wait_held();
+}
+
+/* And whose stream has begun. */
+static void stream_one(struct talk *t)
+{
+    hold_one(t);
+    http_stream_begin(seen.held, "text/plain");
+    assert_int_equal(http_stream_add(seen.held, "part", 4), MC_OK);
+    talk_until(t, "part");
 }
 
 /* ------------------------------------------------------------------------------------- requests */
@@ -204,10 +210,7 @@ static void test_a_held_request_is_answered_later(void **state)
     struct talk t;
 
     (void)state;
-    seen.hold = true;
-    talk_open(&t, loop, http_address(server));
-    talk_post(&t, "/x", "", "1");
-    wait_held();
+    hold_one(&t);
     for (int i = 0; i < 5; i++)
         talk_turn(loop);
     talk_read(&t);
@@ -256,8 +259,7 @@ static void test_who_sends_many_at_once_has_one_answered_while_others_have_their
         buf_add_text(&many, get);
     talk_open(&t, loop, http_address(server));
     talk_open(&other, loop, http_address(server));
-    while (http_counts(server).connections < 2)
-        talk_turn(loop);
+    WAIT(http_counts(server).connections == 2);
     assert_int_equal(send(t.fd, many.data, many.size, MSG_NOSIGNAL), many.size);
     while (seen.requests < 100) {
         talk_turn(loop);
@@ -267,8 +269,7 @@ static void test_who_sends_many_at_once_has_one_answered_while_others_have_their
     talk_post(&other, "/other", "", "");
     talk_answer(&other);
     assert_true(seen.requests < 120);
-    while (seen.requests < 201)
-        talk_turn(loop);
+    WAIT(seen.requests == 201);
     wait_idle();
     assert_int_equal(seen.refused, 0);
     talk_close(&t);
@@ -283,8 +284,7 @@ static void test_one_that_hangs_up_behind_many_is_gone(void **state)
 
     (void)state;
     talk_open(&t, loop, http_address(server));
-    while (http_counts(server).connections < 1)
-        talk_turn(loop);
+    WAIT(http_counts(server).connections == 1);
     for (int i = 0; i < 3; i++)
         assert_int_equal(send(t.fd, get, sizeof(get) - 1, MSG_NOSIGNAL), sizeof(get) - 1);
     assert_int_equal(shutdown(t.fd, SHUT_WR), 0);
@@ -711,12 +711,10 @@ static void test_a_request_s_time_begins_with_its_first_byte(void **state)
     options.receive_ns = UINT64_C(20000000000);
     setup_with(&options);
     talk_open(&t, loop, http_address(server));
-    while (http_counts(server).connections == 0)
-        talk_turn(loop);
+    WAIT(http_counts(server).connections > 0);
     const uint64_t begun_ns = os_now_ns(); /* the connection was there before, without a word */
     talk_say(&t, "GET /");
-    while (http_counts(server).idle > 0)
-        talk_turn(loop);
+    WAIT(http_counts(server).idle == 0);
     assert_true(os_loop_next_ns(loop) >= begun_ns + options.receive_ns);
     talk_say(&t, "x HTTP/1.1\r\nHost: x\r\n\r\n");
     talk_answer(&t);
@@ -746,23 +744,16 @@ static void test_an_answer_that_nobody_takes_is_given_up(void **state)
     static char big[32 << 20];
     struct buf body = BUF_INIT(&f.alloc);
     struct http_options options = basic();
-    const uint64_t until_ns = os_now_ns() + UINT64_C(10000000000);
     struct talk t;
 
     (void)state;
     options.idle_ns = 20000000;
     setup_with(&options);
-    seen.hold = true;
-    talk_open(&t, loop, http_address(server));
-    talk_post(&t, "/x", "", "");
-    wait_held();
+    hold_one(&t);
     memset(big, 'x', sizeof(big));
     buf_add(&body, big, sizeof(big));
     http_answer(seen.held, 200, "text/plain", &body);
-    while (http_counts(server).connections > 0) {
-        assert_true(os_now_ns() < until_ns);
-        talk_turn(loop);
-    }
+    WAIT(http_counts(server).connections == 0);
     assert_int_equal(http_counts(server).late, 1);
     talk_close(&t);
 }
@@ -775,10 +766,7 @@ static void test_a_stream_comes_in_parts_as_they_are_added(void **state)
     struct talk t;
 
     (void)state;
-    seen.hold = true;
-    talk_open(&t, loop, http_address(server));
-    talk_post(&t, "/x", "", "1");
-    wait_held();
+    hold_one(&t);
     http_header_add(seen.held, "X-Who", "me");
     http_stream_begin(seen.held, "text/event-stream");
     assert_int_equal(http_stream_add(seen.held, "one\n", 4), MC_OK);
@@ -807,10 +795,7 @@ static void test_a_long_stream_arrives_whole(void **state)
     struct talk t;
 
     (void)state;
-    seen.hold = true;
-    talk_open(&t, loop, http_address(server));
-    talk_post(&t, "/x", "", "1");
-    wait_held();
+    hold_one(&t);
     http_stream_begin(seen.held, "text/plain");
     for (int i = 0; i < 500;) {
         memset(part, 'a' + i % 26, sizeof(part));
@@ -838,10 +823,7 @@ static void test_a_client_that_does_not_read_fills_its_stream_and_no_more(void *
 
     (void)state;
     memset(part, 'x', sizeof(part));
-    seen.hold = true;
-    talk_open(&t, loop, http_address(server));
-    talk_post(&t, "/x", "", "1");
-    wait_held();
+    hold_one(&t);
     http_stream_begin(seen.held, "text/plain");
     for (int i = 0; i < 20000 && status == MC_OK; i++) { /* the kernel takes some megabytes */
         status = http_stream_add(seen.held, part, sizeof(part));
@@ -859,13 +841,7 @@ static void test_an_aborted_stream_is_seen_to_be_cut(void **state)
     struct talk t;
 
     (void)state;
-    seen.hold = true;
-    talk_open(&t, loop, http_address(server));
-    talk_post(&t, "/x", "", "1");
-    wait_held();
-    http_stream_begin(seen.held, "text/plain");
-    assert_int_equal(http_stream_add(seen.held, "part", 4), MC_OK);
-    talk_until(&t, "part");
+    stream_one(&t);
     http_abort(seen.held);
     talk_until(&t, NULL);
     assert_null(strstr(t.in.data, "\r\n0\r\n\r\n"));
@@ -879,12 +855,9 @@ static void test_a_client_that_hangs_up_while_its_request_waits_is_seen(void **s
     struct talk t;
 
     (void)state;
-    seen.hold = true;
-    talk_open(&t, loop, http_address(server));
-    talk_post(&t, "/x", "", "1");
-    wait_held();
+    hold_one(&t);
     talk_close(&t);
-    wait_gone(1);
+    WAIT(seen.gone >= 1);
     wait_idle();
     assert_int_equal(seen.gone, 1);
 }
@@ -894,15 +867,9 @@ static void test_a_client_that_hangs_up_in_a_stream_is_seen(void **state)
     struct talk t;
 
     (void)state;
-    seen.hold = true;
-    talk_open(&t, loop, http_address(server));
-    talk_post(&t, "/x", "", "1");
-    wait_held();
-    http_stream_begin(seen.held, "text/plain");
-    assert_int_equal(http_stream_add(seen.held, "part", 4), MC_OK);
-    talk_until(&t, "part");
+    stream_one(&t);
     talk_close(&t);
-    wait_gone(1);
+    WAIT(seen.gone >= 1);
     wait_idle();
     assert_int_equal(seen.gone, 1);
 }
@@ -914,15 +881,12 @@ static void test_one_that_is_reset_while_its_stream_is_full_is_seen(void **state
 
     (void)state;
     memset(part, 'x', sizeof(part));
-    seen.hold = true;
-    talk_open(&t, loop, http_address(server));
-    talk_post(&t, "/x", "", "1");
-    wait_held();
+    hold_one(&t);
     http_stream_begin(seen.held, "text/plain");
     while (http_stream_add(seen.held, part, sizeof(part)) == MC_OK)
         assert_int_equal(os_loop_turn(loop, 1), MC_OK);
     talk_close(&t); /* with bytes unread: a reset */
-    wait_gone(1);
+    WAIT(seen.gone >= 1);
     wait_idle();
 }
 
@@ -931,17 +895,8 @@ static void test_closing_tells_who_is_held(void **state)
     struct talk t, u;
 
     (void)state;
-    seen.hold = true;
-    talk_open(&t, loop, http_address(server));
-    talk_open(&u, loop, http_address(server));
-    talk_post(&t, "/x", "", "1");
-    wait_held();
-    http_stream_begin(seen.held, "text/plain");
-    assert_int_equal(http_stream_add(seen.held, "part", 4), MC_OK);
-    talk_until(&t, "part");
-    seen.held = NULL;
-    talk_post(&u, "/x", "", "2");
-    wait_held();
+    stream_one(&t);
+    hold_one(&u);
     http_close(server);
     server = NULL;
     assert_int_equal(seen.gone, 2);
@@ -956,10 +911,7 @@ static void test_a_quiesced_server_finishes_and_takes_no_more(void **state)
     int fd = -1;
 
     (void)state;
-    seen.hold = true;
-    talk_open(&t, loop, http_address(server));
-    talk_post(&t, "/x", "", "1");
-    wait_held();
+    hold_one(&t);
     http_quiesce(server);
     assert_int_equal(os_address_parse(http_address(server), &where, NULL), MC_OK);
     if (os_tcp_dial(&where, &fd, NULL) == MC_OK) { /* refused now or later */
