@@ -181,6 +181,7 @@ mc_status cluster_instance(struct cluster *cluster, const struct mc_sched_instan
     cluster->instances[cell].info = *info;
     cluster->instances[cell].draining = false;
     cluster->members++;
+    cluster_touch(cluster, cell);
     *cell_p = cell;
     return MC_OK;
 }
@@ -295,6 +296,43 @@ static uint64_t reported_queue_ns(const struct instance *instance)
     const uint64_t foreign_tokens = tokens - known->tokens;
     const uint64_t foreign = queued > known->count ? queued - known->count : 1;
     return known->ns + cost_ns((double)foreign * cost_prefill(cost, foreign_tokens / foreign, 0));
+}
+
+/* Now that its costs are known, price what was placed there before they were. */
+static void price_blind(struct cluster *cluster, uint32_t cell)
+{
+    struct instance *instance = &cluster->instances[cell];
+    const struct cost *cost = &instance->cost;
+
+    if (instance->prefill_blind == 0 || !cost_knows_prefill(cost))
+        return;
+    for (uint32_t at = instance->prefill_first; at != CLUSTER_NONE;) {
+        struct request *r = &cluster->requests[at];
+
+        if (r->blind) {
+            const uint64_t ns = cost_ns(cost_prefill(cost, r->tokens, r->tokens - r->to_compute));
+
+            instance->prefill.ns += ns - r->prefill_ns;
+            if (r->prefill_known)
+                instance->prefill_known.ns += ns - r->prefill_ns;
+            r->prefill_ns = ns;
+            r->blind = false;
+        }
+        at = r->at_prefill.after;
+    }
+    instance->prefill_blind = 0;
+    cluster_touch(cluster, cell);
+}
+
+void cluster_price(struct cluster *cluster)
+{
+    if (cluster->changes - cluster->priced > cluster->changed_mask)
+        for (uint32_t i = 0; i < cluster->count; i++)
+            price_blind(cluster, cluster->order[i]);
+    else
+        for (; cluster->priced < cluster->changes; cluster->priced++)
+            price_blind(cluster, cluster->changed[cluster->priced & cluster->changed_mask]);
+    cluster->priced = cluster->changes;
 }
 
 struct cluster_queue cluster_queue(const struct cluster *cluster, uint32_t cell)

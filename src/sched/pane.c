@@ -517,6 +517,7 @@ struct pane *pane_open(struct panes *panes, struct cluster *cluster, uint64_t mo
     struct pane *pane = pane_of(panes, model);
 
     cluster_settle(cluster, now_ns);
+    cluster_price(cluster);
     pane->used_at = ++panes->decisions;
     if (!pane->filled || pane->members != cluster->members ||
         cluster->changes - pane->changes > cluster->changed_mask) {
