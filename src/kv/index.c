@@ -28,7 +28,7 @@ static bool take_memory(kv_index *index, uint32_t blocks, uint32_t holders)
     index->links = alloc_resize(index->alloc, NULL, (size_t)blocks + 1, sizeof(*index->links));
     if (!index->buckets || !index->counts || !index->blocks || !index->links)
         return false;
-    return kv_sets_init(&index->sets, index->alloc, holders, blocks + kv_sets_cells(holders)) ==
+    return kv_sets_init(&index->sets, index->alloc, holders, blocks + 2 * kv_sets_cells(holders)) ==
            MC_OK;
 }
 

@@ -5,7 +5,7 @@
 #include "kv/index.h"
 #include "kv/sets.h"
 
-enum { HOLDERS = 23, KEYS = 64, BLOCKS_MAX = 32, CELLS_MAX = BLOCKS_MAX + 2 * 5 };
+enum { HOLDERS = 23, KEYS = 40, BLOCKS_MAX = 36, CELLS_MAX = BLOCKS_MAX + 2 * 5 };
 
 /* The naive one: a bit for each holder, and who is older. */
 struct naive {
