@@ -368,7 +368,8 @@ enum mc_admission {
 /** What is 0 has its default, but for `alloc`. */
 struct mc_sched_options {
     const struct mc_alloc *alloc; /* required: it has no memory of its own; borrowed until close */
-    /** By name: "algorithm1" (the default in this release), "least-loaded", "round-robin", "random". */
+    /** By name: "algorithm1" (the default in this release), "local", "least-loaded", "round-robin", "random";
+     * other routers' formulas: "dynamo", "lmetric", "llm-d", "sglang", "aibrix", "preble". */
     const char *policy;
     const char *policy_parameters;    /* "threshold=1.2,…"; copied; default: the policy's own */
     const struct mc_policy *policies; /* [policy_count], besides the built-in ones; borrowed */

@@ -1,15 +1,20 @@
-/* door.h - settings of who is let in: `mooncake gateway` has them, `mooncake serve` hands them on. */
+/* door.h - settings of where requests go and who is let in: `mooncake gateway` has them, `mooncake serve` hands them
+ * on. */
 #ifndef CMD_DOOR_H
 #define CMD_DOOR_H
 
 #include <mooncake/sched.h>
 
 #include "base/setting.h"
+#include "cmd/policies.h"
 
 #define DOOR_ADMISSIONS "default|all|early|early-system|early-request"
 
 /* clang-format off */
 #define DOOR_SETTINGS(X)                                                                            \
+    X(policy, "policy", 0, TEXT, NULL, 0, 0, NULL, "NAME", "Scheduling", POLICIES_HELP)              \
+    X(policy_parameters, "policy-parameters", 0, TEXT, NULL, 0, 0, NULL, "LIST", "Scheduling",      \
+      "The policy's own settings: threshold=1.2; see docs/scheduler.md.")                           \
     X(slo_ttft, "slo-ttft", 0, DURATION, "0s", 0, 1e15, NULL, "TIME", "Objectives",                 \
       "To the first token at most, else a request is refused; 0s: whatever it takes.")              \
     X(slo_tbt, "slo-tbt", 0, DURATION, "0s", 0, 1e15, NULL, "TIME", "Objectives",                   \
