@@ -8,7 +8,7 @@
 #include "base/setting.h"
 #include "cmd/policies.h"
 
-#define DOOR_ADMISSIONS "default|all|early|early-system|early-request"
+#define DOOR_ADMISSIONS "default|all|early|early-system|early-request|stages"
 
 /* clang-format off */
 #define DOOR_SETTINGS(X)                                                                            \
@@ -20,7 +20,7 @@
     X(slo_tbt, "slo-tbt", 0, DURATION, "0s", 0, 1e15, NULL, "TIME", "Objectives",                   \
       "Between the tokens of an answer, on average; 0s: whatever it takes.")                        \
     X(admission, "admission", 0, CHOICE, "default", 0, 0, DOOR_ADMISSIONS, "NAME", "Objectives",    \
-      "What a refusal looks at: the load now (early), when the prefill would end (early-system, the default), each request's length (early-request), or nothing (all).") \
+      "What a refusal looks at: the load now (early), when the prefill would end (early-system, the default), each request's length (early-request), the prefill alone and decoding when that has ended (stages), or nothing (all).") \
     X(admission_parameters, "admission-parameters", 0, TEXT, NULL, 0, 0, NULL, "LIST", "Objectives", \
       "threshold=1,observations=20,quantile=0.95,retry=300,bookings=1: see docs/admission.md.")     \
     X(measure, "measure", 0, BOOL, "true", 0, 0, NULL, NULL, "Objectives",                          \
@@ -29,8 +29,9 @@
 
 static inline enum mc_admission door_admission(uint32_t choice)
 {
-    static const enum mc_admission by_choice[] = { MC_ADMIT_DEFAULT, MC_ADMIT_ALL, MC_ADMIT_EARLY,
-                                                   MC_ADMIT_EARLY_SYSTEM, MC_ADMIT_EARLY_REQUEST };
+    static const enum mc_admission by_choice[] = { MC_ADMIT_DEFAULT,       MC_ADMIT_ALL,
+                                                   MC_ADMIT_EARLY,         MC_ADMIT_EARLY_SYSTEM,
+                                                   MC_ADMIT_EARLY_REQUEST, MC_ADMIT_STAGES };
     return by_choice[choice];
 }
 
