@@ -41,6 +41,8 @@ mc_status replicate_init(struct replicate *r, const char *text, const struct mc_
 
 void replicate_fini(struct replicate *r)
 {
+    if (!r->alloc)
+        return;
     alloc_free(r->alloc, r->keys);
     alloc_free(r->alloc, r->table);
     r->keys = NULL;
