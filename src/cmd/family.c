@@ -169,6 +169,7 @@ static void say_gateway(struct arguments *a, const struct family *f, const struc
         say(a, "--insecure");
     if (o->debug_headers)
         say(a, "--debug-headers");
+    say_text(a, "record", o->record);
     say_door(a, o);
     say(a, "--");
     say(a, "%s", f->model);

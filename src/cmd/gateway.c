@@ -47,6 +47,8 @@ enum { OTHER_DESCRIPTORS = 600, CONNECTIONS_LEAST = 16 };
       "How long a request may wait for room or for a worker that is away.")                         \
     X(tries, "tries", 0, U32, "3", 1, 100, NULL, "N", "Limits",                                     \
       "How often a request is placed whose workers are lost before it sent a byte.")                \
+    X(record, "record", 0, TEXT, NULL, 0, 0, NULL, "FILE", "Other",                                 \
+      "Write every event of the scheduler and what it decides here: for mooncake sim --replay.")    \
     X(debug_headers, "debug-headers", 0, BOOL, "false", 0, 0, NULL, NULL, "Other",                  \
       "Obey X-Mooncake-Bar, by which a client bars a worker from its request.")
 /* clang-format on */
@@ -200,6 +202,7 @@ static int run(struct gateway_role *g, const struct gateway_flags *flags, const 
         .receive_ns = flags->receive_timeout,
         .idle_ns = flags->idle_timeout,
         .tries_max = flags->tries,
+        .record = flags->record,
         .debug_headers = flags->debug_headers,
     };
 

@@ -25,6 +25,8 @@
       "How KVCache moves, by preference: shm,tcp; default: all that work here.")                    \
     X(model_name, "model-name", 0, TEXT, NULL, 0, 0, NULL, "NAME", "Cluster",                       \
       "What clients call the model; default: the last part of its path.")                           \
+    X(record, "record", 0, TEXT, NULL, 0, 0, NULL, "FILE", "Cluster",                                 \
+      "Write every event of the scheduler and what it decides here: for mooncake sim --replay.")    \
     X(debug_headers, "debug-headers", 0, BOOL, "false", 0, 0, NULL, NULL, "Cluster",                \
       "Obey X-Mooncake-Bar, by which a client bars a worker from its request.")                     \
     X(threads, "threads", 0, U32, "0", 0, 1024, NULL, "N", "Engine",                                \

@@ -15,6 +15,9 @@
       "Requests, one JSON object a line; - is standard input.")                                     \
     X(speed, "speed", 's', TEXT, "1", 0, 0, NULL, "LIST", "What comes",                             \
       "Arrivals come so many times faster: 1,1.5,2.")                                               \
+    X(replay, "replay", 0, TEXT, NULL, 0, 0, NULL, "FILE", "What comes",                            \
+      "Instead of a trace: what mooncake gateway --record wrote. Its events are given to this "     \
+      "scheduler, and its decisions compared, byte for byte.")                                      \
     X(duration, "duration", 0, DURATION, "0s", 0, 1e18, NULL, "TIME", "What comes",                 \
       "Only so much of the trace, by its own time; 0: all.")                                        \
     X(limit, "limit", 0, U64, "0", 0, 0, NULL, "N", "What comes",                                   \

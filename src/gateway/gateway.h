@@ -59,7 +59,8 @@ struct gateway_options {
     uint32_t workers_max; /* default 256 */
     uint32_t tries_max;   /* attempts of a request; default 3 */
     uint64_t idle_ns;     /* an idle HTTP connection lives so long; default 120 s */
-    bool debug_headers;   /* X-Mooncake-Bar: <worker> bars it from prefilling; for tests */
+    const char *record; /* a file that the scheduler's events and decisions go to; default: none */
+    bool debug_headers; /* X-Mooncake-Bar: <worker> bars it from prefilling; for tests */
 };
 
 /** Returns MC_OK, MC_E_ARG, MC_E_RANGE, MC_E_DENIED (a wide address), MC_E_EXISTS (address taken), MC_E_NOT_FOUND (model,
