@@ -137,6 +137,9 @@ static void say_worker(struct arguments *a, const struct family *f, const struct
     say_choice(a, "kernel", "auto|ref|avx2|avx512|avx512-bf16", o->kernel);
     say_choice(a, "kv-dtype", "auto|f32|bf16", o->kv_dtype);
     say_text(a, "transports", o->transports);
+    say_choice(a, "engine", "cpu|timing", o->engine);
+    say_text(a, "profile", o->profile);
+    say(a, "--kv-scale=%.9g", (double)o->kv_scale);
     say(a, "--");
     say(a, "%s", f->model);
 }

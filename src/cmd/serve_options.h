@@ -4,6 +4,7 @@
 
 #include "cmd/door.h"
 #include "cmd/keys.h"
+#include "cmd/profile.h"
 #include "cmd/role.h"
 
 /* clang-format off */
@@ -66,6 +67,7 @@
 struct serve_options {
     ROLE_SETTINGS(SETTING_FIELD)
     SERVE_SETTINGS(SETTING_FIELD)
+    PROFILE_SETTINGS(SETTING_FIELD)
     DOOR_SETTINGS(SETTING_FIELD)
     KEYS_SETTINGS(SETTING_FIELD)
 };

@@ -27,7 +27,8 @@
     X(come_back, "come-back", 0, FLOAT, "0", 0, 1, NULL, "SHARE", "What comes",                     \
       "Of refused clients: wait as long as they are told, and ask again, up to three times.")       \
     X(cluster, "cluster", 'c', TEXT, "8P+8D", 0, 0, NULL, "LIST", "Cluster",                        \
-      "Instances: P prefill, D decode, C both; 2P4 is two pipelines of four nodes. 10P+6D,8P+8D.")  \
+      "Instances: P prefill, D decode, C both; 2P4 is two pipelines of four nodes; 1S a pool of one " \
+      "node that has all blocks, else each P has its own. 10P+6D,8P+8D,4P+4D+1S.")  \
     X(gpu, "gpu", 0, TEXT, "a800", 0, 0, NULL, "NAME", "Cluster", "Eight of them make a node.")     \
     X(llm, "llm", 0, TEXT, "llama3-70b", 0, 0, NULL, "NAME", "Cluster", "What is served.")          \
     X(assume, "assume", 0, TEXT, NULL, 0, 0, NULL, "FILE", "Cluster",                               \

@@ -154,7 +154,7 @@ static bool copy_options(gateway *g)
 
 static mc_status open_model(gateway *g, struct mc_error *error)
 {
-    const struct mc_model_options options = { .alloc = g->alloc };
+    const struct mc_model_options options = { .alloc = g->alloc, .no_weights = true };
 
     const mc_status status = mc_model_open(g->options.model, &options, &g->model, error);
     if (status != MC_OK)

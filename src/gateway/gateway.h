@@ -8,8 +8,8 @@
  *          workers do is an event: answered, logged, counted.
  *
  * Workers dial `control_listen` and register; while none is there, requests are answered with 503 and
- * Retry-After. The gateway needs the model's directory for its tokenizer, chat template and limits: its
- * weights are mapped and never read.
+ * Retry-After. The gateway needs the model's directory for its tokenizer, chat template and limits; weights
+ * need not be there.
  */
 #ifndef GATEWAY_GATEWAY_H
 #define GATEWAY_GATEWAY_H

@@ -11,6 +11,7 @@
 #include "worker/fingerprint.h"
 #include "worker/measure.h"
 #include "worker/state.h"
+#include "worker/timing_engine.h"
 
 enum {
     KV_TOKENS_DEFAULT = 16384,
@@ -124,10 +125,35 @@ static mc_status settle(struct worker *w, const struct worker_options *o, struct
 
 /* -------------------------------------------------------------------------------------------- open */
 
-static mc_status open_engine(struct worker *w, const struct worker_options *o,
+/* Whole prompts, one after the other: as the simulator's prefill instances. Prompts and answers in one step
+ * otherwise. */
+static mc_status open_timing(struct worker *w, const struct worker_options *o,
                              struct mc_error *error)
 {
-    const struct mc_model_options model = { .alloc = w->alloc };
+    const struct worker_timing *t = o->timing;
+    const bool only_prompts = w->role == MC_ROLE_PREFILL;
+
+    w->timing = true;
+    w->model_of = t->model;
+    w->info.context_max = t->model.context_max;
+    const struct timing_engine_options engine = {
+        .alloc = w->alloc,
+        .model = &w->model_of,
+        .layout = timing_layout(&t->model, t->layers, t->kv_scale),
+        .role = (uint32_t)w->role,
+        .tokens_max = w->limits.chunk_tokens + w->limits.sequences_max,
+        .sequences_max = only_prompts ? 1 : w->limits.sequences_max,
+        .context_max = w->info.context_max,
+        .vocab_size = w->info.vocab_size,
+        .never = w->info.eos,
+        .never_count = w->info.eos_count,
+    };
+    w->kernel = "timing";
+    return timing_engine_open(&engine, &w->engine, error);
+}
+
+static mc_status open_cpu(struct worker *w, const struct worker_options *o, struct mc_error *error)
+{
     const bool decodes = w->role & MC_ROLE_DECODE;
     const struct mc_engine_options engine = {
         .threads = o->threads,
@@ -137,17 +163,28 @@ static mc_status open_engine(struct worker *w, const struct worker_options *o,
         .sequences_max = w->limits.sequences_max,
     };
 
+    const mc_status status = mc_engine_open(w->model, &engine, &w->engine, error);
+    if (status == MC_OK)
+        w->kernel = mc_engine_kernel(w->engine);
+    return status;
+}
+
+static mc_status open_engine(struct worker *w, const struct worker_options *o,
+                             struct mc_error *error)
+{
+    const struct mc_model_options model = { .alloc = w->alloc, .no_weights = o->timing != NULL };
+
     mc_status status = mc_model_open(o->model, &model, &w->model, error);
     if (status != MC_OK)
         return status;
     mc_model_info(w->model, &w->info);
-    status = mc_engine_open(w->model, &engine, &w->engine, error);
+    status = o->timing ? open_timing(w, o, error) : open_cpu(w, o, error);
     if (status != MC_OK)
         return status;
     mc_engine_limits(w->engine, &w->engine_limits);
     w->page_bytes = mc_kv_page_bytes(&w->engine_limits.layout);
-    return fingerprint_of(w->model, o->model, &w->engine_limits.layout, mc_engine_kernel(w->engine),
-                          w->alloc, &w->fingerprint, error);
+    return fingerprint_of(w->model, o->model, &w->engine_limits.layout, w->kernel, w->alloc,
+                          &w->fingerprint, error);
 }
 
 /* "host:0" of "host:port": the Transfer Engine listens beside us. */
@@ -249,6 +286,7 @@ static mc_status open_store(struct worker *w, const struct worker_options *o,
         .secret = o->secret,
         .secret_size = o->secret_size,
         .requests_max = w->limits.requests_max + PUTS_IN_FLIGHT,
+        .items_max = WORKER_PULL_BLOCKS,
     };
 
     return o->master ? mc_store_open(&options, &w->store, error) : MC_OK;
@@ -262,7 +300,7 @@ static mc_status open_runner(struct worker *w, struct mc_error *error)
         .engine = w->engine,
         .pages = w->pages,
         .jobs_max = w->limits.requests_max + w->seats_max + MEASURE_JOBS_MAX,
-        .running_max = w->limits.sequences_max,
+        .running_max = w->engine_limits.sequences_max,
         .chunk_tokens = w->limits.chunk_tokens,
     };
     const struct pool_options pool = {
@@ -376,10 +414,17 @@ static void end_requests(struct worker *w)
 {
     const uint64_t until = os_now_ns() + QUIET_NS;
 
+    if (w->timing)
+        timing_engine_stop(w->engine);
     for (uint32_t i = w->task_count; i > 0; i--)
         task_cancel(w->tasks[i - 1], 0);
-    for (uint32_t i = w->seat_count; i > 0; i--)
-        seat_cancel(w->seats[i - 1], 0);
+    for (uint32_t i = w->seat_count; i > 0; i--) {
+        struct seat *seat = w->seats[i - 1];
+        const bool held_back = seat->held_back; /* then it stays until it is not */
+        seat_cancel(seat, 0);
+        if (held_back)
+            delay_verify_stop(seat);
+    }
     runner_close(w->runner); /* each that was in the engine is told */
     w->runner = NULL;
     pushes_fini(&w->pushes);
