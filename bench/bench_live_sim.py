@@ -9,8 +9,8 @@ trace with the same profile: P, D and a pool (S). Nothing of the live run goes i
 itself is not assumed twice: the scheduler's own time (schedule_s = 0), and that the prefill worker makes the first
 token (first_step = 0). The run is recorded and replayed: the same decisions, byte for byte.
 
-Rows: `live` TTFT p50 and p90 with the simulator's as the peer, hit ratio likewise, decisions replayed, memory and
-descriptors of the workers.
+Rows: TTFT with the simulator's as the peer, hit ratio likewise, decisions replayed, memory and descriptors of the
+workers. A hundred of them: --prefill 60 --decode 40 --speed 4 --kv-scale 0.00002.
 """
 import argparse
 import csv
@@ -58,24 +58,26 @@ def figures(path):
 
 
 def memory(served):
-    """Resident bytes and descriptors of each process."""
+    """Of each process: bytes of its own, its share of those that others map, too, and descriptors."""
     found = {}
     for name, pid in served.members().items():
-        status = pathlib.Path(f"/proc/{pid}/status").read_text(encoding="ascii")
-        found[name] = (int(re.search(r"VmRSS:\s+(\d+)", status).group(1)) * 1024,
-                       len(os.listdir(f"/proc/{pid}/fd")))
+        rollup = pathlib.Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii")
+        own, share = (int(re.search(rf"^{what}:\s+(\d+)", rollup, re.M).group(1)) * 1024
+                      for what in ("Anonymous", "Pss"))
+        found[name] = (own, share, len(os.listdir(f"/proc/{pid}/fd")))
     return found
 
 
 def live(arguments, profile, folder):
     """The run: figures of the clients, memory at its end, and the recording."""
     recording, result = folder / "recording", folder / "live.json"
+    recording.unlink(missing_ok=True)  # an old one is not written over
     served = Served("--engine=timing", f"--profile={profile}", f"--prefill={arguments.prefill}",
                     f"--decode={arguments.decode}", f"--record={recording}", f"--pool-memory={arguments.pool_memory}",
                     f"--kv-scale={arguments.kv_scale}", "--requests=8192", "--measure=false", model=str(MODEL))
     try:
         say(run(BINARY, "bench", "serve", "--url", f"http://{served.address}", "--trace", arguments.trace,
-                "--scale", "none", "--speed", arguments.speed, "--duration", f"{arguments.seconds}s",
+                "--scale", "none", "--speed", f"{arguments.speed:g}", "--duration", f"{arguments.seconds:g}s",
                 "--timeout", "60m", "--csv", folder / "live.csv", "--json", result))
         found = memory(served)
         log = served.process.log()
@@ -112,8 +114,13 @@ def rows_of(arguments, clients, model, again, found):
     rows.append(row(case, "replayed the same", "yes", again["same decisions"], int(again["decisions"])))
     rows.append(row(case, "replay", "x real time", again["throughput"], int(again["events"])))
     workers = [value for name, value in found.items() if name.startswith(("prefill", "decode"))]
-    rows.append(row(case, "memory of a worker, most", "bytes", max(value[0] for value in workers), len(workers)))
-    rows.append(row(case, "descriptors of a worker, most", "", max(value[1] for value in workers), len(workers)))
+    for place, (metric, unit) in enumerate((("own memory of a worker, most", "bytes"),
+                                            ("memory of a worker with its share, most", "bytes"),
+                                            ("descriptors of a worker, most", ""))):
+        rows.append(row(case, metric, unit, max(value[place] for value in workers), len(workers)))
+    rows.append(row(case, "memory of all processes", "bytes", sum(value[1] for value in found.values()), len(found)))
+    for metric in ("answered", "refused", "failed"):
+        rows.append(row(case, metric, "", clients[metric], sent))
     return rows
 
 

@@ -21,7 +21,7 @@
     X(pool_memory, "pool-memory", 0, SIZE, "512M", 1048576, 1e15, NULL, "SIZE", "Cluster",             \
       "Memory that each node lends.")                                                               \
     X(kv_memory, "kv-memory", 0, SIZE, "256M", 0, 0, NULL, "SIZE", "Cluster",                       \
-      "Working memory for the KVCache of each worker.")                                             \
+      "Working memory for the KVCache of each worker; of timing ones, what the profile says.")     \
     X(transports, "transports", 0, TEXT, NULL, 0, 0, NULL, "LIST", "Cluster",                       \
       "How KVCache moves, by preference: shm,tcp; default: all that work here.")                    \
     X(model_name, "model-name", 0, TEXT, NULL, 0, 0, NULL, "NAME", "Cluster",                       \

@@ -191,7 +191,9 @@ static mc_status keep(struct worker *w, const struct wire_worker_register *r, st
     const mc_status status = gateway_schedule(g, &event);
     if (status != MC_OK) {
         w->as_instance.id = 0;
-        return error_set(why, status, "the scheduler takes no more instances");
+        return error_set(why, status, "%s",
+                         status == MC_E_ARG ? "its role or its costs are none that there could be"
+                                            : "the scheduler takes no more instances");
     }
     g->fingerprint = r->fingerprint;
     g->has_fingerprint = true;

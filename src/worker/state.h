@@ -233,6 +233,11 @@ void worker_log(const struct worker *w, enum mc_log_level level, const char *for
 /** Pages came free, or a place in the engine: look, soon, who can start and who waits for a drain. */
 void worker_look_soon(struct worker *w);
 
+/* engine_open.c */
+/** Model, engine, fingerprint and what follows from them. */
+mc_status worker_open_engine(struct worker *w, const struct worker_options *options,
+                             struct mc_error *error);
+
 /* gateways.c */
 mc_status gateways_open(struct worker *w, const struct worker_options *options,
                         struct mc_error *error);
