@@ -178,6 +178,14 @@ static void say_gateway(struct arguments *a, const struct family *f, const struc
     say(a, "%s", f->model);
 }
 
+static uint64_t timing_objects(uint64_t pool_memory)
+{
+    enum { OBJECT_BYTES = 384, OBJECTS_MOST = 1 << 22 };
+    const uint64_t objects = pool_memory / OBJECT_BYTES;
+
+    return objects < OBJECTS_MOST ? objects : OBJECTS_MOST;
+}
+
 static void say_all(struct arguments *a, const struct family *f, const struct member *m)
 {
     static const char *const commands[] = { "master", "node", "gateway", "worker" };
@@ -193,6 +201,8 @@ static void say_all(struct arguments *a, const struct family *f, const struct me
         say(a, "--name=%s", m->name);
         say(a, "--listen=127.0.0.1:0"); /* MC_LISTEN is the gateway's */
         say(a, "--memory=%llu", (unsigned long long)f->options->pool_memory);
+        if (f->options->engine == PROFILE_TIMING) /* their blocks are small */
+            say(a, "--objects=%llu", (unsigned long long)timing_objects(f->options->pool_memory));
         say_text(a, "transports", f->options->transports);
         break;
     case MEMBER_GATEWAY:
