@@ -418,8 +418,9 @@ struct mc_store_node_options {
     const char *location;    /* "cpu:0"; default: anywhere */
     const char *ssd_path;    /* a directory for what leaves DRAM; default: none */
     uint64_t ssd_capacity_bytes;
-    uint64_t lease_ns; /* the master forgets a node that is silent for so long; default 10 s */
-    uint64_t reserved[4];
+    uint64_t lease_ns;    /* the master forgets a node that is silent for so long; default 10 s */
+    uint64_t objects_max; /* held at a time, 130 bytes each; default: one for each 8 KiB lent */
+    uint64_t reserved[3];
 };
 
 /**

@@ -26,6 +26,8 @@ enum { OTHER_DESCRIPTORS = 600, CONNECTIONS_LEAST = 16 };
       "The pool's master; without it nothing is reused.")                                           \
     X(model_name, "model-name", 0, TEXT, NULL, 0, 0, NULL, "NAME", "Gateway",                       \
       "What clients call the model; default: the last part of its path.")                           \
+    X(record, "record", 0, TEXT, NULL, 0, 0, NULL, "FILE", "Gateway",                               \
+      "Write every event of the scheduler and what it decides here: for mooncake sim --replay.")    \
     X(debug_headers, "debug-headers", 0, BOOL, "false", 0, 0, NULL, NULL, "Gateway",                \
       "Obey X-Mooncake-Bar, by which a client bars a worker from its request.")                         \
     X(patience, "patience", 0, DURATION, "10s", 1, 1e15, NULL, "TIME", "Limits",                       \
@@ -186,6 +188,7 @@ static int run(struct gateway_role *g, const struct gateway_flags *flags, const 
         .receive_ns = flags->receive_timeout,
         .idle_ns = flags->idle_timeout,
         .tries_max = flags->tries,
+        .record = flags->record,
         .debug_headers = flags->debug_headers,
     };
 

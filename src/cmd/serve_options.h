@@ -5,6 +5,7 @@
 #include "cmd/door.h"
 #include "cmd/limits.h"
 #include "cmd/keys.h"
+#include "cmd/profile.h"
 #include "cmd/role.h"
 
 /* clang-format off */
@@ -21,11 +22,13 @@
     X(pool_memory, "pool-memory", 0, SIZE, "512M", 1048576, 1e15, NULL, "SIZE", "Cluster",             \
       "Memory that each node lends.")                                                               \
     X(kv_memory, "kv-memory", 0, SIZE, "256M", 0, 0, NULL, "SIZE", "Cluster",                       \
-      "Working memory for the KVCache of each worker.")                                             \
+      "Working memory for the KVCache of each worker; of timing ones, what the profile says.")     \
     X(transports, "transports", 0, TEXT, NULL, 0, 0, NULL, "LIST", "Cluster",                       \
       "How KVCache moves, by preference: shm,tcp; default: all that work here.")                    \
     X(model_name, "model-name", 0, TEXT, NULL, 0, 0, NULL, "NAME", "Cluster",                       \
       "What clients call the model; default: the last part of its path.")                           \
+    X(record, "record", 0, TEXT, NULL, 0, 0, NULL, "FILE", "Cluster",                                 \
+      "Write every event of the scheduler and what it decides here: for mooncake sim --replay.")    \
     X(debug_headers, "debug-headers", 0, BOOL, "false", 0, 0, NULL, NULL, "Cluster",                \
       "Obey X-Mooncake-Bar, by which a client bars a worker from its request.")                     \
     X(threads, "threads", 0, U32, "0", 0, 1024, NULL, "N", "Engine",                                \
@@ -51,6 +54,7 @@
 struct serve_options {
     ROLE_SETTINGS(SETTING_FIELD)
     SERVE_SETTINGS(SETTING_FIELD)
+    PROFILE_SETTINGS(SETTING_FIELD)
     LIMITS_SETTINGS(SETTING_FIELD)
     DOOR_SETTINGS(SETTING_FIELD)
     KEYS_SETTINGS(SETTING_FIELD)

@@ -316,6 +316,18 @@ static int print_config(const struct sim_request_options *r)
     return done ? CMD_OK : CMD_FAILED;
 }
 
+static int replay(const struct sim_request_options *r, int argc, char **argv)
+{
+    char command[1000];
+    const struct sim_replay_output output = { .file = r->options.replay,
+                                              .json = r->options.json,
+                                              .commit = r->options.commit,
+                                              .command = command };
+
+    sim_join_words(argc, argv, command, sizeof(command));
+    return sim_replay_main(&output);
+}
+
 static int sim_main(int argc, char **argv)
 {
     struct sim_request_options *r;
@@ -341,6 +353,8 @@ static int sim_main(int argc, char **argv)
         code = print_config(r);
     } else if (r->options.print_assumptions) {
         code = print_assumptions(r);
+    } else if (r->options.replay) {
+        code = replay(r, argc, argv);
     } else {
         code = read_and_run(r, argc, argv);
     }

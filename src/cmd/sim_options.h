@@ -16,6 +16,9 @@
       "Requests, one JSON object a line; - is standard input.")                                     \
     X(speed, "speed", 's', TEXT, "1", 0, 0, NULL, "LIST", "What comes",                             \
       "Arrivals come so many times faster: 1,1.5,2.")                                               \
+    X(replay, "replay", 0, TEXT, NULL, 0, 0, NULL, "FILE", "What comes",                            \
+      "Instead of a trace: what mooncake gateway --record wrote. Its events are given to this "     \
+      "scheduler, and its decisions compared, byte for byte.")                                      \
     X(duration, "duration", 0, DURATION, "0s", 0, 1e18, NULL, "TIME", "What comes",                 \
       "Only so much of the trace, by its own time; 0: all.")                                        \
     X(limit, "limit", 0, U64, "0", 0, 0, NULL, "N", "What comes",                                   \
@@ -25,7 +28,8 @@
     X(come_back, "come-back", 0, FLOAT, "0", 0, 1, NULL, "SHARE", "What comes",                     \
       "Of refused clients: wait as long as they are told, and ask again, up to three times.")       \
     X(cluster, "cluster", 'c', TEXT, "8P+8D", 0, 0, NULL, "LIST", "Cluster",                        \
-      "Instances: P prefill, D decode, C both; 2P4 is two pipelines of four nodes. 10P+6D,8P+8D.")  \
+      "Instances: P prefill, D decode, C both; 2P4 is two pipelines of four nodes; 1S a pool of one " \
+      "node that has all blocks, else each P has its own. 10P+6D,8P+8D,4P+4D+1S.")  \
     X(gpu, "gpu", 0, TEXT, "a800", 0, 0, NULL, "NAME", "Cluster", "Eight of them make a node.")     \
     X(llm, "llm", 0, TEXT, "llama3-70b", 0, 0, NULL, "NAME", "Cluster", "What is served.")          \
     X(assume, "assume", 0, TEXT, NULL, 0, 0, NULL, "FILE", "Cluster",                               \

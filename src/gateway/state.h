@@ -16,6 +16,7 @@
 #include "gateway/gateway_metrics.h"
 #include "gateway/http.h"
 #include "gateway/gateway_log.h"
+#include "gateway/recorder.h"
 #include "net/net.h"
 #include "os/address.h"
 
@@ -73,6 +74,7 @@ struct gateway {
     struct mc_model_info info;
     struct api_defaults defaults;
     mc_sched *sched;
+    recorder *recorder; /* owned; NULL: nothing is recorded */
     struct os_timer sched_timer;
     struct metrics metrics;
     http_server *http;

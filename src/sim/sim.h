@@ -5,6 +5,9 @@
  * links and memory are models. A run is a function of its options: the same ones give the same bytes, on any
  * machine, in any thread.
  *
+ * Blocks for reuse are at the prefill instances, each its own, or in a pool of nodes that only hold them, from
+ * which every one is pulled: what `mooncake serve` has.
+ *
  *     arrives -> decided -> (pull of the prefix) -> prefill -> KVCache to the decode node -> its VRAM
  *             -> joins the batch -> first token -> ... -> last token
  *
@@ -48,8 +51,8 @@ enum sim_change_kind { SIM_FAIL, SIM_DRAIN, SIM_JOIN };
 
 struct sim_group {
     uint32_t count;
-    uint32_t role;   /* enum mc_role, but STORE */
-    uint32_t stages; /* nodes of one pipeline; 0 means 1 */
+    uint32_t role;   /* enum mc_role; STORE: a pool, of which there is one at most */
+    uint32_t stages; /* nodes of one pipeline, or of the pool; 0 means 1 */
 };
 
 struct sim_change {
@@ -172,7 +175,8 @@ struct sim_result sim_result(const sim *sim);
 /** NULL is allowed. */
 void sim_close(sim *sim);
 
-/** "10P+6D", "16C", "2P4+8D" (pipelines of 4 nodes): MC_OK, or MC_E_FORMAT and what is wrong. */
+/** "10P+6D", "16C", "2P4+8D" (pipelines of 4 nodes), "4P+4D+2S" (a pool of two nodes that has the blocks,
+ * and prefill instances none): MC_OK, or MC_E_FORMAT and what is wrong. */
 mc_status sim_cluster_read(const char *text, struct sim_group *groups, uint32_t *count_p,
                            struct mc_error *error);
 

@@ -105,6 +105,8 @@ struct sim {
 
     struct instance *instances; /* owned; [instances_max] */
     uint32_t instance_count, instances_max;
+    uint32_t
+        pool; /* the instance that only holds blocks; NOBODY: prefill instances hold their own */
     struct life *lives;         /* owned; [trace count] */
     struct sim_record *records; /* owned; likewise */
     uint32_t *attempts;         /* owned; [attempts_max]: whose the scheduler's id - 1 is */

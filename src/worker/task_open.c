@@ -6,7 +6,10 @@
 #include "base/error.h"
 #include "worker/state.h"
 
-enum { PUSH_PAGES = 64, PULL_BLOCKS_MAX = 4096 }; /* of one push of whole pages; of one pull */
+enum {
+    PUSH_PAGES = 64,
+    PULL_BLOCKS_MAX = WORKER_PULL_BLOCKS
+}; /* of one push of whole pages; of one pull */
 
 void task_free(struct task *task)
 {

@@ -92,14 +92,8 @@ static void copy_blocks(struct task *task, uint32_t pulled)
 
 static void on_pulled(void *owner, uint32_t blocks)
 {
-    struct task *task = owner;
-    struct worker *w = task->worker;
-
-    task->pulled_bytes = blocks * w->page_bytes;
-    worker_count(w, METRIC_reused_tokens, (uint64_t)blocks * KV_PAGE_TOKENS);
-    copy_blocks(task, blocks);
-    task_happen(
-        task, (struct prefill_event){ .kind = PREFILL_PULLED, .tokens = blocks * KV_PAGE_TOKENS });
+    copy_blocks(owner, blocks);
+    delay_pulled(owner, blocks);
 }
 
 static void pull(struct task *task, uint32_t tokens)
@@ -108,6 +102,7 @@ static void pull(struct task *task, uint32_t tokens)
     const uint32_t count = tokens / KV_PAGE_TOKENS;
 
     blocks_name(&task->blocks, task->tokens, count);
+    delay_pull_begin(task);
     pull_begin(&w->pool, task->blocks.identities, task->pages, count,
                task->pull_known / KV_PAGE_TOKENS, os_loop_now(w->loop) + task->pull_ns, on_pulled,
                task);
@@ -341,8 +336,8 @@ static void tell(struct task *task)
     const struct wire_prefill_progress message = {
         .request = task->answer.request,
         .tokens = task->machine.ready.done,
-        .pulled_bytes = task->pulled_bytes,
-        .pushed_bytes = task->pushed_bytes,
+        .pulled_bytes = worker_stands_for(task->worker, task->pulled_bytes),
+        .pushed_bytes = worker_stands_for(task->worker, task->pushed_bytes),
         .phase = phase_number(task->machine.phase),
     };
 
@@ -363,8 +358,8 @@ static void tell_end(struct task *task, mc_status status)
         .status = status,
         .text = wire_text(status == MC_OK ? "" : mc_status_text(status)),
         .reused_tokens = task->machine.reused,
-        .pulled_bytes = task->pulled_bytes,
-        .pushed_bytes = task->pushed_bytes,
+        .pulled_bytes = worker_stands_for(task->worker, task->pulled_bytes),
+        .pushed_bytes = worker_stands_for(task->worker, task->pushed_bytes),
         .queue_ns = between(t->queued_ns, t->started_ns),
         .pull_ns = between(t->started_ns, t->pulled_ns),
         .compute_ns = between(t->pulled_ns, t->computed_ns),
@@ -421,6 +416,7 @@ static void carry_out(struct task *task, const struct prefill_out *out)
         break;
     case PREFILL_OUT_STOP_PULL:
         pull_stop(&w->pool, task);
+        delay_pull_stop(task);
         break;
     case PREFILL_OUT_STOP_ENGINE:
         runner_cancel(w->runner, &task->job);

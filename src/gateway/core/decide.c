@@ -54,7 +54,9 @@ void attempt_prefill(struct request *r, const struct wire_reserved *reserved,
                                       .tenant = o->tenant,
                                       .cache = o->cache,
                                       .priority = o->sched.priority,
-                                      .order = r->decision.order,
+                                      /* As decided: reservations are granted in any order, and the
+                                       * scheduler's predictions count on its own. */
+                                      .order = r->decision.order ? r->decision.order : r->attempt,
                                       .pull_tokens = r->decision.pull_tokens,
                                       .pull_ns = r->decision.pull_ns,
                                       .holder = r->decision.holder };
