@@ -3,7 +3,8 @@
  *
  * For each instance that can prefill, the longest prefix anywhere is worth pulling if it is more than
  * `threshold` times as long as the instance's own; otherwise its own prefix is used. Where it has none at
- * all, anything is worth pulling.
+ * all, anything is worth pulling. Of equals the one that has waited longest for a request is taken: else the
+ * same few would have everything while there is little to do, and no prefix would spread.
  */
 #include "sched/policy.h"
 
@@ -51,6 +52,14 @@ static struct option price(const struct algorithm1 *a, const struct mc_view *vie
     return (struct option){ .ns = before + prefill, .holder = holder };
 }
 
+static bool is_better(const struct mc_view *view, uint64_t a, struct option of_a, uint64_t b,
+                      struct option of_b)
+{
+    if (b == UINT64_MAX || of_a.ns != of_b.ns)
+        return b == UINT64_MAX || of_a.ns < of_b.ns;
+    return view->instances[a].last_ns < view->instances[b].last_ns;
+}
+
 static void place(void *state, const struct mc_view *view, const struct mc_sched_request *request,
                   struct mc_decision *decision)
 {
@@ -61,7 +70,7 @@ static void place(void *state, const struct mc_view *view, const struct mc_sched
         if (!policy_can_prefill(&view->instances[i]))
             continue;
         const struct option option = price(state, view, i, request->tokens);
-        if (pick == UINT64_MAX || option.ns < least.ns) {
+        if (is_better(view, i, option, pick, least)) {
             least = option;
             pick = i;
         }
