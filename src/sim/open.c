@@ -130,7 +130,9 @@ static void open_instance(sim *s, struct instance *i, const struct sim_group *gr
                             .node = (uint32_t)(i - s->instances),
                             .cost = s->node.cost,
                             .vram_max = s->node.kv_tokens,
-                            .has_blocks = (group->role & MC_ROLE_PREFILL) != 0 };
+                            .has_blocks = (group->role & MC_ROLE_PREFILL) != 0,
+                            .keeps = group->role == MC_ROLE_DECODE &&
+                                     s->options.assume.decode_keeps >= 0.5 };
     if (group->role == MC_ROLE_BOTH) {
         i->cost.p3 = 0; /* what it reuses is in VRAM */
         i->has_blocks = s->options.coupled == SIM_PREFIX;
