@@ -289,6 +289,27 @@ static void test_a_pipeline_works_on_two_chunks_at_once(void **state)
     play_close(&p);
 }
 
+/* A request a year later, looked at each second: the series is as long as it may be, and even. */
+static void test_a_time_series_is_bounded(void **state)
+{
+    (void)state;
+    static const double YEAR = 365 * 86400.0;
+    struct play p;
+
+    play_init(&p, "1P+1D");
+    p.options.sample_ns = 1000000000;
+    play_add(&p, 0, 450, 3, 1, 0);
+    play_add(&p, YEAR, 450, 3, 2, 0);
+    (void)play_run(&p);
+    assert_in_range(p.result.sample_count, SIM_SAMPLES_MAX / 2, SIM_SAMPLES_MAX);
+    const struct sim_sample *s = p.result.samples;
+    const uint64_t step = s[1].ns - s[0].ns;
+    for (uint32_t i = 0; i < p.result.sample_count; i++)
+        assert_true(s[i].ns == i * step);
+    assert_true((double)s[p.result.sample_count - 1].ns > (YEAR - 5000) * 1e9);
+    play_close(&p);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -306,6 +327,7 @@ int main(void)
         cmocka_unit_test(test_queues_are_in_order_of_arrival_or_of_length),
         cmocka_unit_test(test_chunks_take_turns),
         cmocka_unit_test(test_a_pipeline_works_on_two_chunks_at_once),
+        cmocka_unit_test(test_a_time_series_is_bounded),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
