@@ -2,13 +2,13 @@
 """A trace's own traffic through `mooncake serve`: the whole hour, faster than it came.
 
     bench/bench_trace.py --trace conversation_trace.jsonl --speed 12 --name main --results bench/results/DATE-trace
-    bench/bench_trace.py --trace conversation_trace.jsonl --refuse 0.1 --name tenth --results bench/results/DATE-trace
+    bench/bench_trace.py --trace conversation_trace.jsonl --speed 40 --refuse 0.1 --name tenth --results ...
 
 Starts `mooncake serve` (build/release) with the settings below and those behind `--`, plays the trace with `mooncake
 bench serve --scale block`, and keeps what that writes: RESULTS-NAME.json and .svg. With --refuse the server has
-objectives and the speed is looked for at which that share of all requests is refused: short plays of --probe seconds
-first, then whole ones until the share is within a quarter of what was asked (three at most). Exits with 1 when a
-request failed, or the counts do not add up. Needs build/release/mooncake and build/venv (make deps).
+objectives, and the hour is played again and again (--plays at most) until the speed is found at which that share of
+all requests is refused, within a quarter of it; the last play is kept. Exits with 1 when a request failed, the counts
+do not add up, or that speed was not found. Needs build/release/mooncake and build/venv (make deps).
 """
 import argparse
 import json
@@ -34,7 +34,7 @@ def read_options():
     parser.add_argument("--model", default=str(ROOT / "models" / "lookup"))
     parser.add_argument("--speed", type=float, default=12, help="where to begin, with --refuse")
     parser.add_argument("--refuse", type=float, default=0, help="share of requests to be refused")
-    parser.add_argument("--probe", type=int, default=40, help="seconds of a short play")
+    parser.add_argument("--plays", type=int, default=6, help="at most, with --refuse")
     parser.add_argument("--slo-ttft", default="1s")
     parser.add_argument("--slo-tbt", default="100ms")
     parser.add_argument("--name", default="trace")
@@ -48,20 +48,18 @@ def figures(path):
     return {row["metric"]: row["value"] for row in rows}
 
 
-def play(options, speed, seconds, keep):
+def play(options, speed):
     """One play against a server of its own; what `bench serve` found."""
     serve = [*SETTINGS, *options.serve]
     if options.refuse:
         serve += [f"--slo-ttft={options.slo_ttft}", f"--slo-tbt={options.slo_tbt}"]
     served = Served(*serve, model=options.model)
     try:
-        base = f"{options.results}-{options.name}" if keep and options.results else str(ROOT / "build" / "trace")
+        base = f"{options.results}-{options.name}" if options.results else str(ROOT / "build" / "trace")
         command = [BINARY, "bench", "serve", "--url", f"http://{served.address}", "--trace", options.trace,
                    "--scale", "block", "--speed", f"{speed:g}", "--slo-ttft", options.slo_ttft,
                    "--slo-tbt", options.slo_tbt, "--json", base + ".json", "--svg", base + ".svg",
                    "--case", f"{options.name} speed {speed:g}"]
-        if seconds:
-            command += ["--duration", f"{seconds}s"]
         print("served with:", " ".join(serve), flush=True)
         code = subprocess.run(command, check=False).returncode
         for name, pid in served.members().items():
@@ -75,35 +73,34 @@ def share_refused(found):
     return found["refused"] / max(1, found["sent"])
 
 
-def find(options):
-    """The speed of the share asked for: up or down until it is between two speeds, then between these."""
-    low, high, speed = 0.0, None, options.speed
-    for _ in range(6):
-        _, found = play(options, speed, options.probe, False)
+def between(low, high, speed):
+    """The next speed to try: up or down until it lies between two, then between these."""
+    if low and high:
+        return (low * high) ** 0.5
+    return speed * 1.4 if not high else speed / 1.4
+
+
+def search(options):
+    """Whole plays, until the share that was asked for is refused, within a quarter of it."""
+    low, high, speed = None, None, options.speed
+    for _ in range(options.plays):
+        code, found = play(options, speed)
         share = share_refused(found)
         print(f"speed {speed:g}: {share:.3f} refused", flush=True)
-        if abs(share - options.refuse) < options.refuse / 4:
+        if code or abs(share - options.refuse) < options.refuse / 4:
             break
-        if share < options.refuse:
-            low = speed
-        else:
-            high = speed
-        speed = (low + high) / 2 if high and low else speed * 1.5 if not high else speed / 1.5
-    return speed
+        low, high = (speed, high) if share < options.refuse else (low, speed)
+        speed = between(low, high, speed)
+    return code, found
 
 
 def main():
     options = read_options()
-    speed = find(options) if options.refuse else options.speed
-    for _ in range(3 if options.refuse else 1):
-        code, found = play(options, speed, 0, True)
-        share = share_refused(found)
-        whole = found["answered"] + found["refused"] + found["failed"] == found["sent"]
-        if not options.refuse or abs(share - options.refuse) < options.refuse / 4:
-            break
-        speed *= 1.1 if share < options.refuse else 0.9
-    print(f"{'whole' if whole else 'COUNTS DO NOT ADD UP'}; refused {share:.3f} at speed {speed:g}")
-    return code or not whole or found["failed"] > 0
+    code, found = search(options) if options.refuse else play(options, options.speed)
+    whole = found["answered"] + found["refused"] + found["failed"] == found["sent"]
+    print(f"{'whole' if whole else 'COUNTS DO NOT ADD UP'}; refused {share_refused(found):.3f}")
+    missed = options.refuse and abs(share_refused(found) - options.refuse) >= options.refuse / 4
+    return bool(code or not whole or found["failed"] > 0 or missed)
 
 
 if __name__ == "__main__":

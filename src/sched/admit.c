@@ -15,9 +15,6 @@ static const uint64_t HOPELESS_NS =
 static const uint64_t PROBE_NS = 5000000000; /* idle for so long: let one in to see */
 static const double HALF_WIDTH_MOST = 0.5;   /* of what no prediction was held against yet */
 static const double PROBE_OFF = 4;           /* if the model may be wrong by that */
-/* One request that was held up says little of those to come: what it took besides counts for at most so many
- * times what others did, and for a hundredth of a second where they took nothing. */
-static const double OTHER_JUMP = 8, OTHER_LEAST_S = 0.01;
 
 /* ---------------------------------------------------------------------------------------- settings */
 
@@ -25,7 +22,7 @@ mc_status admit_init(struct admit *a, const struct mc_sched_options *o, struct m
 {
     const struct policy_parameter known[] = {
         { "threshold", 0.01, 100, &a->threshold }, { "observations", 0, 1e6, &a->observations },
-        { "quantile", 0.5, 1, &a->quantile },      { "retry", 1, 86400, &a->retry_s },
+        { "quantile", 0.5, 1, &a->quantile },      { "retry", 1, 300, &a->retry_s },
         { "bookings", 0, 1, &a->with_bookings },
     };
 
@@ -173,7 +170,7 @@ static void predict_ttft(const struct place *place, uint64_t prefill, struct mc_
 {
     struct mc_prediction *p = &d->predicted;
 
-    p->other_ns = cost_ns(place->sched->admit.other_s);
+    p->other_ns = cost_ns(usual_value(&place->sched->admit.other, place->view.now_ns));
     const uint64_t raw = p->queue_ns + p->transfer_ns + p->prefill_ns + p->other_ns;
     const uint64_t elapsed = elapsed_ns(place);
     const struct margin m = ttft_margin(place, prefill, raw);
@@ -269,7 +266,8 @@ static void hold_to_ttft(const struct place *place, uint64_t prefill, const stru
     const struct margin m = ttft_margin(place, prefill, raw);
     /* Who comes back was promised room: half of the margin is enough. */
     const double factor = d->flags & MC_DECISION_BACK ? (m.mid + m.high) / 2 : m.high;
-    const uint64_t high = elapsed + scale(raw + left_room(place, d, limit), factor);
+    /* The room is a bound already: what this one's prediction may be off by does not widen it. */
+    const uint64_t high = elapsed + scale(raw, factor) + left_room(place, d, limit);
 
     if (high <= limit)
         return;
@@ -279,7 +277,7 @@ static void hold_to_ttft(const struct place *place, uint64_t prefill, const stru
     *v = (struct verdict){ .reason = MC_REASON_TTFT_SLO,
                            .trusted = cost_trusts_prefill(place_prefill_cost(place, prefill),
                                                           (uint64_t)a->observations),
-                           .hopeless = scale(raw - p->queue_ns, m.mid) > limit,
+                           .hopeless = scale(p->transfer_ns + p->prefill_ns, m.low) > limit,
                            .wait_ns = scale(high - limit, 1 / (m.high > 0.1 ? m.high : 0.1)),
                            .idle_ns = idle_ns(place, prefill),
                            /* What was learnt besides costs is error as a whole. */
@@ -501,6 +499,7 @@ void admit_placed(const struct place *place, const struct mc_decision *d, struct
 
     r->arrived_ns = place->view.now_ns - elapsed;
     r->raw_ttft_ns = p->prefill_ns ? raw : 0;
+    r->other_ns = p->other_ns;
     r->waited = p->queue_ns != 0;
     r->due_ns = place->view.now_ns + (p->ttft_ns > elapsed ? p->ttft_ns - elapsed : 0);
     r->output_max = place->request->output_max;
@@ -522,18 +521,6 @@ static void mean(double *mean_p, double value, double step)
     *mean_p += *mean_p > 0 ? step * (value - *mean_p) : value;
 }
 
-/* An accident that was the first to be seen must not be believed for long. */
-static void learn_other(struct admit *a, double seconds)
-{
-    const double had = a->other_s > OTHER_LEAST_S ? a->other_s : OTHER_LEAST_S;
-    const double most = OTHER_JUMP * had;
-
-    if (seconds * OTHER_JUMP < a->other_s)
-        a->other_s /= 2;
-    else
-        mean(&a->other_s, a->other_s > 0 && seconds > most ? most : seconds, 0.1);
-}
-
 void admit_first_token(struct mc_sched *sched, struct request *r)
 {
     struct admit *a = &sched->admit;
@@ -548,9 +535,8 @@ void admit_first_token(struct mc_sched *sched, struct request *r)
     if (r->waited)
         return;
     /* Nobody was before it: what was not its own prefill is the way there and back. */
-    const double own = ((double)r->raw_ttft_ns - (double)cost_ns(a->other_s)) / 1e9;
-    const double other = (double)took / 1e9 - own;
-    learn_other(a, other > 0 ? other : 0);
+    const uint64_t own = r->raw_ttft_ns - r->other_ns;
+    usual_learn(&a->other, sched->now_ns, took > own ? (double)(took - own) / 1e9 : 0);
 }
 
 void admit_finished(struct mc_sched *sched, struct request *r, uint64_t output_tokens)

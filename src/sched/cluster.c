@@ -224,6 +224,29 @@ static uint64_t reported_queue_ns(const struct instance *instance)
     return known->ns + cost_ns((double)foreign * cost_prefill(cost, foreign_tokens / foreign, 0));
 }
 
+void cluster_price(struct cluster *cluster, uint32_t cell, const struct cost *cost)
+{
+    struct instance *instance = &cluster->instances[cell];
+
+    if (instance->prefill_blind == 0)
+        return;
+    for (uint32_t at = instance->prefill_first; at != CLUSTER_NONE;) {
+        struct request *r = &cluster->requests[at];
+
+        if (r->blind) {
+            const uint64_t ns = cost_ns(cost_prefill(cost, r->tokens, r->tokens - r->to_compute));
+
+            instance->prefill.ns += ns - r->prefill_ns;
+            if (r->prefill_known)
+                instance->prefill_known.ns += ns - r->prefill_ns;
+            r->prefill_ns = ns;
+            r->blind = false;
+        }
+        at = r->at_prefill.after;
+    }
+    instance->prefill_blind = 0;
+}
+
 uint64_t cluster_queue_ns(const struct cluster *cluster, uint32_t cell, uint64_t now_ns)
 {
     const struct instance *instance = &cluster->instances[cell];

@@ -43,6 +43,7 @@ struct instance {
 
     uint32_t prefill_first, prefill_last; /* requests placed here, until their prefill ends */
     struct work prefill, prefill_known;   /* of these; of those among them that the load knows */
+    uint32_t prefill_blind;               /* of these: how many are blind */
     uint64_t working_since_ns;            /* since when the first of them could be worked on */
 
     uint32_t decode_first, decode_last; /* requests placed here, until they end */
@@ -72,9 +73,11 @@ struct request {
     /* admit.c's */
     uint64_t arrived_ns, due_ns, begun_ns; /* begun: its first token came, once STAGE_DECODE */
     uint64_t raw_ttft_ns, raw_tbt_ns;      /* predicted, without margins; 0: not known */
+    uint64_t other_ns;                     /* of raw_ttft */
     uint64_t output_max, output_hint, output_tokens; /* the last is expected */
     uint32_t shadow; /* refused ones that would have come behind it */
     bool waited;     /* others were before it */
+    bool blind;      /* placed before anybody's prefill costs were known: prefill_ns is not one */
 };
 
 struct cluster {
@@ -113,6 +116,9 @@ void cluster_load(struct cluster *cluster, uint32_t cell, uint64_t now_ns,
 
 /** Stop believing a report whose lease is over. */
 void cluster_expire(struct cluster *cluster, uint32_t cell, uint64_t now_ns);
+
+/** Now that its costs are known, price what was placed there before they were. */
+void cluster_price(struct cluster *cluster, uint32_t cell, const struct cost *cost);
 
 /** Until it could begin the next prefill. */
 uint64_t cluster_queue_ns(const struct cluster *cluster, uint32_t cell, uint64_t now_ns);

@@ -54,6 +54,7 @@ static void prefill_link(struct cluster *cluster, struct instance *at, uint32_t 
     at->prefill.count++;
     at->prefill.tokens += r->to_compute;
     at->prefill.ns += r->prefill_ns;
+    at->prefill_blind += r->blind;
 }
 
 static uint64_t less(uint64_t a, uint64_t b)
@@ -86,6 +87,7 @@ static void prefill_unlink(struct cluster *cluster, uint32_t cell, uint64_t now_
         cluster->requests[m.after].at_prefill.before = m.before;
 
     work_subtract(&at->prefill, r);
+    at->prefill_blind -= r->blind;
     if (r->prefill_known) {
         work_subtract(&at->prefill_known, r);
         at->load.queued = less(at->load.queued, 1);

@@ -220,6 +220,8 @@ static void add_row(struct place *place, uint32_t cell)
     const uint32_t row = (uint32_t)place->view.count;
 
     service_settle(&instance->service, &instance->cost, sched->now_ns);
+    if (cost_knows_prefill(&instance->cost))
+        cluster_price(&sched->cluster, cell, &instance->cost);
     if (instance->info.role != MC_ROLE_STORE) {
         if (instance->info.model != place->request->model)
             return;

@@ -428,6 +428,84 @@ static void test_one_that_was_held_up_does_not_shut_the_door(void **state)
     hold_up(false);
 }
 
+static void join_large(struct play *p, struct mc_cost cost)
+{
+    const struct mc_sched_event event = {
+        .kind = MC_EVENT_INSTANCE, .instance = { .id = 1, .role = MC_ROLE_BOTH, .cost = cost }
+    };
+    assert_int_equal(play_step(p, event), MC_OK);
+}
+
+/* Room is kept for ten who were refused. Short prompts took up to ten times what was predicted, which is 20 ms: a
+ * short one that comes meanwhile behind another is in time for all that, and so is the room. */
+static void test_room_that_is_kept_is_not_widened_by_small_errors(void **state)
+{
+    (void)state;
+    const struct mc_sched_options options = { .slo = { .ttft_ns = 100 * (uint64_t)MS } };
+    uint64_t placed[64] = { 0 }, refused = 0;
+    size_t count = 0;
+    struct play p;
+
+    play_open(&p, &options);
+    p.now_ns = 1000 * (uint64_t)MS;
+    join_large(&p, play_cost());
+    for (int i = 0; i < 40; i++)
+        assert_true(serve_one(&p, i % 8 ? 2 * MS : 20 * MS));
+    for (uint64_t i = 0; i < 40; i++) {
+        const struct mc_decision d = play_ask(
+            &p, (struct mc_sched_request){ .tokens = 9000, .output_max = 8, .identity = i + 1 });
+        if (d.kind == MC_DECIDE_PLACE)
+            placed[count++] = d.request;
+        refused += (d.flags & MC_DECISION_BOOKED) != 0;
+    }
+    assert_true(count > 0 && refused >= 10);
+    for (size_t i = 0; i < count; i++) {
+        p.now_ns += 10 * MS;
+        assert_int_equal(play_progress(&p, MC_EVENT_PREFILL_END, placed[i], 1), MC_OK);
+        assert_int_equal(play_progress(&p, MC_EVENT_REQUEST_END, placed[i], 1), MC_OK);
+    }
+    p.now_ns += 1000 * (uint64_t)MS - 10 * MS * count - 20 * MS; /* shortly before they are due */
+    const struct mc_sched_request brief = { .tokens = 1000, .output_max = 8 };
+    assert_int_equal(play_ask(&p, brief).kind, MC_DECIDE_PLACE);
+    const struct mc_decision behind = play_ask(&p, brief);
+    assert_true(behind.predicted.queue_ns > 0);
+    assert_int_equal(behind.kind, MC_DECIDE_PLACE);
+    play_close(&p);
+}
+
+/* Eight come before costs are known; when four were served they are, and so is what is left of the queue. */
+static void test_what_came_before_costs_were_known_is_priced_when_they_are(void **state)
+{
+    (void)state;
+    uint64_t first = 0;
+    struct play p;
+
+    play_open(&p, NULL);
+    p.now_ns = 1000 * (uint64_t)MS;
+    join_large(&p, (struct mc_cost){ 0 });
+    const struct mc_sched_request asked = { .tokens = 1000, .output_max = 8 };
+    for (uint64_t i = 0; i < 8; i++) {
+        const struct mc_decision d = play_ask(&p, asked);
+
+        assert_int_equal(d.reason, MC_REASON_UNKNOWN_COST);
+        first = first ? first : d.request;
+    }
+    for (uint64_t i = 0; i < 5; i++) {
+        p.now_ns += 50 * MS;
+        const struct mc_sched_event end = { .kind = MC_EVENT_PREFILL_END,
+                                            .progress = { .request = first + i,
+                                                          .id = 1,
+                                                          .tokens = 1000,
+                                                          .duration_ns = 50 * (i + 1) * MS } };
+        assert_int_equal(play_step(&p, end), MC_OK);
+    }
+    p.now_ns += 1 * MS;
+    const struct mc_decision d = play_ask(&p, asked);
+    assert_true(d.predicted.prefill_ns > 40 * MS && d.predicted.prefill_ns < 60 * MS);
+    assert_true(d.predicted.queue_ns > 120 * MS && d.predicted.queue_ns < 180 * MS);
+    play_close(&p);
+}
+
 /* The machine becomes three times slower from one moment to the next, under overload. */
 static void test_a_sudden_slow_down_is_noticed_soon(void **state)
 {
@@ -535,6 +613,8 @@ int main(void)
         cmocka_unit_test(test_slack_refuses_nobody_and_no_objective_nothing),
         cmocka_unit_test(test_a_bad_minute_does_not_shut_the_door_for_ever),
         cmocka_unit_test(test_one_that_was_held_up_does_not_shut_the_door),
+        cmocka_unit_test(test_room_that_is_kept_is_not_widened_by_small_errors),
+        cmocka_unit_test(test_what_came_before_costs_were_known_is_priced_when_they_are),
         cmocka_unit_test(test_a_sudden_slow_down_is_noticed_soon),
         cmocka_unit_test(test_the_same_events_give_the_same_decisions),
     };
