@@ -7,6 +7,7 @@
 #define CMD_SIM_OPTIONS_H
 
 #include "base/setting.h"
+#include "cmd/policies.h"
 #include "sim/sim.h"
 
 /* clang-format off */
@@ -43,13 +44,16 @@
     X(retries, "retries", 0, U32, "1", 0, 100, NULL, "N", "Cluster",                                \
       "A request whose instance failed before its first token is placed again so often.")           \
     X(policy, "policy", 'p', TEXT, NULL, 0, 0, NULL, "LIST", "Scheduling",                          \
-      "Placement; the default is the scheduler's, and coupled-round-robin where instances do both.") \
+      POLICIES_HELP " Where instances do both: coupled-round-robin (the default), coupled-random, "   \
+      "coupled-least-loaded.")                                                                      \
     X(parameters, "policy-parameters", 0, TEXT, NULL, 0, 0, NULL, "TEXT", "Scheduling",             \
-      "Of every policy of the list: threshold=1.2.")                                                \
+      "Of every policy of the list: threshold=1.2; see docs/scheduler.md.")                                                \
     X(admission, "admission", 'a', TEXT, "all", 0, 0, NULL, "LIST", "Scheduling",                   \
       "all, stages, early, early-system, early-request, default.")                                  \
     X(admission_parameters, "admission-parameters", 0, TEXT, NULL, 0, 0, NULL, "TEXT",              \
       "Scheduling", "Of every admission of the list.")                                              \
+    X(replication, "replication", 0, TEXT, "off", 0, 0, NULL, "TEXT", "Scheduling",                 \
+      "Spread hot prefixes: on, off, or rate=1,gain=4,asked=8,window=60; see docs/scheduler.md.")   \
     X(check_decode, "check-decode", 0, BOOL, "false", 0, 0, NULL, NULL, "Scheduling",               \
       "The decode instance refuses what would break the TBT SLO when it gets there.")               \
     X(slo_ttft, "slo-ttft", 0, DURATION, "30s", 0, 1e18, NULL, "TIME", "Scheduling",                \

@@ -34,7 +34,7 @@ static mc_status check_options(struct mc_sched_options *o, struct mc_error *erro
     if (o->flags != 0 || !sched_all_zero(o->reserved, sizeof(o->reserved) / sizeof(o->reserved[0])))
         return error_set(error, MC_E_UNSUPPORTED,
                          "scheduler: an option that this release (%s) does not know", mc_version());
-    if (o->admission > MC_ADMIT_EARLY_REQUEST || o->admission == MC_ADMIT_STAGES)
+    if (o->admission > MC_ADMIT_EARLY_REQUEST)
         return error_set(error, MC_E_UNSUPPORTED,
                          "scheduler: admission: %d is not in this release (%s)", (int)o->admission,
                          mc_version());
@@ -106,6 +106,11 @@ mc_status mc_sched_open(const struct mc_sched_options *options, mc_sched **sched
         mc_sched_close(sched);
         return error_prefix(error, status, "scheduler: admission_parameters");
     }
+    status = replicate_init(&sched->replicate, o.replication, o.alloc, error);
+    if (status != MC_OK) {
+        mc_sched_close(sched);
+        return status;
+    }
     status = take_memory(sched, &o);
     if (status != MC_OK)
         error_set(error, status, "scheduler: out of memory for %llu blocks and %llu requests",
@@ -131,6 +136,7 @@ void mc_sched_close(mc_sched *sched)
     kv_index_close(sched->index);
     alloc_free(alloc, sched->admit.predictor_state);
     admit_fini(&sched->admit);
+    replicate_fini(&sched->replicate);
     alloc_free(alloc, sched->policy_state);
     alloc_free(alloc, sched->holders);
     alloc_free(alloc, sched->row_cells);

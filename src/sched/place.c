@@ -179,6 +179,9 @@ static void commit(struct place *place, uint64_t prefill, uint64_t decode,
         .decode_id = d->decode,
     };
 
+    if (sched->admit.mode == MC_ADMIT_STAGES && !(place->request->flags & MC_REQUEST_TAKEN))
+        request.tbt_slo_ns = view->slo.tbt_ns;
+
     if (pulled != 0) {
         const uint64_t holder = place_row(place, d->holder);
         const uint64_t busy =
@@ -224,6 +227,8 @@ static void decide(struct place *place, struct mc_decision *d)
         return;
     }
     d->decode = place->view.instances[decode].id;
+    if (sched->admit.mode == MC_ADMIT_STAGES)
+        d->flags |= MC_DECISION_STAGED;
     commit(place, prefill, decode, d);
 }
 
@@ -241,6 +246,7 @@ void sched_decide(mc_sched *sched, const struct mc_sched_request *request)
         sched->stats.placed++;
         sched->stats.soft_refused += d->soft != 0;
         sched->stats.back_placed += (d->flags & MC_DECISION_BACK) != 0;
+        replicate_placed(&place, place_row(&place, d->prefill), d);
     } else {
         admit_turned_away(&place, d);
         sched->stats.refused++;

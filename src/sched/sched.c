@@ -3,6 +3,7 @@
 
 #include <math.h>
 
+#include "sched/stages.h"
 #include "sched/state.h"
 
 static const uint64_t TOKENS_LIMIT = (uint64_t)1 << 40; /* of a prompt: sums of many do not wrap */
@@ -145,6 +146,7 @@ static void mean(double *mean_p, double predicted, double observed)
 static void on_prefill_end(mc_sched *sched, uint32_t cell, const struct mc_sched_progress *p)
 {
     const uint32_t at = cluster_find(&sched->cluster, p->id);
+    const bool again = sched->cluster.requests[cell].prefill == CLUSTER_NONE; /* it ended before */
 
     sched->cluster.requests[cell].spent_ns = p->duration_ns;
     if (at != CLUSTER_NONE) {
@@ -155,6 +157,9 @@ static void on_prefill_end(mc_sched *sched, uint32_t cell, const struct mc_sched
     }
     cluster_prefill_end(&sched->cluster, cell, sched->now_ns);
     shadow_release(&sched->admit.shadows, &sched->cluster, sched->now_ns, cell, true);
+    if (again || sched->admit.mode != MC_ADMIT_STAGES)
+        return;
+    stages_prefill_end(sched, cell);
 }
 
 /* What an instance timed of itself. */
@@ -317,7 +322,8 @@ static uint32_t next_aborted(mc_sched *sched)
 static void lose_decisions(mc_sched *sched)
 {
     sched->stats.decisions_lost += sched->has_decision;
-    sched->has_decision = false;
+    sched->stats.decisions_lost += sched->replicate.has_decision;
+    sched->has_decision = sched->replicate.has_decision = false;
     while (sched->aborted != CLUSTER_NONE) {
         cluster_request_free(&sched->cluster, next_aborted(sched));
         sched->stats.decisions_lost++;
@@ -347,6 +353,10 @@ mc_status mc_sched_take(mc_sched *sched, struct mc_decision *decisions_p, size_t
     if (sched->has_decision && count < capacity) {
         decisions_p[count++] = sched->decision;
         sched->has_decision = false;
+    }
+    if (sched->replicate.has_decision && count < capacity) {
+        decisions_p[count++] = sched->replicate.decision;
+        sched->replicate.has_decision = false;
     }
     while (sched->aborted != CLUSTER_NONE && count < capacity) {
         const uint32_t cell = next_aborted(sched);
