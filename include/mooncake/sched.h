@@ -346,7 +346,7 @@ struct mc_policy {
     /**
      * Required. Fill kind (MC_DECIDE_PLACE, _REFUSE or _WAIT), reason, prefill, holder and pull_tokens,
      * and, if it has a view of them, decode, order, retry_after_ns and score; the decision arrives
-     * zeroed but for `request`. Ties go to the lower id. The scheduler does the rest, for every policy
+     * zeroed but for `request`. The last tie goes to the lower id. The scheduler does the rest, for every policy
      * alike: a decode of 0 becomes the instance with memory and the least predicted TBT, `predicted`
      * is filled in, and admission may then turn a placement into a refusal.
      */

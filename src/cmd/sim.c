@@ -229,6 +229,13 @@ static bool complain_all(const struct sweep *sweep)
     return fine;
 }
 
+static uint32_t threads_of(const struct sim_request_options *r, uint32_t runs)
+{
+    const uint32_t threads = r->options.threads ? r->options.threads : os_processors();
+
+    return threads < runs ? threads : runs;
+}
+
 static mc_status open_sweep(struct sweep *sweep, const struct requests *requests)
 {
     const struct sim_node node = assume_node(&sweep->request->assume);
@@ -260,11 +267,8 @@ static int run_sweep(const struct sim_request_options *r, const struct requests 
     int code = CMD_FAILED;
 
     mc_status status = open_sweep(&sweep, requests);
-    uint32_t threads = r->options.threads ? r->options.threads : os_processors();
-    if (threads > sweep.count)
-        threads = sweep.count;
     if (status == MC_OK)
-        status = os_crew_open(threads, os_alloc(), &crew, &error);
+        status = os_crew_open(threads_of(r, sweep.count), os_alloc(), &crew, &error);
     if (status != MC_OK) {
         command_complain("sim", "%s", error.text[0] ? error.text : mc_status_text(status));
     } else {
@@ -281,9 +285,24 @@ static int run_sweep(const struct sim_request_options *r, const struct requests 
     return code;
 }
 
+/* All runs keep what their tables, plots and CSV need; those under way have all of the simulation. */
+static struct requests_room room_of(const struct sim_request_options *r)
+{
+    const uint32_t runs = sim_options_runs(r), threads = threads_of(r, runs);
+
+    return (struct requests_room){ .bytes = r->options.memory,
+                                   .request_bytes =
+                                       (uint64_t)threads * SIM_REQUEST_BYTES +
+                                       (uint64_t)runs * REPORT_REQUEST_BYTES +
+                                       (r->options.csv ? (uint64_t)runs * REPORT_LINE_BYTES : 0),
+                                   .block_bytes = (uint64_t)threads * SIM_BLOCK_BYTES };
+}
+
 static int read_and_run(const struct sim_request_options *r, int argc, char **argv)
 {
-    const struct sim_trace_part part = { .end_ns = r->options.duration, .limit = r->options.limit };
+    const struct sim_trace_part part = { .end_ns = r->options.duration,
+                                         .limit = r->options.limit,
+                                         .room = room_of(r) };
     struct requests requests = { 0 };
     struct mc_error error = { 0 };
     int code = CMD_FAILED;

@@ -76,6 +76,8 @@
       "chunks beside the decoding.")                                                                \
     X(threads, "threads", 'j', U32, "0", 0, 1024, NULL, "N", "Running",                             \
       "Runs at the same time; 0: one on each processor.")                                           \
+    X(memory, "memory", 0, SIZE, "4G", 1048576, 1e15, NULL, "SIZE", "Running",                      \
+      "A trace that would take more than this with its runs is refused.")                           \
     X(sample, "sample", 0, DURATION, "10s", 1e6, 1e18, NULL, "TIME", "Output",                      \
       "Between two points of the time series.")                                                     \
     X(json, "json", 0, TEXT, NULL, 0, 0, NULL, "FILE", "Output", "Write the figures here, too.")    \

@@ -34,6 +34,7 @@ static void stop_work(sim *s, uint32_t request)
         move_plan(s);
     blocks_release_own(s, request);
     blocks_release_pull(s, request);
+    blocks_release_kept(s, request);
     /* A prefill that goes on for nobody is stopped; chunks and pipelines end the one under way. */
     if (was_working && i->alive && i->role == MC_ROLE_PREFILL && i->stages == 1 &&
         s->options.chunk_tokens == 0) {

@@ -268,6 +268,7 @@ void request_over(sim *s, uint32_t request, enum sim_outcome outcome, uint32_t s
     assert(r->outcome == SIM_PENDING && life->stage != STAGE_OUTSIDE);
     blocks_release_own(s, request);
     blocks_release_pull(s, request);
+    blocks_release_kept(s, request);
     r->outcome = (uint16_t)outcome;
     r->end_ns = s->now_ns;
     life->turn++;

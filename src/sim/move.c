@@ -94,20 +94,29 @@ static void pulled(sim *s, uint32_t request)
 
 /* ---------------------------------------------------------------------------------------------- sending */
 
-static void send_flow(sim *s, uint32_t request, double rate_max)
+/* All but what the decode node has. The last token is never among that. */
+static double send_bytes(const sim *s, uint32_t request)
+{
+    const uint64_t kept = (uint64_t)s->lives[request].kept_blocks * s->options.trace->block_tokens;
+
+    return kv_bytes(s, s->records[request].input - kept);
+}
+
+/* Within `seconds` at the least; 0: as fast as it goes. */
+static void send_flow(sim *s, uint32_t request, double seconds)
 {
     const struct sim_record *r = &s->records[request];
-    struct life *life = &s->lives[request];
-    const double bytes = kv_bytes(s, r->input);
 
-    life->sending = 1;
+    blocks_hold_kept(s, request);
+    const double bytes = send_bytes(s, request);
+    s->lives[request].sending = 1;
     tell(s, MC_EVENT_TRANSFER_BEGIN, request, r->prefill, r->decode, bytes);
     move_flow_add(s, &(struct flow){ .from = s->instances[r->prefill].node,
                                      .to = s->instances[r->decode].node,
                                      .whom = request,
                                      .kind = FLOW_SEND,
                                      .bytes = bytes,
-                                     .rate_max = rate_max });
+                                     .rate_max = seconds > 0 ? bytes / seconds : 0 });
 }
 
 void move_stream(sim *s, uint32_t request, double seconds)
@@ -115,7 +124,7 @@ void move_stream(sim *s, uint32_t request, double seconds)
     const struct sim_record *r = &s->records[request];
 
     if (s->options.assume.stream >= 0.5 && r->prefill != r->decode && seconds > 0)
-        send_flow(s, request, kv_bytes(s, r->input) / seconds);
+        send_flow(s, request, seconds);
 }
 
 /* Refused after its prefill: what was streamed meanwhile goes no further. */
@@ -148,7 +157,8 @@ static void sent(sim *s, uint32_t request)
     const struct sim_record *r = &s->records[request];
     struct life *life = &s->lives[request];
 
-    tell(s, MC_EVENT_TRANSFER_END, request, r->prefill, r->decode, kv_bytes(s, r->input));
+    tell(s, MC_EVENT_TRANSFER_END, request, r->prefill, r->decode, send_bytes(s, request));
+    blocks_keep(s, request);
     life->sending = 2;
     if (life->computed)
         load(s, request);

@@ -61,7 +61,10 @@ struct sim_change {
     uint32_t instance; /* FAIL, DRAIN: from 0, in order of the groups; JOIN: the group it is like */
 };
 
-enum { SIM_GROUPS_MAX = 8, SIM_WATCHED_MAX = 4 };
+enum { SIM_GROUPS_MAX = 8, SIM_WATCHED_MAX = 4, SIM_SAMPLES_MAX = 1 << 15 };
+
+/** What a run takes for each request and for each different block, about; and its summary. */
+enum { SIM_REQUEST_BYTES = 512, SIM_BLOCK_BYTES = 128 };
 
 /** What is 0 has its default, but for alloc, trace and groups. */
 struct sim_options {
@@ -95,8 +98,9 @@ struct sim_options {
     uint32_t output_max; /* answers are cut to it; 0: not */
     uint32_t retries;    /* a request that lost its instance is placed again so often */
     double come_back; /* share of clients that wait as told when they are refused, and ask again */
-    uint32_t come_back_max;            /* so often at most; default 3 */
-    uint64_t sample_ns;                /* time series; default 10 s */
+    uint32_t come_back_max; /* so often at most; default 3 */
+    uint64_t
+        sample_ns; /* time series; default 10 s; twice as long when there are SIM_SAMPLES_MAX */
     uint32_t watched[SIM_WATCHED_MAX]; /* blocks whose replicas are counted in the series */
     uint32_t watched_count;
 };

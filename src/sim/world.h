@@ -47,21 +47,22 @@ enum stage {
 
 /** What a request is doing. Its past is in its record. */
 struct life {
-    uint64_t attempt;              /* the scheduler's id of it; 0: none */
-    uint64_t order;                /* in the queue, lower first */
-    uint64_t done_tokens;          /* prefilled in chunks so far, reused ones included */
-    uint64_t pull_ns;              /* a pull may take so long; 0: any time */
-    uint64_t read_until_ns;        /* what it reuses is back from SSD; 0: it was not there */
-    uint32_t next, before;         /* in the list of its instance */
-    uint32_t own_blocks;           /* reused from the prefill instance itself: pinned there */
-    uint32_t pull_blocks;          /* reused in all, the pulled ones included */
-    uint32_t turn;                 /* events of other turns are not for it */
-    uint16_t stage;                /* enum stage */
-    uint8_t holds_own, holds_pull; /* pins are there */
-    uint8_t pulling, reading;      /* what it waits for before its prefill */
-    uint8_t sending, computed;     /* the KVCache is on its way; its prefill is over */
-    uint8_t listed;                /* at its instance */
-    uint8_t taken;                 /* it was placed before, and lost its instance */
+    uint64_t attempt;       /* the scheduler's id of it; 0: none */
+    uint64_t order;         /* in the queue, lower first */
+    uint64_t done_tokens;   /* prefilled in chunks so far, reused ones included */
+    uint64_t pull_ns;       /* a pull may take so long; 0: any time */
+    uint64_t read_until_ns; /* what it reuses is back from SSD; 0: it was not there */
+    uint32_t next, before;  /* in the list of its instance */
+    uint32_t own_blocks;    /* reused from the prefill instance itself: pinned there */
+    uint32_t pull_blocks;   /* reused in all, the pulled ones included */
+    uint32_t kept_blocks;   /* that the decode node had: pinned there, and not sent */
+    uint32_t turn;          /* events of other turns are not for it */
+    uint16_t stage;         /* enum stage */
+    uint8_t holds_own, holds_pull, holds_kept; /* pins are there */
+    uint8_t pulling, reading;                  /* what it waits for before its prefill */
+    uint8_t sending, computed;                 /* the KVCache is on its way; its prefill is over */
+    uint8_t listed;                            /* at its instance */
+    uint8_t taken;                             /* it was placed before, and lost its instance */
 };
 
 struct list {
@@ -74,7 +75,8 @@ struct instance {
     uint32_t turn;
     struct mc_cost cost; /* of one node */
 
-    bool has_blocks;
+    bool has_blocks; /* that others may pull */
+    bool keeps;      /* a decode node: what it was sent stays in its DRAM; nobody hears of it */
     struct tier dram, ssd; /* of blocks; ssd.capacity 0: none */
     uint64_t ssd_free_ns;
 
@@ -190,6 +192,11 @@ void blocks_release_pull(sim *s, uint32_t request);
 /** Its first `count` blocks are at `instance` now; the scheduler hears what is new and what had to go. */
 void blocks_store(sim *s, uint32_t instance, uint32_t request, uint32_t count);
 /** Hold so much less (coupled instances: their KVCache shares VRAM with the batch). */
+/** What its decode node has of it is held there until it is in VRAM, and needs not be sent. */
+void blocks_hold_kept(sim *s, uint32_t request);
+void blocks_release_kept(sim *s, uint32_t request);
+/** All of it is there now, and stays while there is room. */
+void blocks_keep(sim *s, uint32_t request);
 void blocks_limit(sim *s, uint32_t instance, uint64_t tokens);
 
 /* ------------------------------------------------------------------------------------------ prefill.c */

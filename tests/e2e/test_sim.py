@@ -110,23 +110,6 @@ def test_wrong_settings_say_which(trace, arguments, says):
     assert run.stdout == "" or run.returncode == 1
 
 
-@pytest.mark.parametrize("line, says", [
-    ('{"timestamp": 5, "input_length": 5}', "output_length"),
-    ('{"timestamp": -5, "input_length": 5, "output_length": 1, "hash_ids": [1]}', "timestamp"),
-    ('{"timestamp": 1, "input_length": 5, "output_length": 1, "hash_ids": [1]}', "time"),
-    ('{"timestamp": 9000, "input_length": 5000, "output_length": 1, "hash_ids": [1]}', "hash_ids"),
-    ('nonsense', ""),
-])
-def test_bad_lines_are_named(tmp_path, line, says):
-    path = tmp_path / "bad.jsonl"
-    good = '{"timestamp": 5000, "input_length": 600, "output_length": 3, "hash_ids": [1, 2]}\n'
-    path.write_text(good + line + "\n")
-    for command in (["sim", "--trace", path], ["trace", "stats", path], ["trace", "slice", path]):
-        run = mooncake(*map(str, command))
-        assert run.returncode == 1
-        assert f"{path}:2:" in run.stderr and says in run.stderr, run.stderr
-
-
 def test_a_trace_is_cut_described_and_made_again(trace, tmp_path):
     part, like = tmp_path / "part.jsonl", tmp_path / "like.jsonl"
     assert mooncake("trace", "slice", str(trace), "--from", "20s", "--to", "60s", "-o",

@@ -37,6 +37,7 @@ static void choose(struct play *p, struct prng *prng, struct sim_change changes[
     o->eviction = (enum tier_policy)prng_below(prng, 4);
     o->ssd_tokens = prng_below(prng, 2) ? 3000 : 0;
     o->assume.stream = prng_below(prng, 2);
+    o->assume.decode_keeps = prng_below(prng, 2);
     o->assume.first_step = prng_below(prng, 2);
     o->assume.step_sequence_s = 0.0003; /* two in a batch are too slow */
     o->check_decode = prng_below(prng, 2);
