@@ -21,12 +21,13 @@ static const double OTHER_JUMP = 8, OTHER_LEAST_S = 0.01;
 
 /* ---------------------------------------------------------------------------------------- settings */
 
-mc_status admit_init(struct admit *a, const struct mc_sched_options *o, struct mc_error *error)
+mc_status admit_init(struct admit *a, const struct mc_sched_options *o, bool gaps,
+                     struct mc_error *error)
 {
     const struct policy_parameter known[] = {
         { "threshold", 0.01, 100, &a->threshold }, { "observations", 0, 1e6, &a->observations },
         { "quantile", 0.5, 1, &a->quantile },      { "retry", 1, 300, &a->retry_s },
-        { "bookings", 0, 1, &a->with_bookings },
+        { "bookings", 0, 1, &a->with_bookings },   { "gaps", 0, 1, &a->gaps },
     };
 
     *a = (struct admit){ .mode = o->admission == MC_ADMIT_DEFAULT ? MC_ADMIT_EARLY_SYSTEM
@@ -36,6 +37,7 @@ mc_status admit_init(struct admit *a, const struct mc_sched_options *o, struct m
                          .quantile = 0.95,
                          .retry_s = 300,
                          .with_bookings = 1,
+                         .gaps = gaps,
                          .predictor = o->predictor ? o->predictor : &length_history };
     return policy_read(o->admission_parameters, known, sizeof(known) / sizeof(known[0]), error);
 }
@@ -554,13 +556,13 @@ void admit_first_token(struct mc_sched *sched, struct request *r)
     learn_other(a, other > 0 ? other : 0);
 }
 
-void admit_finished(struct mc_sched *sched, struct request *r, uint64_t output_tokens)
+void admit_finished(struct mc_sched *sched, struct request *r, const struct mc_sched_progress *end)
 {
     struct admit *a = &sched->admit;
     const struct mc_sched_request asked = {
         .id = r->id, .tokens = r->tokens, .output_max = r->output_max, .output_hint = r->output_hint
     };
-    const uint64_t took = sched->now_ns - r->begun_ns;
+    const uint64_t took = sched->now_ns - r->begun_ns, output_tokens = end->tokens;
 
     if (r->stage != STAGE_DECODE || output_tokens == 0)
         return;
@@ -571,5 +573,6 @@ void admit_finished(struct mc_sched *sched, struct request *r, uint64_t output_t
         return;
     mean(&a->stay_s, (double)took / 1e9, 0.05);
     if (r->raw_tbt_ns != 0 && output_tokens > 3)
-        bands_learn(&a->tbt, sched->now_ns, r->raw_tbt_ns, took / (output_tokens - 1));
+        bands_learn(&a->tbt, sched->now_ns, r->raw_tbt_ns,
+                    a->gaps >= 0.5 && end->gap_ns != 0 ? end->gap_ns : took / (output_tokens - 1));
 }

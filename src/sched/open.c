@@ -101,7 +101,7 @@ mc_status mc_sched_open(const struct mc_sched_options *options, mc_sched **sched
                          .block_tokens = o.block_tokens,
                          .aborted = CLUSTER_NONE,
                          .aborted_last = CLUSTER_NONE };
-    status = admit_init(&sched->admit, &o, error);
+    status = admit_init(&sched->admit, &o, policy == &policy_conductor, error);
     if (status != MC_OK) {
         mc_sched_close(sched);
         return error_prefix(error, status, "scheduler: admission_parameters");

@@ -95,6 +95,11 @@ static uint64_t choose_decode(const struct place *place, uint64_t prefill, uint6
 
 /* ----------------------------------------------------------------------------------------- predict */
 
+static uint64_t less(uint64_t a, uint64_t b)
+{
+    return a > b ? a - b : 0;
+}
+
 /* What the chosen instance reuses, and what of it comes from elsewhere. */
 static uint64_t pulled_tokens(const struct place *place, uint64_t row, const struct mc_decision *d)
 {
@@ -118,10 +123,14 @@ static void predict_prefill(const struct place *place, uint64_t row, struct mc_d
         d->score = 0;
         return;
     }
-    p->queue_ns = view->instances[row].queue_ns;
+    if (p->queue_ns == 0)
+        p->queue_ns = d->order ? view->wait_ns(view, row, d->order)
+                               : view->instances[row].queue_ns;
     p->prefill_ns = view->prefill_ns(view, row, tokens, d->reuse_tokens);
     if (pulled != 0) {
         p->transfer_ns = view->transfer_ns(view, place_row(place, d->holder), row, pulled);
+        if (d->order != 0) /* who is in the queue by an order is passed over until its prefix is there */
+            p->transfer_ns = less(p->transfer_ns, p->queue_ns);
         d->pull_ns = own_ns > p->prefill_ns ? own_ns - p->prefill_ns : 0;
         if (d->pull_ns < PULL_NS_LEAST)
             d->pull_ns = PULL_NS_LEAST;
@@ -169,6 +178,7 @@ static void commit(struct place *place, uint64_t prefill, uint64_t decode,
         .prefill = sched->row_cells[prefill],
         .decode = sched->row_cells[decode],
         .predicted = d->predicted.ttft_ns != 0,
+        .order = d->order,
         .tokens = tokens,
         .to_compute = tokens - d->reuse_tokens,
         .to_hold = place->to_hold,

@@ -9,6 +9,7 @@
 
 static const struct mc_policy *const built_in[] = {
     &policy_algorithm1, /* the default */
+    &policy_conductor,
     &policy_least_loaded,
     &policy_round_robin,
     &policy_random,

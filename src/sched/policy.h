@@ -10,8 +10,8 @@
 
 #include <mooncake/sched.h>
 
-extern const struct mc_policy policy_algorithm1, policy_random, policy_round_robin,
-    policy_least_loaded;
+extern const struct mc_policy policy_algorithm1, policy_conductor, policy_random,
+    policy_round_robin, policy_least_loaded;
 
 /** By name among `own` and the built-in ones; NULL: the default. NULL result: none; the error lists what
  * there is. */

@@ -162,7 +162,7 @@ static mc_status on_measured(mc_sched *sched, const struct mc_sched_progress *p)
 {
     const uint32_t at = cluster_find(&sched->cluster, p->id);
 
-    if (!sched_all_zero(p->reserved, 2))
+    if (!sched_all_zero(p->reserved, 1))
         return MC_E_UNSUPPORTED;
     if (p->tokens > TOKENS_LIMIT || p->reused > TOKENS_LIMIT || p->request != 0)
         return MC_E_ARG;
@@ -192,7 +192,7 @@ static void on_decode_begin(mc_sched *sched, uint32_t cell)
 static void on_request_end(mc_sched *sched, uint32_t cell, const struct mc_sched_progress *p)
 {
     if (p->status == 0)
-        admit_finished(sched, &sched->cluster.requests[cell], p->tokens);
+        admit_finished(sched, &sched->cluster.requests[cell], p);
     shadow_release(&sched->admit.shadows, &sched->cluster, sched->now_ns, cell, true);
     cluster_end(&sched->cluster, cell, sched->now_ns);
     if (p->status != 0)
@@ -204,7 +204,7 @@ static mc_status on_progress(mc_sched *sched, uint32_t kind, const struct mc_sch
 {
     const uint32_t cell = cluster_request(&sched->cluster, p->request);
 
-    if (!sched_all_zero(p->reserved, 2))
+    if (!sched_all_zero(p->reserved, 1))
         return MC_E_UNSUPPORTED;
     if (p->tokens > TOKENS_LIMIT || p->reused > TOKENS_LIMIT)
         return MC_E_ARG;
@@ -231,7 +231,7 @@ static mc_status on_decode_step(mc_sched *sched, const struct mc_sched_progress 
 {
     const uint32_t cell = cluster_find(&sched->cluster, p->id);
 
-    if (!sched_all_zero(p->reserved, 2))
+    if (!sched_all_zero(p->reserved, 1))
         return MC_E_UNSUPPORTED;
     if (cell == CLUSTER_NONE)
         return MC_E_NOT_FOUND;

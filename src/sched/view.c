@@ -97,6 +97,14 @@ static uint64_t view_prefill_ns(const struct mc_view *view, uint64_t index, uint
                    cost_prefill_pace(cost, view->now_ns));
 }
 
+static uint64_t view_wait_ns(const struct mc_view *view, uint64_t index, uint64_t order)
+{
+    const struct place *place = view->context;
+
+    return cluster_wait_ns(&place->sched->cluster, place->sched->row_cells[index], view->now_ns,
+                           order);
+}
+
 static uint64_t view_tbt_ns(const struct mc_view *view, uint64_t index, uint64_t sequences,
                             uint64_t tokens)
 {
@@ -261,6 +269,7 @@ void place_view(struct place *place, mc_sched *sched, const struct mc_sched_requ
                   .tbt_ns = view_tbt_ns,
                   .holder = view_holder,
                   .chance = view_chance,
+                  .wait_ns = view_wait_ns,
                   .context = place },
     };
     place->pool_tokens = block * kv_index_match(sched->index, request->keys, keys, sched->pooled,
