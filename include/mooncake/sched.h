@@ -286,7 +286,9 @@ struct mc_view_instance {
     uint64_t send_busy_ns, receive_busy_ns; /* its network is booked for so long */
     uint64_t tbt_ns;                        /* of its running batch, now */
     uint64_t last_ns;                       /* when it was last given a request; 0: never */
-    uint64_t reserved[3];
+    /** What matched_tokens will be when the prompts that were placed there are computed; 0: not known. */
+    uint64_t coming_tokens;
+    uint64_t reserved[2];
 };
 
 enum mc_view_flags {
@@ -335,8 +337,8 @@ struct mc_policy {
     mc_status (*init)(void *state, const char *parameters, struct mc_error *error);
     /**
      * Required. Fill kind (MC_DECIDE_PLACE, _REFUSE or _WAIT), reason, prefill, holder and pull_tokens,
-     * and, if it has a view of them, decode, order, retry_after_ns, score and predicted.queue_ns (0: what
-     * is before it now); the decision arrives zeroed but for `request`. Ties go to the lower id. The
+     * and, if it has a view of them, decode, order, retry_after_ns, score, predicted.queue_ns (0: what
+     * is before it now) and reuse_tokens (up to coming_tokens); the decision arrives zeroed but for `request`. Ties go to the lower id. The
      * scheduler does the rest, for every policy alike: a decode of 0 becomes the instance with memory
      * and the least predicted TBT, the rest of `predicted` is filled in, and admission may then turn a
      * placement into a refusal.

@@ -5,7 +5,7 @@
 #include <math.h>
 
 struct conductor {
-    double work, order, overtake, pricing, least; 
+    double work, order, overtake, pricing, least, coming; 
     struct demand demand;
     double tokens; /* of a prompt, mean */
 };
@@ -19,37 +19,41 @@ static mc_status init(void *state, const char *parameters, struct mc_error *erro
         { "overtake", 0, 10, &c->overtake },
         { "pricing", 0, 1, &c->pricing },
         { "least", 0, 1, &c->least },
+        { "coming", 0, 1, &c->coming },
     };
     c->work = 0;
+    c->coming = 1;
     c->least = 1;
     c->order = 1;
     c->overtake = 1;
     c->pricing = 0.5;
-    return policy_read(parameters, known, 5, error);
+    return policy_read(parameters, known, 6, error);
 }
 
 /* ------------------------------------------------------------------------------------------ prices */
 
 struct option {
     uint64_t holder; /* UINT64_MAX: nothing to pull */
+    uint64_t reuse;
     uint64_t work_ns, transfer_ns;
 };
 
 /* Own prefix or the longest there is: whichever computes sooner when its turn comes in `wait_ns`. */
-static struct option choose_prefix(const struct mc_view *view, uint64_t index, uint64_t tokens,
+static struct option choose_prefix(const struct conductor *c, const struct mc_view *view, uint64_t index, uint64_t tokens,
                                    uint64_t wait_ns)
 {
     const struct mc_view_instance *p = &view->instances[index];
     const uint64_t own = p->matched_tokens, best = view->best_matched_tokens;
-    struct option keep = { .holder = UINT64_MAX,
-                           .work_ns = view->prefill_ns(view, index, tokens, own) };
+    const uint64_t coming = c->coming > 0.5 && p->coming_tokens > own ? p->coming_tokens : own;
+    struct option keep = { .holder = UINT64_MAX, .reuse = coming,
+                           .work_ns = view->prefill_ns(view, index, tokens, coming) };
 
-    if (best <= own)
+    if (best <= coming)
         return keep;
     const uint64_t holder = view->holder(view, index, best);
     if (holder == UINT64_MAX)
         return keep;
-    const struct option pull = { .holder = holder,
+    const struct option pull = { .holder = holder, .reuse = best,
                                  .work_ns = view->prefill_ns(view, index, tokens, best),
                                  .transfer_ns =
                                      view->transfer_ns(view, holder, index, best - own) };
@@ -80,7 +84,7 @@ static void place(void *state, const struct mc_view *view, const struct mc_sched
 {
     struct conductor *c = state;
     uint64_t pick = UINT64_MAX;
-    struct option best = { UINT64_MAX, 0, 0 };
+    struct option best = { .holder = UINT64_MAX };
     double least = 0, instances = 0;
     uint64_t best_wait = 0;
 
@@ -110,7 +114,7 @@ static void place(void *state, const struct mc_view *view, const struct mc_sched
             continue;
         const uint64_t wait = order && view->wait_ns ? view->wait_ns(view, i, order)
                                                      : view->instances[i].queue_ns;
-        const struct option option = choose_prefix(view, i, request->tokens, wait);
+        const struct option option = choose_prefix(c, view, i, request->tokens, wait);
         const uint64_t ready = wait > option.transfer_ns ? wait : option.transfer_ns;
         const double behind = (double)(view->instances[i].queue_ns - wait) / 1e9;
         const double score = (double)(ready + option.work_ns) / 1e9 + c->least * behind +
@@ -132,6 +136,7 @@ static void place(void *state, const struct mc_view *view, const struct mc_sched
         decision->holder = view->instances[best.holder].id;
         decision->pull_tokens = view->best_matched_tokens;
     }
+    decision->reuse_tokens = best.reuse;
     decision->order = order;
     decision->score = least;
     if (order && best_wait && c->overtake > 0) {

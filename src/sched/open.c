@@ -76,6 +76,12 @@ static mc_status take_memory(mc_sched *sched, const struct mc_sched_options *o)
     if (!sched->pooled || !sched->matched || !sched->held || !sched->rows || !sched->row_cells ||
         !sched->holders || !sched->policy_state)
         return MC_E_NOMEM;
+    if (sched->policy == &policy_conductor) {
+        sched->coming_matched =
+            alloc_zeroed(o->alloc, instances, sizeof(*sched->coming_matched));
+        if (!sched->coming_matched || kv_index_open(&index, &sched->coming) != MC_OK)
+            return MC_E_NOMEM;
+    }
     return kv_index_open(&index, &sched->index);
 }
 
@@ -129,6 +135,8 @@ void mc_sched_close(mc_sched *sched)
     const struct mc_alloc *alloc = sched->alloc;
 
     kv_index_close(sched->index);
+    kv_index_close(sched->coming);
+    alloc_free(alloc, sched->coming_matched);
     alloc_free(alloc, sched->admit.predictor_state);
     admit_fini(&sched->admit);
     alloc_free(alloc, sched->policy_state);

@@ -149,7 +149,10 @@ static void check_pull(const struct place *place, uint64_t row, struct mc_decisi
         d->pull_tokens = place->view.best_matched_tokens;
     if (holder == UINT64_MAX || holder == row || d->pull_tokens <= own)
         d->holder = d->pull_tokens = 0;
-    d->reuse_tokens = d->pull_tokens > own ? d->pull_tokens : own;
+    const uint64_t coming = place->view.instances[row].coming_tokens;
+    uint64_t reuse = d->reuse_tokens < coming ? d->reuse_tokens : coming;
+    reuse = reuse > own ? reuse : own;
+    d->reuse_tokens = d->pull_tokens > reuse ? d->pull_tokens : reuse;
 }
 
 static void book(uint64_t *until_ns, uint64_t now_ns, uint64_t duration_ns)
@@ -200,6 +203,8 @@ static void commit(struct place *place, uint64_t prefill, uint64_t decode,
         book(&place_instance(place, holder)->send_until_ns, sched->now_ns, ns);
         book(&place_instance(place, prefill)->receive_until_ns, sched->now_ns, ns);
     }
+    for (uint64_t i = 0; sched->coming && i < place->request->key_count; i++)
+        kv_index_insert(sched->coming, &place->request->keys[i], request.prefill, MC_MEDIUM_DRAM);
     admit_placed(place, d, &request);
     cluster_place(&sched->cluster, sched->now_ns, &request);
 }

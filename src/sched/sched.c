@@ -57,6 +57,8 @@ static mc_status on_gone(mc_sched *sched, uint64_t id)
     while (instance->decode_first != CLUSTER_NONE)
         abort_request(sched, instance->decode_first);
     kv_index_reset(sched->index, cell);
+    if (sched->coming)
+        kv_index_reset(sched->coming, cell);
     sched->pooled[cell] = 0;
     cluster_instance_gone(&sched->cluster, cell);
     return MC_OK;
@@ -94,11 +96,14 @@ static mc_status on_blocks(mc_sched *sched, const struct mc_sched_blocks *blocks
         return MC_E_NOT_FOUND;
     if (blocks->count != 0 && !blocks->keys)
         return MC_E_ARG;
-    for (uint64_t i = 0; i < blocks->count; i++)
+    for (uint64_t i = 0; i < blocks->count; i++) {
         if (stored)
             kv_index_insert(sched->index, &blocks->keys[i], cell, blocks->medium);
         else
             kv_index_remove(sched->index, &blocks->keys[i], cell);
+        if (sched->coming) /* it came, or was there and is gone: it is not on its way any more */
+            kv_index_remove(sched->coming, &blocks->keys[i], cell);
+    }
     return MC_OK;
 }
 

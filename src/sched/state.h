@@ -10,8 +10,10 @@ struct mc_sched {
     const struct mc_alloc *alloc; /* borrowed */
     struct cluster cluster;
     kv_index *index;               /* owned; its holders are the cluster's cells */
+    kv_index *coming;              /* owned; of prompts that are not computed yet; NULL: not asked for */
     uint8_t *pooled;               /* owned; [instances_max]: by cell, 1 for store nodes */
     uint32_t *matched, *held;      /* owned; [instances_max]: by cell, what kv_index_match() says */
+    uint32_t *coming_matched;      /* owned; likewise, of `coming` */
     struct mc_view_instance *rows; /* owned; [instances_max]: the view of one decision */
     uint32_t *row_cells;           /* owned; [instances_max]: of each row */
     uint32_t *holders; /* owned; [instances_max]: rows that have blocks of the request */

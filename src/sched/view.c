@@ -207,6 +207,7 @@ static void fill_row(struct place *place, uint32_t cell, struct mc_view_instance
         .flags = (i->draining ? MC_VIEW_DRAINING : 0u) |
                  (i->ever_reported && !i->reported ? MC_VIEW_EXPIRED : 0u),
         .matched_tokens = sched->matched[cell] * sched->block_tokens,
+        .coming_tokens = sched->coming ? sched->coming_matched[cell] * sched->block_tokens : 0,
         .queue_ns = cluster_queue_ns(&sched->cluster, cell, sched->now_ns),
         .queued = f.queued,
         .queued_tokens = f.queued_tokens,
@@ -275,6 +276,8 @@ void place_view(struct place *place, mc_sched *sched, const struct mc_sched_requ
     place->pool_tokens = block * kv_index_match(sched->index, request->keys, keys, sched->pooled,
                                                 sched->matched, sched->held);
     place->view.best_matched_tokens = place->pool_tokens;
+    if (sched->coming)
+        kv_index_match(sched->coming, request->keys, keys, NULL, sched->coming_matched, NULL);
     for (uint32_t i = 0; i < sched->cluster.count; i++)
         add_row(place, sched->cluster.order[i]);
     for (uint64_t i = 0; i < place->view.count; i++)
