@@ -1,8 +1,8 @@
 /*
  * mooncake/sched.h - the Conductor: events in, decisions out.
  *
- * Not in this release: the policy "conductor", MC_ADMIT_STAGES, MC_DECIDE_WAIT (a policy's becomes a
- * refusal for QUEUE_FULL), MC_DECIDE_DECODE and MC_DECIDE_REPLICATE. What is asked for and not there is
+ * Not in this release: the policy "conductor", MC_DECIDE_WAIT (a policy's becomes a refusal for
+ * QUEUE_FULL) and MC_DECIDE_REPLICATE. What is asked for and not there is
  * refused with MC_E_UNSUPPORTED.
  *
  * Life:    mc_sched_open -> (mc_sched_step -> mc_sched_take*)* -> mc_sched_close
@@ -194,7 +194,9 @@ enum mc_decision_kind {
     MC_DECIDE_PLACE = 1,  /* prefill and decode there; pull first if `holder` is set */
     MC_DECIDE_REFUSE = 2, /* answer 429 with Retry-After: retry_after_ns */
     MC_DECIDE_WAIT = 3,   /* kept here; decided again after retry_after_ns at the latest */
-    MC_DECIDE_DECODE = 4, /* prefill has ended: go on at `decode` (maybe another one than said) */
+    MC_DECIDE_DECODE =
+        4, /* prefill has ended: go on at `decode` (maybe another one than said); with
+                             MC_ADMIT_STAGES, where MC_DECIDE_REFUSE may come instead */
     MC_DECIDE_REPLICATE = 5, /* copy a hot prefix: `keys`, holder -> prefill; no request */
     MC_DECIDE_ABORT = 6,     /* an accepted request can no longer be served: stop its work */
 };
@@ -213,6 +215,7 @@ enum mc_decision_kind {
     X(HOT_PREFIX, 9, "a hot prefix is spread") \
     X(BATCHED, 10, "delayed to be batched with its prefix") \
     X(UNKNOWN_COST, 11, "times are not known yet") \
+    X(WITHIN_SLO, 12, "its objectives can be kept") \
     X(TTFT_SLO, 32, "the first token would be late") \
     X(TBT_SLO, 33, "tokens would come too slowly") \
     X(DECODE_LOAD, 34, "decoding would be overloaded when the prefill ends") \
@@ -268,6 +271,8 @@ struct mc_decision {
 enum mc_decision_flags {
     MC_DECISION_BACK = 1,   /* it was refused before, and came back when it was told to */
     MC_DECISION_BOOKED = 2, /* REFUSE: room is kept for it after retry_after_ns */
+    MC_DECISION_STAGED =
+        4, /* PLACE: MC_EVENT_PREFILL_END is answered: DECODE, or REFUSE, which ends it */
 };
 
 /* -------------------------------------------------------------------------------------- policies */
@@ -375,7 +380,8 @@ enum mc_admission {
 /** What is 0 has its default, but for `alloc`. */
 struct mc_sched_options {
     const struct mc_alloc *alloc; /* required: it has no memory of its own; borrowed until close */
-    /** By name: "algorithm1" (the default in this release), "least-loaded", "round-robin", "random". */
+    /** By name: "algorithm1" (the default in this release), "local", "least-loaded", "round-robin", "random";
+     * other routers' formulas: "dynamo", "lmetric", "llm-d", "sglang", "aibrix", "preble". */
     const char *policy;
     const char *policy_parameters;    /* "threshold=1.2,…"; copied; default: the policy's own */
     const struct mc_policy *policies; /* [policy_count], besides the built-in ones; borrowed */

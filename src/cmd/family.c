@@ -143,6 +143,8 @@ static void say_worker(struct arguments *a, const struct family *f, const struct
 
 static void say_door(struct arguments *a, const struct serve_options *o)
 {
+    say_text(a, "policy", o->policy);
+    say_text(a, "policy-parameters", o->policy_parameters);
     say(a, "--slo-ttft=%lluns", (unsigned long long)o->slo_ttft);
     say(a, "--slo-tbt=%lluns", (unsigned long long)o->slo_tbt);
     say_choice(a, "admission", DOOR_ADMISSIONS, o->admission);

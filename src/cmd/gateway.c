@@ -25,10 +25,6 @@ enum { OTHER_DESCRIPTORS = 600, CONNECTIONS_LEAST = 16 };
       "The pool's master; without it nothing is reused.")                                           \
     X(model_name, "model-name", 0, TEXT, NULL, 0, 0, NULL, "NAME", "Gateway",                       \
       "What clients call the model; default: the last part of its path.")                           \
-    X(policy, "policy", 0, TEXT, NULL, 0, 0, NULL, "NAME", "Gateway",                               \
-      "Who places requests; default: algorithm1.")                                                  \
-    X(policy_parameters, "policy-parameters", 0, TEXT, NULL, 0, 0, NULL, "LIST", "Gateway",         \
-      "The policy's own settings: threshold=1.2.")                                                  \
     X(requests, "requests", 0, U32, "1024", 1, 65536, NULL, "N", "Limits",                          \
       "Requests at a time; beyond: 429.")                                                           \
     X(connections, "connections", 0, U32, "8192", 1, 1048576, NULL, "N", "Limits",                  \

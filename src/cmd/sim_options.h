@@ -7,6 +7,7 @@
 #define CMD_SIM_OPTIONS_H
 
 #include "base/setting.h"
+#include "cmd/policies.h"
 #include "sim/sim.h"
 
 /* clang-format off */
@@ -43,9 +44,10 @@
     X(retries, "retries", 0, U32, "1", 0, 100, NULL, "N", "Cluster",                                \
       "A request whose instance failed before its first token is placed again so often.")           \
     X(policy, "policy", 'p', TEXT, NULL, 0, 0, NULL, "LIST", "Scheduling",                          \
-      "Placement; the default is the scheduler's, and coupled-round-robin where instances do both.") \
+      POLICIES_HELP " Where instances do both: coupled-round-robin (the default), coupled-random, "   \
+      "coupled-least-loaded.")                                                                      \
     X(parameters, "policy-parameters", 0, TEXT, NULL, 0, 0, NULL, "TEXT", "Scheduling",             \
-      "Of every policy of the list: threshold=1.2.")                                                \
+      "Of every policy of the list: threshold=1.2; see docs/scheduler.md.")                                                \
     X(admission, "admission", 'a', TEXT, "all", 0, 0, NULL, "LIST", "Scheduling",                   \
       "all, stages, early, early-system, early-request, default.")                                  \
     X(admission_parameters, "admission-parameters", 0, TEXT, NULL, 0, 0, NULL, "TEXT",              \

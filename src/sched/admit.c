@@ -337,7 +337,8 @@ static void hold_to_tbt(const struct place *place, uint64_t row, const struct mc
     const struct cost *cost = place_step_cost(place, row);
     const uint64_t slo = place->view.slo.tbt_ns;
 
-    if (slo == 0 || v->reason != MC_REASON_NONE || cost == &cost_nominal)
+    if (slo == 0 || v->reason != MC_REASON_NONE || cost == &cost_nominal ||
+        a->mode == MC_ADMIT_STAGES) /* stages.c looks at it when its turn comes */
         return;
     const uint64_t limit = scale(slo, a->threshold);
     const struct ahead then = load_then(place, row, d), now = load_now(place, row);

@@ -70,6 +70,7 @@ struct request {
     uint64_t prefill_ns, ttft_ns;         /* predicted */
     uint64_t placed_ns, spent_ns;         /* spent: its prefill took, once that ended */
     uint64_t prefill_id, decode_id;       /* the instances, also when they are gone */
+    uint64_t tbt_slo_ns; /* stages.c holds it to that when its prefill ends; 0: to nothing */
 
     /* admit.c's */
     uint64_t arrived_ns, due_ns, begun_ns; /* begun: its first token came, once STAGE_DECODE */

@@ -34,7 +34,7 @@ static mc_status check_options(struct mc_sched_options *o, struct mc_error *erro
     if (o->flags != 0 || !sched_all_zero(o->reserved, sizeof(o->reserved) / sizeof(o->reserved[0])))
         return error_set(error, MC_E_UNSUPPORTED,
                          "scheduler: an option that this release (%s) does not know", mc_version());
-    if (o->admission > MC_ADMIT_EARLY_REQUEST || o->admission == MC_ADMIT_STAGES)
+    if (o->admission > MC_ADMIT_EARLY_REQUEST)
         return error_set(error, MC_E_UNSUPPORTED,
                          "scheduler: admission: %d is not in this release (%s)", (int)o->admission,
                          mc_version());

@@ -192,6 +192,9 @@ static void commit(struct place *place, uint64_t prefill, uint64_t decode,
         .decode_id = d->decode,
     };
 
+    if (sched->admit.mode == MC_ADMIT_STAGES && !(place->request->flags & MC_REQUEST_TAKEN))
+        request.tbt_slo_ns = view->slo.tbt_ns;
+
     if (pulled != 0) {
         const uint64_t holder = place_row(place, d->holder);
         const uint64_t busy =
@@ -239,6 +242,8 @@ static void decide(struct place *place, struct mc_decision *d)
         return;
     }
     d->decode = place->view.instances[decode].id;
+    if (sched->admit.mode == MC_ADMIT_STAGES)
+        d->flags |= MC_DECISION_STAGED;
     commit(place, prefill, decode, d);
 }
 

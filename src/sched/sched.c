@@ -3,6 +3,7 @@
 
 #include <math.h>
 
+#include "sched/stages.h"
 #include "sched/state.h"
 
 static const uint64_t TOKENS_LIMIT = (uint64_t)1 << 40; /* of a prompt: sums of many do not wrap */
@@ -150,6 +151,7 @@ static void mean(double *mean_p, double predicted, double observed)
 static void on_prefill_end(mc_sched *sched, uint32_t cell, const struct mc_sched_progress *p)
 {
     const uint32_t at = cluster_find(&sched->cluster, p->id);
+    const bool again = sched->cluster.requests[cell].prefill == CLUSTER_NONE; /* it ended before */
 
     sched->cluster.requests[cell].spent_ns = p->duration_ns;
     if (at != CLUSTER_NONE) {
@@ -160,6 +162,9 @@ static void on_prefill_end(mc_sched *sched, uint32_t cell, const struct mc_sched
     }
     cluster_prefill_end(&sched->cluster, cell, sched->now_ns);
     shadow_release(&sched->admit.shadows, &sched->cluster, sched->now_ns, cell, true);
+    if (again || sched->admit.mode != MC_ADMIT_STAGES)
+        return;
+    stages_prefill_end(sched, cell);
 }
 
 /* What an instance timed of itself. */

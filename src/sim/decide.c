@@ -87,6 +87,7 @@ static void on_refuse(sim *s, uint32_t request, const struct mc_decision *d)
         world_add(s, s->now_ns + d->retry_after_ns, EVENT_RETURN, request, life->turn);
         return;
     }
+    move_send_stop(s, request);
     request_over(s, request, r->prefill_end_ns ? SIM_REFUSED_LATE : SIM_REFUSED, 0);
 }
 

@@ -115,6 +115,19 @@ void move_stream(sim *s, uint32_t request, double seconds)
         send_flow(s, request, kv_bytes(s, r->input) / seconds);
 }
 
+/* Refused after its prefill: what was streamed meanwhile goes no further. */
+void move_send_stop(sim *s, uint32_t request)
+{
+    struct flow flow;
+
+    if (s->lives[request].sending != 1)
+        return;
+    s->lives[request].sending = 0;
+    links_advance(&s->links, s->now_ns);
+    if (links_cancel(&s->links, NOBODY, FLOW_SEND, request, &flow))
+        move_plan(s);
+}
+
 /* From DRAM into VRAM at the decode node, one request after the other. */
 static void load(sim *s, uint32_t request)
 {

@@ -95,15 +95,10 @@ static mc_status check_trace(const struct sim_trace *trace, struct mc_error *err
 
 /* -------------------------------------------------------------------------------------------- open */
 
-/* Each stage when its turn comes is played here: the scheduler looks at the prefill at arrival, and the decode
- * instance at itself when the KVCache is there. */
 static mc_status open_sched(sim *s, struct mc_error *error)
 {
     struct sim_options *o = &s->options;
-    const bool stages = o->admission == MC_ADMIT_STAGES;
     uint64_t blocks = o->trace->block_ids + 1;
-
-    o->check_decode = o->check_decode || stages;
 
     const struct mc_sched_options options = {
         .alloc = s->alloc,
@@ -111,9 +106,9 @@ static mc_status open_sched(sim *s, struct mc_error *error)
         .policy_parameters = o->policy_parameters,
         .policies = sim_policies,
         .policy_count = sim_policy_count,
-        .admission = stages ? MC_ADMIT_EARLY : o->admission,
+        .admission = o->admission,
         .admission_parameters = o->admission_parameters,
-        .slo = { o->slo_ttft_ns, stages ? 0 : o->slo_tbt_ns },
+        .slo = { o->slo_ttft_ns, o->slo_tbt_ns },
         .seed = o->seed,
         .block_tokens = o->trace->block_tokens,
         .instances_max = s->instances_max,

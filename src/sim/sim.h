@@ -174,8 +174,7 @@ void sim_close(sim *sim);
 mc_status sim_cluster_read(const char *text, struct sim_group *groups, uint32_t *count_p,
                            struct mc_error *error);
 
-/** Placement policies of the papers that are no scheduler's: "local", and "coupled-..." for instances that
- * do both. */
+/** Placement policies of the papers that are no scheduler's: "coupled-...", for instances that do both. */
 extern const struct mc_policy sim_policies[];
 extern const uint32_t sim_policy_count;
 

@@ -198,6 +198,7 @@ void move_plan(sim *s);
 void move_pull(sim *s, uint32_t request);
 void move_pull_late(sim *s, uint32_t request);
 void move_send(sim *s, uint32_t request);
+void move_send_stop(sim *s, uint32_t request);
 /** The prefill begins: with streaming, so does the sending. */
 void move_stream(sim *s, uint32_t request, double seconds);
 void move_computed(sim *s, uint32_t request);
