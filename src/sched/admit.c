@@ -185,6 +185,13 @@ static void predict_ttft(const struct place *place, uint64_t prefill, struct mc_
     p->ttft_high_ns = elapsed + scale(raw, m.high);
 }
 
+/* Of gaps the likeliest is taken: what a request's longest are is as much chance as load, and refusing for chance
+ * refuses those who would have been served well. */
+static double tbt_quantile(const struct admit *a)
+{
+    return a->gaps >= 0.5 ? 0.5 : a->quantile;
+}
+
 static void predict_tbt(const struct place *place, uint64_t row, struct mc_decision *d)
 {
     const struct admit *a = &place->sched->admit;
@@ -198,7 +205,7 @@ static void predict_tbt(const struct place *place, uint64_t row, struct mc_decis
         place->view.slo.tbt_ns && is_on(place) ? load_then(place, row, d) : load_now(place, row);
     const uint64_t raw = step_ns(place, row, &ahead, 0);
     const struct margin m =
-        bands_margin(&a->tbt, place->view.now_ns, raw, a->quantile, cost_step_band(cost));
+        bands_margin(&a->tbt, place->view.now_ns, raw, tbt_quantile(a), cost_step_band(cost));
 
     p->tbt_ns = scale(raw, m.mid);
     p->tbt_high_ns = scale(raw, m.high);
@@ -343,7 +350,7 @@ static void hold_to_tbt(const struct place *place, uint64_t row, const struct mc
     const uint64_t limit = scale(slo, a->threshold);
     const struct ahead then = load_then(place, row, d), now = load_now(place, row);
     const struct margin m = bands_margin(&a->tbt, place->view.now_ns, step_ns(place, row, &then, 0),
-                                         a->quantile, cost_step_band(cost));
+                                         tbt_quantile(a), cost_step_band(cost));
     const bool back = d->flags & MC_DECISION_BACK;
     const double factor = back ? (m.mid + m.high) / 2 : m.high;
     const double more = back || then.sequences == 0 ? 0 : booked_sequence(place);

@@ -1,5 +1,6 @@
 /* conductor.c - our own policy. */
 #include "sched/demand.h"
+#include "sched/sessions.h"
 #include "sched/policy.h"
 
 #include <math.h>
@@ -7,6 +8,8 @@
 struct conductor {
     double work, order, overtake, pricing, least, coming; 
     struct demand demand;
+    struct sessions sessions;
+    double future;
     double tokens; /* of a prompt, mean */
 };
 
@@ -20,14 +23,16 @@ static mc_status init(void *state, const char *parameters, struct mc_error *erro
         { "pricing", 0, 1, &c->pricing },
         { "least", 0, 1, &c->least },
         { "coming", 0, 1, &c->coming },
+        { "future", 0, 10, &c->future },
     };
     c->work = 0;
     c->coming = 1;
+    c->future = 1;
     c->least = 1;
     c->order = 1;
     c->overtake = 1;
     c->pricing = 0.5;
-    return policy_read(parameters, known, 6, error);
+    return policy_read(parameters, known, 7, error);
 }
 
 /* ------------------------------------------------------------------------------------------ prices */
@@ -101,7 +106,8 @@ static void place(void *state, const struct mc_view *view, const struct mc_sched
     const double work_s = (double)work / 1e9;
     c->tokens += c->tokens > 0 ? 0.01 * ((double)request->tokens - c->tokens) : (double)request->tokens;
     const double value = 1 - c->pricing + c->pricing * (double)request->tokens / c->tokens;
-    const double price = work_s / value;
+    const uint32_t turn = sessions_turn(&c->sessions, request);
+    const double price = work_s / value / (1 + c->future * sessions_to_come(&c->sessions, turn));
     demand_add(&c->demand, view->now_ns, price, work_s);
     const double most_s = slo_s - work_s > 0 ? slo_s - work_s : 0;
     const double patience = demand_cheaper(&c->demand, price) * most_s;

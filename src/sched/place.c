@@ -1,6 +1,7 @@
 /* place.c - one request's decision: refuse what cannot run, let the policy choose, then predict. */
 #include "sched/place.h"
 
+#include "sched/joins.h"
 #include "sched/policy.h"
 
 static const uint64_t RETRY_INSTANCE_NS = 1000000000, RETRY_MEMORY_NS = 100000000;
@@ -233,7 +234,9 @@ static void decide(struct place *place, struct mc_decision *d)
     }
     check_pull(place, prefill, d);
     predict_prefill(place, prefill, d);
-    const uint64_t decode = choose_decode(place, prefill, d->decode);
+    const uint64_t decode = sched->coming && d->decode == 0
+                                ? joins_choose(place, d)
+                                : choose_decode(place, prefill, d->decode);
     admit_predict(place, prefill, decode, d);
     if (!admit_lets_in(place, prefill, decode, d))
         return;
