@@ -429,6 +429,19 @@ static void promise(struct place *place, uint64_t decode, const struct verdict *
     }
 }
 
+/* What gaps are to steps. */
+static double gaps_factor(const struct place *place, uint64_t row, const struct mc_decision *d)
+{
+    const struct admit *a = &place->sched->admit;
+    const struct ahead then = load_then(place, row, d);
+
+    if (a->gaps < 0.5)
+        return 1;
+    return bands_margin(&a->tbt, place->view.now_ns, step_ns(place, row, &then, 0), 0.5,
+                        cost_step_band(place_step_cost(place, row)))
+        .mid;
+}
+
 static void remember(struct place *place, uint64_t prefill, uint64_t decode,
                      const struct mc_decision *d)
 {
@@ -445,11 +458,14 @@ static void remember(struct place *place, uint64_t prefill, uint64_t decode,
         .tokens = place->request->tokens,
         .reused = d->reuse_tokens,
         .other_ns = d->predicted.transfer_ns + d->predicted.other_ns,
+        .order = d->order,
+        .step_factor = gaps_factor(place, last, d),
         .slo = place->view.slo,
     };
+    const uint32_t behind =
+        d->order ? cluster_before(&sched->cluster, shadow.prefill, d->order) : at->prefill_last;
 
-    shadow_add(&sched->admit.shadows, &sched->cluster, place->view.now_ns, at->prefill_last,
-               &shadow);
+    shadow_add(&sched->admit.shadows, &sched->cluster, place->view.now_ns, behind, &shadow);
 }
 
 void admit_arrive(struct place *place, struct mc_decision *d)

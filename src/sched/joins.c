@@ -2,7 +2,6 @@
 #include "sched/joins.h"
 
 #include <math.h>
-#include <stdlib.h>
 
 static const double YOUNG_S = 0.5; /* for so long a sequence that joined is hurt by the next one's join */
 
@@ -32,7 +31,7 @@ static double collisions(const struct place *place, uint64_t row, uint64_t due_n
     return sum;
 }
 
-uint64_t joins_choose(const struct place *place, const struct mc_decision *d)
+uint64_t joins_choose(const struct place *place, const struct mc_decision *d, double weight)
 {
     const struct mc_view *view = &place->view;
     const struct mc_prediction *p = &d->predicted;
@@ -40,13 +39,12 @@ uint64_t joins_choose(const struct place *place, const struct mc_decision *d)
                             cost_ns(place->sched->admit.other_s);
     uint64_t best = UINT64_MAX;
     double least = 0;
-    const double weight = getenv("HK") ? atof(getenv("HK")) : .3;
 
     for (uint64_t i = 0; i < view->count; i++) {
         if (!place_can_decode(place, i) || !place_has_memory(place, i))
             continue;
         const double step = (double)view->tbt_ns(view, i, 1, place->request->tokens);
-        const double score = step * (1 + weight * collisions(place, i, due_ns) / 13000);
+        const double score = step * (1 + weight * collisions(place, i, due_ns) / place->sched->mean_tokens);
         if (best == UINT64_MAX || score < least) {
             best = i;
             least = score;

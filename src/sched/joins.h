@@ -11,7 +11,11 @@
 
 #include "sched/place.h"
 
-/** A row that decodes, for a request whose parts are predicted in `decision`; UINT64_MAX: none has memory. */
-uint64_t joins_choose(const struct place *place, const struct mc_decision *decision);
+/**
+ * A row that decodes, for a request whose parts are predicted in `decision`; UINT64_MAX: none has memory.
+ *
+ * weight  of a join by a prompt of mean length at the same moment: so much longer is the step taken to be.
+ */
+uint64_t joins_choose(const struct place *place, const struct mc_decision *decision, double weight);
 
 #endif /* SCHED_JOINS_H */

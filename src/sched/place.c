@@ -1,6 +1,7 @@
 /* place.c - one request's decision: refuse what cannot run, let the policy choose, then predict. */
 #include "sched/place.h"
 
+#include "sched/conductor.h"
 #include "sched/joins.h"
 #include "sched/policy.h"
 
@@ -234,8 +235,10 @@ static void decide(struct place *place, struct mc_decision *d)
     }
     check_pull(place, prefill, d);
     predict_prefill(place, prefill, d);
-    const uint64_t decode = sched->coming && d->decode == 0
-                                ? joins_choose(place, d)
+    const double apart =
+        sched->policy == &policy_conductor ? conductor_apart(sched->policy_state) : 0;
+    const uint64_t decode = apart > 0 && d->decode == 0
+                                ? joins_choose(place, d, apart)
                                 : choose_decode(place, prefill, d->decode);
     admit_predict(place, prefill, decode, d);
     if (!admit_lets_in(place, prefill, decode, d))
@@ -255,6 +258,8 @@ void sched_decide(mc_sched *sched, const struct mc_sched_request *request)
     struct mc_decision *d = &sched->decision;
     struct place place;
 
+    const double tokens = (double)request->tokens;
+    sched->mean_tokens += sched->mean_tokens > 0 ? 0.01 * (tokens - sched->mean_tokens) : tokens;
     place_view(&place, sched, request);
     *d = (struct mc_decision){ .request = request->id };
     admit_arrive(&place, d);

@@ -161,6 +161,9 @@ static void on_prefill_end(mc_sched *sched, uint32_t cell, const struct mc_sched
                         p->reused, p->duration_ns);
     }
     cluster_prefill_end(&sched->cluster, cell, sched->now_ns);
+    if (sched->coming && at != CLUSTER_NONE &&
+        sched->cluster.instances[at].prefill_first == CLUSTER_NONE)
+        kv_index_reset(sched->coming, at); /* nothing is on its way there */
     shadow_release(&sched->admit.shadows, &sched->cluster, sched->now_ns, cell, true);
     if (again || sched->admit.mode != MC_ADMIT_STAGES)
         return;

@@ -16,7 +16,7 @@ static uint64_t fold(const struct mc_key *key)
 
     static_assert(sizeof(parts) == sizeof(*key), "a key is 128 bits");
     memcpy(parts, key, sizeof(parts));
-    return prng_mix(parts[0] ^ prng_mix(parts[1])) | 1;
+    return prng_at(parts[0], parts[1]) | 1;
 }
 
 static struct session_end *slot_of(struct sessions *s, uint64_t key)
@@ -47,8 +47,8 @@ uint32_t sessions_turn(struct sessions *s, const struct mc_sched_request *r)
 
     if (parent && parent->key == own)
         return parent->turn; /* the same again */
-    if (parent) {
-        s->continued[parent->turn] += !parent->continued;
+    if (parent && !parent->continued) { /* or many begin like that: it is a common beginning, not a session */
+        s->continued[parent->turn]++;
         parent->continued = 1;
         turn = parent->turn < SESSION_TURNS - 1 ? parent->turn + 1 : parent->turn;
     }

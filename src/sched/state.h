@@ -24,6 +24,8 @@ struct mc_sched {
     struct mc_sched_slo slo;
     uint64_t seed, block_tokens;
 
+    double mean_tokens; /* of the prompts that came, moving */
+
     uint64_t now_ns;
     bool has_decision;
     struct mc_decision decision;    /* of this step, if has_decision */
