@@ -164,6 +164,7 @@ static void say_gateway(struct arguments *a, const struct family *f, const struc
     say(a, "--connections=%u", o->connections);
     say(a, "--connections-per-address=%u", o->address_connections);
     say(a, "--body=%llu", (unsigned long long)o->body);
+    say(a, "--bodies=%llu", (unsigned long long)o->bodies);
     say(a, "--headers=%llu", (unsigned long long)o->headers);
     say(a, "--receive-timeout=%lluns", (unsigned long long)o->receive_timeout);
     say(a, "--idle-timeout=%lluns", (unsigned long long)o->idle_timeout);

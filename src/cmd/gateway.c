@@ -33,6 +33,8 @@ enum { OTHER_DESCRIPTORS = 600, CONNECTIONS_LEAST = 16 };
       "Of these from one address that is not loopback; 0: no bound.")                               \
     X(body, "body", 0, SIZE, "8M", 1024, 1073741824, NULL, "SIZE", "Limits",                        \
       "The longest body of a request; beyond: 413.")                                                \
+    X(bodies, "bodies", 0, SIZE, "1G", 1024, 1e15, NULL, "SIZE", "Limits",                          \
+      "Of all bodies that are held, --body at least; beyond: 503.")                                 \
     X(headers, "headers", 0, SIZE, "32K", 1024, 1048576, NULL, "SIZE", "Limits",                    \
       "The longest request line and headers; beyond: 414 or 431.")                                  \
     X(receive_timeout, "receive-timeout", 0, DURATION, "30s", 1e6, 1e15, NULL, "TIME", "Limits",    \
@@ -188,6 +190,7 @@ static int run(struct gateway_role *g, const struct gateway_flags *flags, const 
         .admission_parameters = flags->admission_parameters,
         .unmeasured = !flags->measure,
         .body_max = flags->body,
+        .bodies_max = flags->bodies,
         .patience_ns = flags->patience,
         .requests_max = flags->requests,
         .connections_max = connections,

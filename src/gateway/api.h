@@ -108,4 +108,7 @@ void api_request_fini(struct api_request *request);
 bool api_fail(struct api_error *error, unsigned status, const char *type, const char *code,
               const char *param, const char *format, ...) MC_PRINTF(6, 7);
 
+/** Fail: 503, out_of_memory; false. */
+bool api_no_memory(struct api_error *error);
+
 #endif /* GATEWAY_API_H */

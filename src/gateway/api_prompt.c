@@ -225,7 +225,7 @@ uint32_t api_token_bytes_max(const mc_model *model, uint32_t vocab_size)
     return (uint32_t)most;
 }
 
-static uint64_t text_size(const struct api_request *q, size_t index)
+uint64_t api_text_size(const struct api_request *q, size_t index)
 {
     uint64_t size = q->prompts[index].text ? q->prompts[index].text_size : 0;
 
@@ -243,11 +243,12 @@ bool api_may_fit(const struct api_request *q, uint32_t token_bytes_max, uint32_t
     char text[32];
 
     for (size_t i = 0; i < q->prompt_count && most > 0; i++)
-        if (text_size(q, i) > most)
+        if (api_text_size(q, i) > most)
             return api_fail(error, 400, API_INVALID, "context_length_exceeded",
                             q->kind == API_CHAT ? "messages" : "prompt",
                             "%s: %llu bytes are more than the %u tokens that the context holds",
-                            place(q, i, text), (unsigned long long)text_size(q, i), context_max);
+                            place(q, i, text), (unsigned long long)api_text_size(q, i),
+                            context_max);
     return true;
 }
 

@@ -15,6 +15,9 @@ uint32_t api_token_bytes_max(const mc_model *model, uint32_t vocab_size);
 bool api_may_fit(const struct api_request *request, uint32_t token_bytes_max, uint32_t context_max,
                  struct api_error *error_p);
 
+/** Bytes of one prompt's text (0: it came as ids), or of all messages. */
+uint64_t api_text_size(const struct api_request *request, size_t index);
+
 /** Make every prompt's ids (at least one) of its text or the messages, by the model's tokenizer and chat
  * template. Ids that came as such stay. As api_read(). */
 bool api_encode(struct api_request *request, const mc_model *model, struct api_error *error_p);

@@ -47,10 +47,7 @@ void api_read_model(struct api_reader *r, const struct api_defaults *defaults);
 /** What this release cannot do is refused by its name (api_refuse.c). */
 void api_refuse_by_name(struct api_reader *r);
 
-/** Fail: 503, out_of_memory; false. */
-bool api_no_memory(struct api_error *error);
-
-/** The same, as the reader's failure. */
+/** api_no_memory() as the reader's failure. */
 void api_reader_no_memory(struct api_reader *r);
 
 #endif /* GATEWAY_API_READER_H */

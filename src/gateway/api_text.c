@@ -6,10 +6,16 @@
 #include "gateway/api_prompt.h"
 #include "gateway/api_reader.h"
 
-static bool check_size(const struct api_text_options *o, size_t size, struct api_error *error)
+static uint64_t or_context(const struct api_text_options *o, uint64_t most)
 {
     const uint64_t context_bytes = (uint64_t)o->context_max * 8;
-    const uint64_t most = context_bytes > API_TEXT_BODY_MAX ? context_bytes : API_TEXT_BODY_MAX;
+
+    return context_bytes > most ? context_bytes : most;
+}
+
+static bool check_size(const struct api_text_options *o, size_t size, struct api_error *error)
+{
+    const uint64_t most = or_context(o, API_TEXT_BODY_MAX);
 
     return size <= most || api_fail(error, 413, API_INVALID, "body_too_large", NULL,
                                     "the body: %zu bytes; here at most %llu are accepted", size,
@@ -40,6 +46,17 @@ static bool read_tokenize(const struct api_text_options *o, struct api_request *
     return !r.failed && api_read_prompt(q, o->defaults->vocab_size, error);
 }
 
+static bool check_text(const struct api_text_options *o, const struct api_request *q,
+                       struct api_error *error)
+{
+    const char *field = q->kind == API_CHAT ? "messages" : "prompt";
+    const uint64_t size = api_text_size(q, 0), most = or_context(o, API_TOKENIZE_MAX);
+
+    return size <= most || api_fail(error, 400, API_INVALID, "out_of_range", field,
+                                    "%s: %llu bytes of text; at most %llu are accepted at a time",
+                                    field, (unsigned long long)size, (unsigned long long)most);
+}
+
 static void write_tokens(const struct api_text_options *o, const uint32_t *tokens, size_t count,
                          bool strings, struct buf *out)
 {
@@ -63,7 +80,7 @@ bool api_tokenize(const struct api_text_options *o, const char *body, size_t siz
     size_t count = 0;
 
     const bool done = check_size(o, size, error) && api_parse(body, size, &q.document, error) &&
-                      read_tokenize(o, &q, &strings, error) &&
+                      read_tokenize(o, &q, &strings, error) && check_text(o, &q, error) &&
                       api_encode_one(&q, 0, o->model, &tokens, &count, error);
     if (done)
         write_tokens(o, tokens, count, strings, out);

@@ -11,8 +11,9 @@
 
 /** At a time, because nobody else is served meanwhile: so many, or what a context is if that is more. */
 enum {
+    API_TOKENIZE_MAX = 65536,    /* bytes of text; or 8 for each token of the context */
     API_DETOKENIZE_MAX = 65536,  /* tokens */
-    API_TEXT_BODY_MAX = 1 << 20, /* bytes of a body; or 8 for each token of the context */
+    API_TEXT_BODY_MAX = 1 << 20, /* bytes of a body, escapes included; or the same 8 */
 };
 
 /** What the two endpoints know of the gateway. */

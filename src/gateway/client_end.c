@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "gateway/client.h"
+#include "gateway/reason.h"
 #include "gateway/slo.h"
 #include "os/clock.h"
 
@@ -29,24 +30,11 @@ void gateway_client_begin(struct client *c)
 
 /* ---------------------------------------------------------------------------------------- ends */
 
-static const char *reason_text(uint32_t reason)
-{
-    switch (reason) {
-#define REASON(name, number, text) \
-    case number: \
-        return text;
-        MC_REASON_MAP(REASON)
-#undef REASON
-    default:
-        return "refused";
-    }
-}
-
 /* What went wrong, as OpenAI's clients know it. */
 static void explain(const struct request_out_end *end, struct api_error *error)
 {
     const struct wire_slice said =
-        end->text.size || !end->reason ? end->text : wire_text(reason_text(end->reason));
+        end->text.size || !end->reason ? end->text : wire_text(gateway_reason_words(end->reason));
     const int size = (int)(said.size < 300 ? said.size : 300);
     const char *text = said.size ? said.data : "";
     const char *words = mc_status_text(end->status);

@@ -12,14 +12,6 @@
 #include "os/clock.h"
 #include "os/random.h"
 
-static bool no_memory(struct api_error *error)
-{
-    api_fail(error, 503, "service_unavailable_error", "out_of_memory", NULL,
-             "out of memory for the request: try again later");
-    error->retry_ns = UINT64_C(1000000000);
-    return false;
-}
-
 static void read_request_id(struct call *call)
 {
     snprintf(call->request_id, sizeof(call->request_id), "%s", http_request_id(call->http));
@@ -67,7 +59,7 @@ static bool name_blocks(struct client *c, struct api_error *error)
 
     c->keys = alloc_zeroed(g->alloc, count, sizeof(*c->keys));
     if (!c->keys)
-        return no_memory(error);
+        return api_no_memory(error);
     kv_root(&g->fingerprint, TENANT, (uint32_t)strlen(TENANT), q->salt, (uint32_t)q->salt_size,
             &identity);
     for (size_t i = 0; i < count; i++) {
@@ -146,7 +138,7 @@ static bool open_answer(struct client *c, uint32_t index, struct api_error *erro
         .min_tokens = q->min_tokens,
     };
 
-    return api_answer_init(&c->answer, &options) == MC_OK || no_memory(error);
+    return api_answer_init(&c->answer, &options) == MC_OK || api_no_memory(error);
 }
 
 /* ------------------------------------------------------------------------------------- the call */
@@ -221,7 +213,7 @@ static bool open_head(struct call *call, struct api_error *error)
              os_random_u64());
     if (api_head_init(&call->head, call->gateway->alloc, q->kind, q->stream, id,
                       call->gateway->defaults.model, os_date_s()) != MC_OK)
-        return no_memory(error);
+        return api_no_memory(error);
     call->head.with_usage = q->include_usage;
     call->head.continuous_usage = q->continuous_usage;
     return true;
@@ -233,7 +225,7 @@ static bool open_clients(struct call *call, struct api_error *error)
 
     call->clients = alloc_zeroed(call->gateway->alloc, count, sizeof(*call->clients));
     if (!call->clients)
-        return no_memory(error);
+        return api_no_memory(error);
     call->count = count;
     for (uint32_t i = 0; i < count; i++) {
         struct client *c = gateway_client_open(call, i);
@@ -263,7 +255,7 @@ void gateway_client_take(gateway *g, http_request *http, enum api_kind kind)
         goto refuse;
     call = gateway_call_open(g, http);
     if (!call) {
-        no_memory(&error);
+        api_no_memory(&error);
         goto refuse;
     }
     read_request_id(call);

@@ -5,6 +5,8 @@
 #include "gateway/auth.h"
 #include "gateway/state.h"
 
+static const uint64_t RETRY_NS = 1000000000;
+
 bool gateway_entrance_has_keys(const gateway *g)
 {
     return g->options.auth && g->options.auth->count > 0;
@@ -51,9 +53,12 @@ void gateway_entrance_refuse(void *user, http_request *http, unsigned status, co
     if (status == 413)
         api_fail(&error, status, "invalid_request_error", code, NULL,
                  "the body is larger than %" PRIu64 " bytes", g->options.body_max);
+    else if (status == 503)
+        api_fail(&error, status, "service_unavailable_error", code, NULL, "%s: come again", text);
     else
         api_fail(&error, status, status == 408 ? "timeout_error" : "invalid_request_error", code,
                  NULL, "%s", text);
+    error.retry_ns = status == 503 ? RETRY_NS : 0;
     gateway_route_error(g, http, &error);
 }
 
@@ -71,5 +76,6 @@ void gateway_entrance_count(gateway *g)
     metric_add(&g->metrics, METRIC_evicted, 0, now.evicted - seen->evicted);
     metric_add(&g->metrics, METRIC_not_http, 0, now.refused - seen->refused);
     metric_add(&g->metrics, METRIC_late_requests, 0, now.late - seen->late);
+    metric_add(&g->metrics, METRIC_no_room, 0, now.no_room - seen->no_room);
     *seen = now;
 }

@@ -199,6 +199,7 @@ static mc_status open_http(gateway *g, struct mc_error *error)
         .listen = g->options.listen,
         .insecure = g->options.insecure || gateway_entrance_has_keys(g),
         .body_max = g->options.body_max,
+        .bodies_max = g->options.bodies_max,
         .stream_max = g->options.stream_max,
         .headers_max = g->options.headers_max,
         .receive_ns = g->options.receive_ns,

@@ -46,6 +46,7 @@ struct gateway_options {
     const char *admission_parameters; /* default: its own */
     bool unmeasured;                  /* workers are not asked to time themselves */
     uint64_t body_max;                /* bytes of a request; default 8 MiB */
+    uint64_t bodies_max;              /* of all that are held; default 1 GiB, at least body_max */
     uint64_t stream_max;              /* bytes that a client has not taken; default 1 MiB */
     uint32_t headers_max;             /* bytes of request line and headers; default 32 KiB */
     uint64_t receive_ns;              /* from a request's first byte to its last; default 30 s */

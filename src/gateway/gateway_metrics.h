@@ -88,6 +88,8 @@ enum gateway_end {
       "Requests that were not HTTP, too long or too slow.") \
     X(late_requests, "http_requests_late", COUNTER, NONE, NULL, NULL, \
       "Requests and answers cut off for not being through in time.") \
+    X(no_room, "http_requests_without_room", COUNTER, NONE, NULL, NULL, \
+      "Requests refused because others' bodies had taken all that they may together.") \
     X(unauthorized, "http_requests_unauthorized", COUNTER, NONE, NULL, NULL, \
       "Requests without a valid key.") \
     X(watchers, "watchers", GAUGE, NONE, NULL, NULL, "Who watches /live.") \

@@ -13,6 +13,7 @@
 
 enum {
     BODY_MAX = 8 << 20,
+    BODIES_MAX = 1 << 30,
     STREAM_MAX = 1 << 20,
     HEADERS_MAX = 32 << 10,
     CONNECTIONS_MAX = 8192,
@@ -222,6 +223,7 @@ static void init(http_server *h, const struct http_options *o)
         .loop = o->loop,
         .handler = o->handler,
         .body_max = o->body_max ? o->body_max : BODY_MAX,
+        .bodies_max = o->bodies_max ? o->bodies_max : BODIES_MAX,
         .stream_max = o->stream_max ? o->stream_max : STREAM_MAX,
         .receive_ns = o->receive_ns ? o->receive_ns : RECEIVE_S * S,
         .idle_ns = o->idle_ns ? o->idle_ns : IDLE_S * S,
@@ -232,6 +234,8 @@ static void init(http_server *h, const struct http_options *o)
         .resume = { .due = resume_due, .user = h },
         .flush = { .due = flush_due, .user = h },
     };
+    if (h->bodies_max < h->body_max)
+        h->bodies_max = h->body_max;
     http_link_init(&h->all);
     http_link_init(&h->idle);
     http_link_init(&h->dirty);
@@ -306,7 +310,7 @@ void http_close(http_server *h)
     close_listener(h);
     while (!http_link_empty(&h->all))
         http_connection_close(HTTP_REQUEST_OF(h->all.next, all));
-    assert(h->active == 0);
+    assert(h->active == 0 && h->bodies == 0);
     os_loop_timer_stop(h->loop, &h->flush);
     alloc_free(h->alloc, h->scratch);
     alloc_free(h->alloc, h);

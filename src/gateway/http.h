@@ -1,14 +1,16 @@
 /*
  * http.h - an HTTP/1.1 server inside our loop: whole requests in, whole or streamed answers out.
  *
- * One request of a connection is under way at a time; what a client sends behind it waits in the kernel.
+ * One request of a connection is under way at a time; what a client sends behind it waits, and has its turn when
+ * the others had theirs.
  * While a request is under way its socket is watched for a hang-up, which is known at once. (A client that
  * ends its sending side has hung up, too: it would not be told from one that is gone.)
  *
  * Life:    http_open -> (request -> http_answer | http_stream_begin -> http_stream_add* ->
  *          http_stream_end)* -> http_quiesce -> http_close
  * Threads: one, the loop's.
- * Memory:  bodies are bounded by body_max, what a slow client has not taken by stream_max, connections
+ * Memory:  bodies are bounded by body_max, all of them together by bodies_max (a buffer has up to twice as many
+ *          bytes as it holds), what a slow client has not taken by stream_max, connections
  *          by connections_max, request line and headers by headers_max. All from the allocator. A
  *          connection without a request holds no buffers.
  * Time:    a request, headers and body, is received within receive_ns of its first byte however slowly
@@ -48,9 +50,10 @@ struct http_options {
     const char *listen;           /* "host:port", port 0: any; NULL: nowhere, for http_adopt() */
     bool insecure;                /* a host that is not loopback may be listened on */
     uint64_t body_max;            /* bytes; default 8 MiB */
-    uint64_t stream_max;          /* bytes of a stream not sent yet; default 1 MiB */
-    uint32_t headers_max;         /* bytes of request line and headers; default 32 KiB */
-    uint32_t connections_max;     /* at a time; default 8192; more wait to be accepted */
+    uint64_t bodies_max;      /* of all that are held; default 1 GiB, at least body_max; then 503 */
+    uint64_t stream_max;      /* bytes of a stream not sent yet; default 1 MiB */
+    uint32_t headers_max;     /* bytes of request line and headers; default 32 KiB */
+    uint32_t connections_max; /* at a time; default 8192; more wait to be accepted */
     uint32_t address_max; /* of these from one address that is not loopback; default: no bound */
     uint64_t receive_ns;  /* from a request's first byte to its last; default 30 s */
     uint64_t idle_ns;     /* default 120 s */
@@ -63,6 +66,7 @@ struct http_counts {
     uint64_t accepted, turned_away; /* ever; of these closed at once by address_max */
     uint64_t evicted, refused; /* idle ones closed for their place; requests that were not HTTP */
     uint64_t late;             /* closed or refused for not being through in time */
+    uint64_t no_room;          /* refused because other bodies had taken bodies_max */
 };
 
 /** Returns MC_OK, MC_E_ARG (the address), MC_E_DENIED (wide and not insecure), MC_E_EXISTS (taken), MC_E_IO or

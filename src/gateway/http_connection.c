@@ -48,7 +48,9 @@ static bool watch(http_request *c)
 {
     uint32_t events = 0;
 
-    if (c->phase == HTTP_HEAD || c->phase == HTTP_BODY || c->phase == HTTP_LINGER)
+    if (c->waits)
+        events = 0;
+    else if (c->phase == HTTP_HEAD || c->phase == HTTP_BODY || c->phase == HTTP_LINGER)
         events = OS_READABLE;
     else if (c->head_out.size + c->out.size > c->head_sent + c->sent)
         events = OS_WRITABLE;
@@ -177,7 +179,11 @@ static void refuse(http_request *c, const struct http_wrong *w)
     count(c);
     if (c->id[0] == '\0')
         name_request(c);
-    h->counts.refused++;
+    if (w->status == 503)
+        h->counts.no_room++;
+    else
+        h->counts.refused++;
+    http_body_drop(c);
     c->keep = false;
     c->unread = true;
     c->phase = HTTP_WAITING;
@@ -188,6 +194,12 @@ static void refuse(http_request *c, const struct http_wrong *w)
 static void refuse_size(http_request *c)
 {
     refuse(c, &(struct http_wrong){ 413, "body_too_large", "the body is too long" });
+}
+
+static void refuse_for_room(http_request *c)
+{
+    refuse(c, &(struct http_wrong){ 503, "overloaded",
+                                    "too many bytes of other requests are being received" });
 }
 
 static void hand_over(http_request *c)
@@ -229,6 +241,11 @@ static void begin_body(http_request *c)
         return;
     if (c->head.length > h->body_max) {
         refuse_size(c);
+        return;
+    }
+    if (c->head.length >
+        h->bodies_max - h->bodies) { /* before it is sent; nothing is kept free for it */
+        refuse_for_room(c);
         return;
     }
     c->left = c->head.length;
@@ -283,11 +300,27 @@ static bool run_head(http_request *c)
     return false;
 }
 
+/* False: there is no room; refused. */
+static bool take_body(http_request *c, const char *data, size_t size)
+{
+    http_server *h = c->http;
+
+    if (size > h->bodies_max - h->bodies) {
+        refuse_for_room(c);
+        return false;
+    }
+    buf_add(&c->body, data, size);
+    c->body_bytes += size;
+    h->bodies += size;
+    return true;
+}
+
 static void run_length(http_request *c)
 {
     const size_t n = c->left < c->in.size ? (size_t)c->left : c->in.size;
 
-    buf_add(&c->body, c->in.data, n);
+    if (!take_body(c, c->in.data, n))
+        return;
     c->left -= n;
     consume(c, n);
 }
@@ -309,7 +342,8 @@ static void run_chunks(http_request *c)
             refuse_size(c);
             return;
         }
-        buf_add(&c->body, data, size);
+        if (!take_body(c, data, size))
+            return;
     }
     consume(c, at);
 }
@@ -332,6 +366,14 @@ static bool run_body(http_request *c)
 
 /* ------------------------------------------------------------------------------------- answering */
 
+/* Others come first before what this client sent behind its request: a thousand short ones fit in one read. */
+static void wait_for_turn(http_request *c)
+{
+    c->waits = c->in.size > 0;
+    if (c->waits)
+        http_mark(c);
+}
+
 /* The answer is out. */
 static void finish(http_request *c)
 {
@@ -343,6 +385,7 @@ static void finish(http_request *c)
         c->phase = HTTP_HEAD;
         set_timer(c,
                   c->http->receive_ns); /* of what came behind it; if nothing did, it gets idle */
+        wait_for_turn(c);
     } else if (unread) {
         /* Closed with bytes unread, it would be reset, and the answer perhaps lost on its way. */
         (void)shutdown(c->watch.fd, SHUT_WR);
@@ -378,7 +421,8 @@ void http_connection_run(http_request *c)
 {
     bool more = true;
 
-    while (more) {
+    c->waits = false;
+    while (more && !c->waits) {
         switch (c->phase) {
         case HTTP_HEAD:
             more = run_head(c);
@@ -443,6 +487,8 @@ static void ready(void *user, uint32_t events)
 {
     http_request *c = user;
 
+    if (c->waits) /* a hang-up is found out by its turn */
+        return;
     if (c->phase == HTTP_HEAD || c->phase == HTTP_BODY || c->phase == HTTP_LINGER)
         receive(c);
     else if (events & OS_HUNG_UP)

@@ -25,7 +25,7 @@ void http_request_reset(http_request *c)
     const struct mc_alloc *alloc = c->http->alloc;
 
     empty(&c->text, alloc);
-    empty(&c->body, alloc);
+    http_body_drop(c);
     empty(&c->headers, alloc);
     empty(&c->head_out, alloc);
     empty(&c->out, alloc);
@@ -94,6 +94,8 @@ void http_hold(http_request *r, void (*gone)(void *user), void *user)
 
 void http_body_drop(http_request *r)
 {
+    r->http->bodies -= r->body_bytes;
+    r->body_bytes = 0;
     empty(&r->body, r->http->alloc);
 }
 

@@ -17,14 +17,15 @@ struct http_server {
     const struct mc_alloc *alloc;
     os_loop *loop;
     struct http_handler handler;
-    uint64_t body_max, stream_max, receive_ns, idle_ns;
+    uint64_t body_max, bodies_max, stream_max, receive_ns, idle_ns;
     uint32_t headers_max, connections_max, address_max;
     struct os_watch listener;      /* fd -1: none */
     struct os_timer resume, flush; /* listen again after descriptors ran out; see to `dirty` */
     struct http_link all, idle; /* connections; those without a request, the longest idle first */
     struct http_link dirty;     /* those whose user did something since they were seen to */
     struct http_link buckets[HTTP_ADDRESS_BUCKETS]; /* by address, when address_max is set */
-    uint32_t active;                                /* requests under way */
+    uint64_t bodies; /* bytes of all bodies that are held, <= bodies_max */
+    uint32_t active; /* requests under way */
     bool quiesced, closing;
     struct http_counts counts;
     uint64_t date_s; /* of the text */
@@ -56,6 +57,7 @@ struct http_request {
     bool keep;    /* the connection stays after this answer */
     bool unread;  /* some of the request was left unread */
     bool served;  /* a request before */
+    bool waits;   /* for its turn, in `dirty`: the next request is there already */
 
     struct buf in; /* received and not read: a part of a head, or later requests */
     struct http_scan scan;
@@ -64,7 +66,8 @@ struct http_request {
     struct http_chunks chunks;
     uint64_t left; /* of a body with a length */
     struct buf body;
-    uint64_t lingered; /* bytes thrown away */
+    uint64_t body_bytes; /* of it that are in http->bodies */
+    uint64_t lingered;   /* bytes thrown away */
     char id[HTTP_ID_MAX + 1];
 
     void (*gone)(void *user);

@@ -8,6 +8,7 @@
 #include "base/alloc.h"
 #include "base/error.h"
 #include "gateway/live_state.h"
+#include "gateway/reason.h"
 
 static const uint64_t TELL_NS = 200000000;
 static const uint64_t COME_AGAIN_NS = 5000000000;
@@ -234,30 +235,13 @@ void gateway_live_refused(gateway *g, const struct api_error *error)
     count_refusal(g, error->code ? error->code : "refused", text);
 }
 
-static const struct {
-    uint32_t number;
-    const char *name, *words;
-} reasons[] = {
-#define REASON(name, number, words) { number, #name, words },
-    MC_REASON_MAP(REASON)
-#undef REASON
-};
-
-static void explain_refusal(const struct client *c, uint32_t reason, char name[LIVE_NAME],
+static void explain_refusal(const struct client *c, uint32_t reason, char name[REASON_NAME],
                             char text[LIVE_TEXT])
 {
     const struct mc_prediction *p = &c->request.decision.predicted;
-    const char *words = "refused";
+    const char *words = gateway_reason_words(reason);
 
-    copy_text(name, LIVE_NAME, "refused");
-    for (size_t i = 0; i < sizeof(reasons) / sizeof(reasons[0]); i++)
-        if (reasons[i].number == reason) {
-            copy_text(name, LIVE_NAME, reasons[i].name);
-            words = reasons[i].words;
-        }
-    for (char *at = name; *at; at++)
-        if (*at >= 'A' && *at <= 'Z')
-            *at = (char)(*at - 'A' + 'a');
+    gateway_reason_name(reason, name);
     if (p->ttft_ns)
         snprintf(text, LIVE_TEXT,
                  "%.80s: predicted %.1f ms to the first token, %.1f ms between tokens", words,

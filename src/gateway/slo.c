@@ -8,41 +8,11 @@
 #include <string.h>
 
 #include "base/prng.h"
+#include "gateway/reason.h"
 #include "os/clock.h"
 
 static const double MS = 1e6, MS_MOST = 1e9;
 static const uint64_t SECOND_NS = 1000000000;
-
-/* ------------------------------------------------------------------------------------------- names */
-
-struct reason {
-    uint32_t number;
-    const char *name, *words;
-};
-
-static const struct reason reasons[] = {
-#define REASON(name, number, words) { number, #name, words },
-    MC_REASON_MAP(REASON)
-#undef REASON
-};
-
-static const struct reason *find(uint32_t number)
-{
-    for (size_t i = 0; i < sizeof(reasons) / sizeof(reasons[0]); i++)
-        if (reasons[i].number == number)
-            return &reasons[i];
-    return &reasons[0];
-}
-
-/* "ttft_slo" */
-static void name_of(uint32_t number, char name[32])
-{
-    size_t i = 0;
-
-    for (const char *from = find(number)->name; *from && i < 31; from++, i++)
-        name[i] = *from >= 'A' && *from <= 'Z' ? (char)(*from - 'A' + 'a') : *from;
-    name[i] = '\0';
-}
 
 /* ------------------------------------------------------------------------------------------ reading */
 
@@ -106,9 +76,9 @@ static void write_figures(const struct client *c, const struct mc_decision *d, u
 {
     const struct mc_prediction *p = &d->predicted;
     const struct mc_sched_slo slo = slo_of(c);
-    char name[32];
+    char name[REASON_NAME];
 
-    name_of(d->reason, name);
+    gateway_reason_name(d->reason, name);
     buf_addf(out, ",\"refusal\":{\"reason\":\"%s\",\"predicted\":{", name);
     buf_addf(out,
              "\"queue_ms\":%.3f,\"transfer_ms\":%.3f,\"prefill_ms\":%.3f,\"other_ms\":%.3f,"
@@ -130,15 +100,17 @@ static void write_message(const struct client *c, const struct mc_decision *d, u
     const struct mc_prediction *p = &d->predicted;
     const struct mc_sched_slo slo = slo_of(c);
     const unsigned long seconds = (unsigned long)((retry_ns + SECOND_NS - 1) / SECOND_NS);
-    const char *words = find(d->reason)->words;
+    const char *words = gateway_reason_words(d->reason);
 
     if (d->reason == MC_REASON_TTFT_SLO)
         snprintf(
             text, size,
-            "%s: expected after %.1f to %.1f ms, %.1f ms of them in the queue; the objective is "
-            "%.6g ms. Come back in %lu s",
+            "%s: expected after %.1f to %.1f ms, %.1f ms of them in the queue%s; the objective "
+            "is %.6g ms. Come back in %lu s",
             words, (double)p->ttft_low_ns / MS, (double)p->ttft_high_ns / MS,
-            (double)p->queue_ns / MS, (double)slo.ttft_ns / MS, seconds);
+            (double)p->queue_ns / MS,
+            p->ttft_high_ns > slo.ttft_ns ? "" : ", and room is kept for others",
+            (double)slo.ttft_ns / MS, seconds);
     else if (d->reason == MC_REASON_TBT_SLO || d->reason == MC_REASON_DECODE_LOAD)
         snprintf(text, size,
                  "%s: one each %.2f to %.2f ms is expected; the objective is %.6g ms. Come back in "
@@ -157,7 +129,7 @@ static void add_headers(struct client *c, const struct mc_decision *d, uint64_t 
     http_header_add(c->call->http, "Retry-After", text);
     snprintf(text, sizeof(text), "%" PRIu64, (retry_ns + 999999) / 1000000);
     http_header_add(c->call->http, "retry-after-ms", text);
-    name_of(d->reason, text);
+    gateway_reason_name(d->reason, text);
     http_header_add(c->call->http, "X-Mooncake-Refused", text);
 }
 
@@ -165,9 +137,9 @@ static void write_down(const struct client *c, const struct mc_decision *d, uint
 {
     const struct mc_prediction *p = &d->predicted;
     const struct mc_sched_slo slo = slo_of(c);
-    char name[32];
+    char name[REASON_NAME];
 
-    name_of(d->reason, name);
+    gateway_reason_name(d->reason, name);
     gateway_log(&c->gateway->log, MC_LOG_INFO,
                 "event=refused request=%s reason=%s prompt=%zu queue_us=%" PRIu64
                 " transfer_us=%" PRIu64 " prefill_us=%" PRIu64 " ttft_us=%" PRIu64
@@ -227,7 +199,7 @@ void gateway_slo_headers(const struct client *c)
         http_header_add(c->call->http, "X-Mooncake-Predicted-TTFT-Ms", text);
     }
     if (d->soft != 0) {
-        name_of(d->soft, text);
+        gateway_reason_name(d->soft, text);
         http_header_add(c->call->http, "X-Mooncake-Would-Refuse", text);
     }
 }

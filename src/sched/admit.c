@@ -15,9 +15,6 @@ static const uint64_t HOPELESS_NS =
 static const uint64_t PROBE_NS = 5000000000; /* idle for so long: let one in to see */
 static const double HALF_WIDTH_MOST = 0.5;   /* of what no prediction was held against yet */
 static const double PROBE_OFF = 4;           /* if the model may be wrong by that */
-/* One request that was held up says little of those to come: what it took besides counts for at most so many
- * times what others did, and for a hundredth of a second where they took nothing. */
-static const double OTHER_JUMP = 8, OTHER_LEAST_S = 0.01;
 
 /* ---------------------------------------------------------------------------------------- settings */
 
@@ -175,7 +172,7 @@ static void predict_ttft(const struct place *place, uint64_t prefill, struct mc_
 {
     struct mc_prediction *p = &d->predicted;
 
-    p->other_ns = cost_ns(place->sched->admit.other_s);
+    p->other_ns = cost_ns(usual_value(&place->sched->admit.other, place->view.now_ns));
     const uint64_t raw = p->queue_ns + p->transfer_ns + p->prefill_ns + p->other_ns;
     const uint64_t elapsed = elapsed_ns(place);
     const struct margin m = ttft_margin(place, prefill, raw);
@@ -528,6 +525,7 @@ void admit_placed(const struct place *place, const struct mc_decision *d, struct
 
     r->arrived_ns = place->view.now_ns - elapsed;
     r->raw_ttft_ns = p->prefill_ns ? raw : 0;
+    r->other_ns = p->other_ns;
     r->waited = p->queue_ns != 0;
     r->due_ns = place->view.now_ns + (p->ttft_ns > elapsed ? p->ttft_ns - elapsed : 0);
     r->output_max = place->request->output_max;
@@ -549,18 +547,6 @@ static void mean(double *mean_p, double value, double step)
     *mean_p += *mean_p > 0 ? step * (value - *mean_p) : value;
 }
 
-/* An accident that was the first to be seen must not be believed for long. */
-static void learn_other(struct admit *a, double seconds)
-{
-    const double had = a->other_s > OTHER_LEAST_S ? a->other_s : OTHER_LEAST_S;
-    const double most = OTHER_JUMP * had;
-
-    if (seconds * OTHER_JUMP < a->other_s)
-        a->other_s /= 2;
-    else
-        mean(&a->other_s, a->other_s > 0 && seconds > most ? most : seconds, 0.1);
-}
-
 void admit_first_token(struct mc_sched *sched, struct request *r)
 {
     struct admit *a = &sched->admit;
@@ -575,9 +561,8 @@ void admit_first_token(struct mc_sched *sched, struct request *r)
     if (r->waited)
         return;
     /* Nobody was before it: what was not its own prefill is the way there and back. */
-    const double own = ((double)r->raw_ttft_ns - (double)cost_ns(a->other_s)) / 1e9;
-    const double other = (double)took / 1e9 - own;
-    learn_other(a, other > 0 ? other : 0);
+    const uint64_t own = r->raw_ttft_ns - r->other_ns;
+    usual_learn(&a->other, sched->now_ns, took > own ? (double)(took - own) / 1e9 : 0);
 }
 
 void admit_finished(struct mc_sched *sched, struct request *r, const struct mc_sched_progress *end)

@@ -30,7 +30,7 @@ struct admit {
 
     struct bands ttft, tbt;      /* observed over predicted */
     struct quantiles ttft_error; /* |predicted - observed| / observed */
-    double other_s;              /* of TTFT besides queue, pull and prefill */
+    struct usual other;          /* of TTFT besides queue, pull and prefill */
     double stay_s, output;       /* means of requests that finished: time in decode, tokens */
     struct bookings bookings;
     struct shadows shadows;

@@ -75,6 +75,7 @@ struct request {
     /* admit.c's */
     uint64_t arrived_ns, due_ns, begun_ns; /* begun: its first token came, once STAGE_DECODE */
     uint64_t raw_ttft_ns, raw_tbt_ns;      /* predicted, without margins; 0: not known */
+    uint64_t other_ns;                     /* of raw_ttft */
     uint64_t output_max, output_hint, output_tokens; /* the last is expected */
     uint32_t shadow; /* refused ones that would have come behind it */
     bool waited;     /* others were before it */

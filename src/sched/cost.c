@@ -168,7 +168,7 @@ double cost_step_pace(const struct cost *cost, uint64_t now_ns)
 void cost_learn_prefill_row(struct cost *cost, const double features[4], uint64_t duration_ns)
 {
     if (!gives_prefill(cost) && duration_ns != 0)
-        fit_add(&cost->prefill, features, (double)duration_ns / 1e9);
+        fit_add(&cost->prefill, features[0] / 16, features, (double)duration_ns / 1e9);
 }
 
 void cost_learn_prefill(struct cost *cost, uint64_t n, uint64_t p, uint64_t duration_ns)
@@ -186,7 +186,7 @@ void cost_learn_step(struct cost *cost, uint64_t sequences, uint64_t context, ui
     const double f[3] = { 1, (double)sequences, (double)context };
 
     if (!gives_step(cost) && duration_ns != 0 && sequences != 0)
-        fit_add(&cost->step, f, (double)duration_ns / 1e9);
+        fit_add(&cost->step, f[1], f, (double)duration_ns / 1e9);
 }
 
 void cost_learn_transfer(struct cost *cost, enum cost_link link, uint64_t bytes,
@@ -195,7 +195,7 @@ void cost_learn_transfer(struct cost *cost, enum cost_link link, uint64_t bytes,
     const double f[2] = { (double)bytes, 1 };
 
     if (!gives_link(cost) && duration_ns != 0 && bytes != 0)
-        fit_add(&cost->link[link], f, (double)duration_ns / 1e9);
+        fit_add(&cost->link[link], f[0] / 65536, f, (double)duration_ns / 1e9);
 }
 
 double cost_prefill_band(const struct cost *cost)

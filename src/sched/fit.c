@@ -5,7 +5,8 @@
 #include <math.h>
 
 enum { SWEEPS = 100, ROWS_BEFORE_DOUBT = 8 };
-static const double FADE = 0.98, RIDGE = 1e-9, ERROR_STEP = 0.1;
+/* With each row; rows of other sizes a tenth of it, and more where predictions have become wrong. */
+static const double FADE = 0.05, FADE_OTHERS = 0.1, RIDGE = 1e-9, ERROR_STEP = 0.1;
 static const double FORGOTTEN =
     1e-100; /* a feature not seen for so long that nothing is left of it */
 static const double DOUBT = 3,
@@ -26,16 +27,31 @@ double fit_value(const struct fit *fit, const double *features)
     return value;
 }
 
+static struct fit_sums sum_of(const struct fit *fit)
+{
+    struct fit_sums sum = { 0 };
+
+    for (int size = 0; size < FIT_SIZES; size++)
+        for (uint32_t i = 0; i < fit->features; i++) {
+            for (uint32_t j = 0; j < fit->features; j++)
+                sum.a[i][j] += fit->sizes[size].a[i][j];
+            sum.b[i] += fit->sizes[size].b[i];
+        }
+    return sum;
+}
+
 static void solve(struct fit *fit)
 {
+    const struct fit_sums sum = sum_of(fit);
+
     for (int sweep = 0; sweep < SWEEPS; sweep++)
         for (uint32_t i = 0; i < fit->features; i++) {
-            double rest = fit->b[i];
+            double rest = sum.b[i];
 
             for (uint32_t j = 0; j < fit->features; j++)
                 if (j != i)
-                    rest -= fit->a[i][j] * fit->x[j];
-            const double own = fit->a[i][i] * (1 + RIDGE);
+                    rest -= sum.a[i][j] * fit->x[j];
+            const double own = sum.a[i][i] * (1 + RIDGE);
             fit->x[i] = rest > 0 && own > FORGOTTEN ? rest / own : 0;
         }
 }
@@ -51,17 +67,40 @@ static double weigh(struct fit *fit, double error)
     return weight;
 }
 
-void fit_add(struct fit *fit, const double *features, double seconds)
+static int size_of(double size)
+{
+    int at = 0;
+
+    for (double most = 4; at < FIT_SIZES - 1 && size >= most; most *= 4)
+        at++;
+    return at;
+}
+
+static void fade(struct fit *fit, struct fit_sums *sums, double by)
+{
+    for (uint32_t i = 0; i < fit->features; i++) {
+        for (uint32_t j = 0; j < fit->features; j++)
+            sums->a[i][j] *= by;
+        sums->b[i] *= by;
+    }
+}
+
+void fit_add(struct fit *fit, double size, const double *features, double seconds)
 {
     assert(seconds > 0);
     const double weight = weigh(fit, fabs(fit_value(fit, features) / seconds - 1));
+    const double wrong = FADE_OTHERS + fit->error;
+    const double others = 1 - FADE * (wrong < 1 ? wrong : 1);
+    struct fit_sums *own = &fit->sizes[size_of(size)];
 
+    for (int i = 0; i < FIT_SIZES; i++)
+        fade(fit, &fit->sizes[i], &fit->sizes[i] == own ? 1 - FADE : others);
     for (uint32_t i = 0; i < fit->features; i++) {
         const double fi = features[i] / seconds;
 
         for (uint32_t j = 0; j < fit->features; j++)
-            fit->a[i][j] = FADE * fit->a[i][j] + weight * fi * (features[j] / seconds);
-        fit->b[i] = FADE * fit->b[i] + weight * fi;
+            own->a[i][j] += weight * fi * (features[j] / seconds);
+        own->b[i] += weight * fi;
     }
     fit->rows++;
     solve(fit);

@@ -5,6 +5,7 @@
 #include <string.h>
 
 static const double FADE_S = 30; /* half of what was learnt is left after so long without news */
+static const uint64_t KEPT_NS = 60000000000;
 static const double RATIO_LEAST = 0.05, RATIO_MOST = 20; /* beyond, a clock or a stop was seen */
 static const uint64_t SMALLEST_NS = 1000000; /* the first size; each is 4 times as large */
 
@@ -26,14 +27,23 @@ static uint32_t rank(const struct quantiles *q, double value)
     return low;
 }
 
+static uint32_t oldest(const struct quantiles *q)
+{
+    return (q->next + QUANTILES_MAX - q->count) % QUANTILES_MAX;
+}
+
+void quantiles_drop_oldest(struct quantiles *q)
+{
+    const uint32_t at = rank(q, q->ring[oldest(q)]);
+
+    q->count--;
+    memmove(&q->sorted[at], &q->sorted[at + 1], (q->count - at) * sizeof(*q->sorted));
+}
+
 void quantiles_add(struct quantiles *q, double value)
 {
-    if (q->count == QUANTILES_MAX) {
-        const uint32_t old = rank(q, q->ring[q->next]);
-
-        q->count--;
-        memmove(&q->sorted[old], &q->sorted[old + 1], (q->count - old) * sizeof(*q->sorted));
-    }
+    if (q->count == QUANTILES_MAX)
+        quantiles_drop_oldest(q);
     const uint32_t at = rank(q, value);
     memmove(&q->sorted[at + 1], &q->sorted[at], (q->count - at) * sizeof(*q->sorted));
     q->sorted[at] = value;
@@ -47,6 +57,30 @@ double quantiles_at(const struct quantiles *q, double share)
     if (q->count == 0)
         return 0;
     return q->sorted[(uint32_t)(share * (q->count - 1) + 0.5)];
+}
+
+/* ------------------------------------------------------------------------------------------- usual */
+
+enum { USUAL_ENOUGH = 5 };
+
+static double left_of(uint64_t last_ns, uint64_t now_ns)
+{
+    const uint64_t age_ns = now_ns > last_ns ? now_ns - last_ns : 0;
+
+    return exp2(-(double)age_ns / 1e9 / FADE_S);
+}
+
+void usual_learn(struct usual *usual, uint64_t now_ns, double seconds)
+{
+    quantiles_add(&usual->seen, seconds);
+    usual->last_ns = now_ns;
+}
+
+double usual_value(const struct usual *usual, uint64_t now_ns)
+{
+    const double share = usual->seen.count < USUAL_ENOUGH ? 0 : 0.5;
+
+    return quantiles_at(&usual->seen, share) * left_of(usual->last_ns, now_ns);
 }
 
 /* ------------------------------------------------------------------------------------------- bands */
@@ -66,6 +100,9 @@ void bands_learn(struct bands *bands, uint64_t now_ns, uint64_t predicted_ns, ui
     double ratio = predicted_ns ? (double)observed_ns / (double)predicted_ns : 1;
 
     ratio = ratio < RATIO_LEAST ? RATIO_LEAST : ratio > RATIO_MOST ? RATIO_MOST : ratio;
+    while (band->ratio.count > 0 && now_ns - band->at_ns[oldest(&band->ratio)] > KEPT_NS)
+        quantiles_drop_oldest(&band->ratio);
+    band->at_ns[band->ratio.next] = now_ns;
     quantiles_add(&band->ratio, ratio);
     band->last_ns = now_ns;
     bands->seen++;
@@ -78,8 +115,7 @@ static double faded(double ratio, double left)
 
 static struct margin margin_of(const struct band *band, uint64_t now_ns, double share)
 {
-    const uint64_t age_ns = now_ns > band->last_ns ? now_ns - band->last_ns : 0;
-    const double left = exp2(-(double)age_ns / 1e9 / FADE_S);
+    const double left = left_of(band->last_ns, now_ns);
 
     return (struct margin){ .low = faded(quantiles_at(&band->ratio, 1 - share), left),
                             .mid = faded(quantiles_at(&band->ratio, 0.5), left),

@@ -1,12 +1,14 @@
 /*
  * learn.h - how far off predictions are, learnt from what came true.
  *
- * `quantiles` keeps the last values seen. `bands` keeps, for predictions of about the same size (times within a
+ * `quantiles` keeps the last values seen, `usual` what they come to: one that was held up does not count.
+ * `bands` keeps, for predictions of about the same size (times within a
  * factor of four), the ratios observed / predicted: their median corrects a prediction, their outer quantiles
  * are its low and high ends. A size of which too little was seen borrows from its neighbours.
  *
- * Nothing latches: what was learnt fades when nothing new is observed, so a bad minute cannot shut the door
- * on the very requests that would show that it is over.
+ * Nothing latches: what was learnt fades when nothing new is observed, and is forgotten a minute after it was seen, so
+ * a bad minute cannot shut the door on the very requests that would show that it is over, and a few of them a
+ * minute do not keep it in mind.
  *
  * Values; one thread; the same calls in the same order give the same bits.
  */
@@ -24,12 +26,27 @@ struct quantiles {
 
 void quantiles_add(struct quantiles *q, double value);
 
+/** There is one. */
+void quantiles_drop_oldest(struct quantiles *q);
+
 /** share in [0, 1]; 0 if nothing was seen. */
 double quantiles_at(const struct quantiles *q, double share);
 
+/** What a time usually is: the median of what was seen, the least of it while little was. Fades as bands do. */
+struct usual {
+    struct quantiles seen; /* seconds */
+    uint64_t last_ns;
+};
+
+void usual_learn(struct usual *usual, uint64_t now_ns, double seconds);
+
+/** Seconds; 0 if nothing was seen. */
+double usual_value(const struct usual *usual, uint64_t now_ns);
+
 struct band {
     struct quantiles ratio;
-    uint64_t last_ns; /* when one was added */
+    uint64_t at_ns[QUANTILES_MAX]; /* when each was added, as ratio.ring */
+    uint64_t last_ns;
 };
 
 struct bands {

@@ -14,7 +14,14 @@ enum {
     TOP = 40,
     BOTTOM = 64,
     HEAD = 64, /* above all panels */
+
+    TICKS_MAX = 700, /* of an axis: more than a double has powers of ten */
 };
+
+/* What lies further out has no place: ends of an axis, rounded to ticks, must be finite. */
+static const double FARTHEST = 1e300;
+/* Of the axis' values, a range at least: below it ticks would be the same number. */
+static const double NARROWEST = 1e-9;
 
 static const char style[] =
     "<style>"
@@ -79,10 +86,10 @@ static double decimal_log(double value)
     return log2(value) / log2(10);
 }
 
-/* Neither infinite nor no number, and a place on the axis. */
+/* A number, not too far out, and a place on the axis. */
 static bool usable(double value, bool logarithmic)
 {
-    return value - value == 0 && (!logarithmic || value > 0);
+    return fabs(value) <= FARTHEST && (!logarithmic || value > 0);
 }
 
 static double place(const struct axis *a, double value)
@@ -110,8 +117,9 @@ static void fit(struct axis *a, double low, double high, double ticks)
         a->step = 1;
         return;
     }
-    if (high <= low)
-        high = low + 1;
+    const double narrowest = (fabs(low) > fabs(high) ? fabs(low) : fabs(high)) * NARROWEST;
+    if (high - low <= narrowest || high - low < 1 / FARTHEST)
+        high = low + (narrowest > 1 ? narrowest : 1);
     a->step = nice_step(high - low, ticks);
     a->low = floor(low / a->step) * a->step;
     a->high = ceil(high / a->step) * a->step;
@@ -149,7 +157,7 @@ static void add_ticks(struct buf *out, const struct axis *x, const struct axis *
 {
     struct buf number = BUF_INIT(out->alloc);
 
-    for (double k = 0; x->low + k * x->step <= x->high + x->step / 2; k++) {
+    for (int k = 0; k < TICKS_MAX && x->low + k * x->step <= x->high + x->step / 2; k++) {
         const double value = x->low + k * x->step;
         const double at = x->start + (value - x->low) / (x->high - x->low) * x->size;
         add_rule(out, "rule", at, y->start, at, y->start + y->size);
@@ -161,7 +169,7 @@ static void add_ticks(struct buf *out, const struct axis *x, const struct axis *
         add_label(out, at, y->start + 16, " text-anchor=\"middle\" class=\"soft\"",
                   number.failed ? "" : number.data);
     }
-    for (double k = 0; y->low + k * y->step <= y->high + y->step / 2; k++) {
+    for (int k = 0; k < TICKS_MAX && y->low + k * y->step <= y->high + y->step / 2; k++) {
         const double value = y->low + k * y->step;
         const double at = y->start + (value - y->low) / (y->high - y->low) * y->size;
         add_rule(out, k > 0 ? "rule" : "axis", x->start, at, x->start + x->size, at);

@@ -7,7 +7,7 @@
  *     plot_write(&page, &out);
  *
  * Pure. Memory: all borrowed; the text grows `out`. Errors: none of its own; look at out->failed. Values that
- * are not finite, or not above 0 on a logarithmic axis, are left out.
+ * are not finite, beyond 1e300, or not above 0 on a logarithmic axis, are left out.
  */
 #ifndef SIM_PLOT_H
 #define SIM_PLOT_H

@@ -66,6 +66,7 @@ def test_a_chat_says_what_run_says(cluster):
     ("/v1/chat/completions", '{"messages": [{"role": "user", "content": "x"}], "tools": [{}]}', 400,
      "tools"),
     ("/tokenize", '{"prompt": ["x"]}', 400, "prompt"),
+    pytest.param("/tokenize", json.dumps({"prompt": "x" * 65537}), 400, "prompt", id="64-KiB"),
     ("/detokenize", '{"tokens": [-1]}', 400, "tokens"),
     ("/detokenize", "{}", 400, "tokens"),
     pytest.param("/v1/completions", json.dumps({"prompt": "x" * (7 << 20)}), 400, "4096",

@@ -5,26 +5,7 @@
 
 #include "cmd/answer_part.h"
 #include "cmd/sse.h"
-
-static void *plain_alloc(void *context, size_t size)
-{
-    (void)context;
-    return malloc(size);
-}
-
-static void *plain_resize(void *context, void *p, size_t size)
-{
-    (void)context;
-    return realloc(p, size);
-}
-
-static void plain_free(void *context, void *p)
-{
-    (void)context;
-    free(p);
-}
-
-static const struct mc_alloc plain = { plain_alloc, plain_resize, plain_free, NULL };
+#include "os/sysalloc.h"
 
 struct outcome {
     uint64_t events, sum;
@@ -62,7 +43,7 @@ static struct outcome read_pieces(const uint8_t *data, size_t size, size_t piece
     struct outcome o = { 0 };
     struct sse sse;
 
-    sse_init(&sse, &plain);
+    sse_init(&sse, os_alloc());
     for (size_t at = 0; at < size; at += piece) {
         const size_t next = size - at < piece ? size - at : piece;
         char *fed = malloc(next);

@@ -4,27 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "os/sysalloc.h"
 #include "sim/sim.h"
-
-static void *plain_alloc(void *context, size_t size)
-{
-    (void)context;
-    return malloc(size);
-}
-
-static void *plain_resize(void *context, void *p, size_t size)
-{
-    (void)context;
-    return realloc(p, size);
-}
-
-static void plain_free(void *context, void *p)
-{
-    (void)context;
-    free(p);
-}
-
-static const struct mc_alloc plain = { plain_alloc, plain_resize, plain_free, NULL };
 
 static void cluster(const uint8_t *data, size_t size)
 {
@@ -48,7 +29,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct sim_assume assume, before, again;
     struct mc_error error = { 0 };
-    struct buf out = BUF_INIT(&plain);
+    struct buf out = BUF_INIT(os_alloc());
 
     cluster(data, size);
     assume_defaults(&assume);

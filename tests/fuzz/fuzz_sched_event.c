@@ -6,33 +6,15 @@
 
 #include <mooncake/sched.h>
 
+#include "os/sysalloc.h"
+
 enum { KEYS_MAX = 4096, BYTES_MAX = 10 + 32 * 10 + 16 + KEYS_MAX * 16 };
-
-static void *plain_alloc(void *context, size_t size)
-{
-    (void)context;
-    return malloc(size);
-}
-
-static void *plain_resize(void *context, void *p, size_t size)
-{
-    (void)context;
-    return realloc(p, size);
-}
-
-static void plain_free(void *context, void *p)
-{
-    (void)context;
-    free(p);
-}
-
-static const struct mc_alloc plain = { plain_alloc, plain_resize, plain_free, NULL };
 
 /* Two workers that are there, then the event, then a request. */
 static void play(uint64_t now_ns, const struct mc_sched_event *event)
 {
     const struct mc_sched_options options = {
-        .alloc = &plain, .instances_max = 4, .requests_max = 4, .blocks_max = 8
+        .alloc = os_alloc(), .instances_max = 4, .requests_max = 4, .blocks_max = 8
     };
     const struct mc_sched_event one = { .kind = MC_EVENT_INSTANCE,
                                         .instance = { .id = 1, .role = MC_ROLE_BOTH } };

@@ -5,6 +5,7 @@
 
 #include "base/alloc.h"
 #include "base/setting.h"
+#include "os/sysalloc.h"
 
 #define FUZZ_SETTINGS(X) \
     X(count, "max-tokens", 0, U32, "16", 1, 1000, NULL, "N", "All", "U32.") \
@@ -24,26 +25,6 @@ struct fuzz {
 static const struct setting rows[] = { FUZZ_SETTINGS(FUZZ_ROW) };
 enum { ROWS = sizeof(rows) / sizeof(rows[0]) };
 
-static void *plain_alloc(void *context, size_t size)
-{
-    (void)context;
-    return malloc(size);
-}
-
-static void *plain_resize(void *context, void *p, size_t size)
-{
-    (void)context;
-    return realloc(p, size);
-}
-
-static void plain_free(void *context, void *p)
-{
-    (void)context;
-    free(p);
-}
-
-static const struct mc_alloc plain = { plain_alloc, plain_resize, plain_free, NULL };
-
 /* Read `text`, print what came of it to `out`; false if it was refused. */
 static bool read_and_print(char *text, size_t size, struct buf *out)
 {
@@ -51,7 +32,7 @@ static bool read_and_print(char *text, size_t size, struct buf *out)
     struct settings settings;
     struct mc_error error = { 0 };
 
-    if (settings_init(&settings, rows, ROWS, &fuzz, &plain, &error) != MC_OK)
+    if (settings_init(&settings, rows, ROWS, &fuzz, os_alloc(), &error) != MC_OK)
         abort();
     const bool accepted = settings_config(&settings, text, size, "fuzz", &error) == MC_OK;
     if (accepted)
@@ -83,13 +64,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    struct buf once = BUF_INIT(&plain), twice = BUF_INIT(&plain);
-    char *text = alloc_text(&plain, (const char *)data, size);
+    struct buf once = BUF_INIT(os_alloc()), twice = BUF_INIT(os_alloc());
+    char *text = alloc_text(os_alloc(), (const char *)data, size);
 
     if (!text)
         abort();
     if (read_and_print(text, size, &once)) {
-        char *copy = alloc_text(&plain, once.data, once.size);
+        char *copy = alloc_text(os_alloc(), once.data, once.size);
         if (!copy || !read_and_print(copy, once.size, &twice))
             abort();
         drop_comments(&once);

@@ -3,27 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "os/sysalloc.h"
 #include "sim/trace.h"
-
-static void *plain_alloc(void *context, size_t size)
-{
-    (void)context;
-    return malloc(size);
-}
-
-static void *plain_resize(void *context, void *p, size_t size)
-{
-    (void)context;
-    return realloc(p, size);
-}
-
-static void plain_free(void *context, void *p)
-{
-    (void)context;
-    free(p);
-}
-
-static const struct mc_alloc plain = { plain_alloc, plain_resize, plain_free, NULL };
 
 struct outcome {
     uint64_t count, sum;
@@ -49,7 +30,7 @@ static void note(struct outcome *o, const struct trace_request *q)
 
 static struct outcome read_pieces(const uint8_t *data, size_t size, size_t piece)
 {
-    const struct trace_options options = { .alloc = &plain, .name = "fuzz", .line_max = 4096 };
+    const struct trace_options options = { .alloc = os_alloc(), .name = "fuzz", .line_max = 4096 };
     struct outcome o = { 0 };
     trace_reader *reader;
     bool finished = false;

@@ -13,7 +13,7 @@
 #define MADV_POPULATE_WRITE 23
 #endif
 
-#define SHM_TOUCH_AT_ONCE (UINT64_C(4) << 30)
+#define SHM_TOUCH_MOST (UINT64_C(4) << 30) /* before it is used */
 
 static struct shm_map *place_of(struct shm_queue *queue, uint32_t region)
 {
@@ -68,13 +68,18 @@ static mc_status touch(struct shm_map *map, uint64_t chunk)
 }
 
 /* A pool's memory would be touched bit by bit for as long as it fills, and a process would seem to grow for
- * minutes. What is not too much to do at once (some 10 ms a GiB) is mapped now; what fails, fails where it
- * is used. */
-static void touch_first(struct shm_map *map)
+ * minutes; all of it at once would hold up what waits (150 ms for a cold GiB). What fails, fails where it is used. */
+void shm_map_touch_more(struct shm_map *map)
 {
-    for (uint64_t at = 0; at < map->mapping_bytes && at < SHM_TOUCH_AT_ONCE; at += SHM_TOUCH)
-        if (touch(map, at / SHM_TOUCH) != MC_OK)
-            return;
+    const uint64_t chunks = (map->mapping_bytes + SHM_TOUCH - 1) / SHM_TOUCH;
+
+    for (uint32_t i = 0; i < SHM_TOUCH_MORE && map->next_touch < chunks; map->next_touch++)
+        if (!(map->touched[map->next_touch / 8] & 1u << map->next_touch % 8)) {
+            if (map->next_touch * SHM_TOUCH >= SHM_TOUCH_MOST ||
+                touch(map, map->next_touch) != MC_OK)
+                map->next_touch = chunks;
+            i++;
+        }
 }
 
 mc_status shm_map_add(struct shm_queue *queue, const struct shm_key *key, int fd, uint64_t offset,
@@ -108,7 +113,6 @@ mc_status shm_map_add(struct shm_queue *queue, const struct shm_key *key, int fd
         return error_set(error, MC_E_NOMEM, "shm: no memory to map a region");
     }
     m.bytes = (uint8_t *)m.mapping + before;
-    touch_first(&m);
     *map = m;
     return MC_OK;
 }

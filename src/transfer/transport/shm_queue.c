@@ -170,7 +170,7 @@ mc_status shm_queue_arm(void *queue, int *fd_p)
 /* What a slice needs next. */
 enum step { STEP_MOVED, STEP_ENDED, STEP_WAITS };
 
-static mc_status move_mapped(const struct shm_queue *q, struct shm_map *map,
+static mc_status move_mapped(struct shm_queue *q, struct shm_map *map,
                              const struct transport_slice *slice, uint64_t done, uint64_t offset,
                              uint64_t length)
 {
@@ -183,6 +183,7 @@ static mc_status move_mapped(const struct shm_queue *q, struct shm_map *map,
         return MC_E_DENIED;
     if (shm_map_touch(map, offset, length) != MC_OK)
         return MC_E_IO;
+    q->used = map;
     if (slice->op == MC_READ)
         copier_copy(&q->shm->copier, local, map->bytes + offset, length, slice->length);
     else
@@ -267,6 +268,7 @@ static void move(struct shm_queue *q, uint32_t max)
 {
     uint64_t moved = 0;
 
+    q->used = NULL;
     for (uint32_t ended = 0; ended < max && moved < SHM_POLL_BYTES && q->state == SHM_READY;) {
         struct transport_slice *slice = shm_list_take(&q->ready);
         if (!slice)
@@ -281,6 +283,8 @@ static void move(struct shm_queue *q, uint32_t max)
             shm_list_add(&q->ready, slice); /* behind the others, so that small ones pass it */
         ended += next == STEP_ENDED;
     }
+    if (q->used)
+        shm_map_touch_more(q->used);
 }
 
 /* ---------------------------------------------------------------------------------------- poll */

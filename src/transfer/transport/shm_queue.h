@@ -16,6 +16,7 @@ enum {
     SHM_MAPS = 512,           /* regions mapped at a time; a slot has one place */
     SHM_POLL_BYTES = 8 << 20, /* that one poll moves: others wait for their turn */
     SHM_TOUCH = 2 << 20,      /* bytes of a mapping that are made ready at once */
+    SHM_TOUCH_MORE = 2,       /* so many of these with each poll that moves something */
 };
 
 /** A peer's region, mapped here. */
@@ -29,6 +30,7 @@ struct shm_map {
     size_t mapping_bytes;
     uint8_t *touched; /* owned mapping; a bit for each SHM_TOUCH bytes that were made ready */
     size_t touched_bytes;
+    uint64_t next_touch; /* chunk; all before it are touched, or never mind */
     bool writable;
 };
 
@@ -62,6 +64,7 @@ struct shm_queue {
     struct shm_page *page;    /* owned mapping, read-only */
     struct shm_pins *pins;    /* owned mapping */
     struct shm_map *maps;     /* owned; [SHM_MAPS] by slot % SHM_MAPS */
+    struct shm_map *used;     /* by the last slice of this poll; NULL: none */
     struct shm_key asked;     /* region whose descriptor is asked for; region 0: none */
     uint32_t posted;          /* slices in the three lists */
     struct shm_list ready;    /* may move */
@@ -108,6 +111,9 @@ void shm_map_end(struct shm_queue *queue);
 /** Make [offset, offset + length) ready to be touched without faults, and without signals where there
  * is no memory left. MC_OK or MC_E_IO. */
 mc_status shm_map_touch(struct shm_map *map, uint64_t offset, uint64_t length);
+
+/** A few MiB of what is not ready yet. */
+void shm_map_touch_more(struct shm_map *map);
 
 /* shm_attach.c */
 

@@ -105,6 +105,28 @@ static inline void fake_report(struct fake_worker *w, uint64_t lease_ns, bool dr
     assert_int_equal(net_send(w->conn, WIRE_LOAD_REPORT, &m), MC_OK);
 }
 
+/* What it was asked to time: enough of it to be believed, and as regular as nothing real is. */
+static inline void fake_measured(struct fake_worker *w, bool stopped)
+{
+    enum { PROMPTS = 30, STEPS = 10 };
+    struct wire_measure_row rows[PROMPTS + STEPS];
+    const struct wire_measured m = { .rows = { .items = rows, .count = PROMPTS + STEPS },
+                                     .stopped = stopped };
+
+    for (uint64_t i = 0; i < PROMPTS; i++) {
+        const uint64_t tokens = UINT64_C(16) << (i / 2 % 5), reused = i % 2 * tokens / 2;
+        rows[i] = (struct wire_measure_row){ .tokens = tokens - reused,
+                                             .reused = reused,
+                                             .duration_ns = 1000000 + 10000 * (tokens - reused) +
+                                                            100 * reused };
+    }
+    for (uint64_t i = 0; i < STEPS; i++)
+        rows[PROMPTS + i] = (struct wire_measure_row){ .tokens = (i % 5 + 1) * 64,
+                                                       .sequences = (uint32_t)i % 5 + 1,
+                                                       .duration_ns = 200000 + 1000 * i };
+    assert_int_equal(net_answer(w->conn, w->measure_id, WIRE_MEASURED, &m), MC_OK);
+}
+
 static inline void fake_reserved(struct fake_worker *w, uint64_t id, const struct wire_reserve *r)
 {
     const struct wire_reserved m = { .reservation = r->request + 1000,

@@ -2,69 +2,16 @@
  * test_calls.c - requests with several prompts, and answers that are stopped: one gateway, fake workers, and
  * clients in one loop. Every test ends with nothing held at any worker.
  */
-#include "fake_worker.h"
-#include "http_talk.h"
-
-#include "gateway/gateway.h"
-
-static os_loop *loop;
-static gateway *g;
-static mc_model *model;
-static struct faulty f;
-static struct fake_worker w[2];
-
-static void open_gateway(uint32_t requests_max)
-{
-    const struct gateway_options o = {
-        .alloc = &f.alloc,
-        .loop = loop,
-        .unmeasured = true, /* these workers cannot */
-        .listen = "127.0.0.1:0",
-        .model = test_data("models/plain"),
-        .model_name = "served",
-        .requests_max = requests_max,
-        .patience_ns = UINT64_C(60000000000), /* nothing here ends because it waited */
-    };
-    struct mc_error error = { 0 };
-
-    if (gateway_open(&o, &g, &error) != MC_OK)
-        fail_msg("%s", error.text);
-}
-
-static int setup_bare(void **state)
-{
-    (void)state;
-    faulty_init(&f, -1);
-    memset(w, 0, sizeof(w));
-    g = NULL;
-    assert_int_equal(os_loop_open(os_alloc(), &loop, NULL), MC_OK);
-    assert_int_equal(mc_model_open(test_data("models/plain"), NULL, &model, NULL), MC_OK);
-    return 0;
-}
-
-#define WAIT(condition) \
-    for (const uint64_t until = os_now_ns() + UINT64_C(10000000000); !(condition);) { \
-        if (os_now_ns() > until) \
-            fail_msg("too late: %s", #condition); \
-        talk_turn(loop); \
-    }
-
-static void start_worker(int i, const char *name, uint32_t role)
-{
-    w[i].loop = loop;
-    w[i].model = model;
-    w[i].name = name;
-    w[i].role = role;
-    w[i].peer = &w[1 - i];
-    fake_open(&w[i], gateway_control_address(g));
-    WAIT(w[i].instance != 0);
-}
+#include "house.h"
 
 static void open_cluster(uint32_t requests_max)
 {
-    open_gateway(requests_max);
-    start_worker(0, "P", MC_ROLE_PREFILL);
-    start_worker(1, "D", MC_ROLE_DECODE);
+    struct gateway_options o = options();
+
+    o.requests_max = requests_max;
+    o.patience_ns = UINT64_C(60000000000); /* nothing here ends because it waited */
+    open_gateway(&o);
+    start_pair();
 }
 
 static int setup(void **state)
@@ -74,46 +21,8 @@ static int setup(void **state)
     return 0;
 }
 
-static int teardown(void **state)
-{
-    (void)state;
-    for (int i = 0; i < 2; i++)
-        fake_close(&w[i]);
-    gateway_close(g);
-    os_loop_close(loop);
-    mc_model_close(model);
-    return f.held == 0 ? 0 : -1;
-}
-
-static uint64_t figure(const char *series)
-{
-    struct buf text = BUF_INIT(os_alloc());
-
-    gateway_metrics(g, &text);
-    const char *at = text.data;
-    while (strncmp(at, series, strlen(series)) != 0) {
-        at = strchr(at, '\n');
-        assert_non_null(at);
-        at++;
-    }
-    const uint64_t value = strtoull(at + strlen(series), NULL, 10);
-    buf_fini(&text);
-    return value;
-}
-
-static void assert_idle(void)
-{
-    WAIT(figure("mooncake_gateway_requests_active ") == 0);
-}
-
-#define COMPLETION "/v1/completions"
 #define THREE "{\"prompt\":[[1,2,3],[1,2,3,4,5,6,7,8,9,10,11],[7]],\"max_tokens\":5"
 #define ONE "{\"prompt\":\"twenty bytes of text\",\"max_tokens\":40"
-
-static bool has(const struct talk *t, const char *text)
-{
-    return strstr(t->in.data, text) != NULL;
-}
 
 static void ask(struct talk *t, const char *body)
 {

@@ -2,64 +2,7 @@
  * test_gateway.c - the whole gateway in one loop with HTTP clients and fake workers: place, stream, retry,
  * hang up, drain, refuse. Every test ends with nothing held at any worker.
  */
-#include "fake_worker.h"
-#include "http_talk.h"
-
-#include "gateway/gateway.h"
-
-static os_loop *loop;
-static gateway *g;
-static mc_model *model;
-static struct faulty f;
-static struct fake_worker w[3];
-static char log_text[20000];
-static size_t log_size;
-
-static void write_log(void *context, enum mc_log_level level, const char *line, size_t size)
-{
-    (void)context;
-    (void)level;
-    if (log_size + size + 2 > sizeof(log_text))
-        return;
-    memcpy(log_text + log_size, line, size);
-    log_size += size;
-    log_text[log_size++] = '\n';
-    log_text[log_size] = '\0';
-}
-
-static struct gateway_options options(void)
-{
-    return (struct gateway_options){
-        .alloc = &f.alloc,
-        .loop = loop,
-        .unmeasured = true, /* these workers cannot */
-        .log = { .write = write_log, .level_max = MC_LOG_INFO },
-        .listen = "127.0.0.1:0",
-        .model = test_data("models/plain"),
-        .model_name = "served",
-        .debug_headers = true,
-    };
-}
-
-static void open_gateway(const struct gateway_options *o)
-{
-    struct mc_error error = { 0 };
-
-    if (gateway_open(o, &g, &error) != MC_OK)
-        fail_msg("%s", error.text);
-}
-
-static int setup_bare(void **state)
-{
-    (void)state;
-    faulty_init(&f, -1);
-    log_size = 0;
-    memset(w, 0, sizeof(w));
-    g = NULL;
-    assert_int_equal(os_loop_open(os_alloc(), &loop, NULL), MC_OK);
-    assert_int_equal(mc_model_open(test_data("models/plain"), NULL, &model, NULL), MC_OK);
-    return 0;
-}
+#include "house.h"
 
 static int setup(void **state)
 {
@@ -69,74 +12,11 @@ static int setup(void **state)
     return 0;
 }
 
-static int teardown(void **state)
-{
-    (void)state;
-    for (int i = 0; i < 3; i++)
-        fake_close(&w[i]);
-    gateway_close(g);
-    os_loop_close(loop);
-    mc_model_close(model);
-    return f.held == 0 ? 0 : -1;
-}
-
-#define WAIT(condition) \
-    for (const uint64_t until = os_now_ns() + UINT64_C(10000000000); !(condition);) { \
-        if (os_now_ns() > until) \
-            fail_msg("too late: %s; log: %s", #condition, log_text); \
-        talk_turn(loop); \
-    }
-
-static void start_worker(int i, const char *name, uint32_t role)
-{
-    w[i].loop = loop;
-    w[i].model = model;
-    w[i].name = name;
-    w[i].role = role;
-    fake_open(&w[i], gateway_control_address(g));
-    WAIT(w[i].instance != 0 || w[i].refused != MC_OK);
-}
-
-static void start_pair(void)
-{
-    start_worker(0, "P", MC_ROLE_PREFILL);
-    start_worker(1, "D", MC_ROLE_DECODE);
-    w[0].peer = &w[1];
-    w[1].peer = &w[0];
-}
-
-static uint64_t figure(const char *series)
-{
-    struct buf text = BUF_INIT(os_alloc());
-
-    gateway_metrics(g, &text);
-    const char *at = text.data;
-    while (strncmp(at, series, strlen(series)) != 0) {
-        at = strchr(at, '\n');
-        assert_non_null(at);
-        at++;
-    }
-    const uint64_t value = strtoull(at + strlen(series), NULL, 10);
-    buf_fini(&text);
-    return value;
-}
-
-static void assert_idle(void)
-{
-    WAIT(figure("mooncake_gateway_requests_active ") == 0);
-}
-
-#define COMPLETION "/v1/completions"
 #define CHAT "/v1/chat/completions"
 #define ASK "{\"model\":\"served\",\"prompt\":\"twenty bytes of text\",\"max_tokens\":5"
 #define TALK \
     "{\"model\":\"served\",\"messages\":[{\"role\":\"user\",\"content\":\"hello\"}],\"max_" \
     "tokens\":5"
-
-static bool has(const struct talk *t, const char *text)
-{
-    return strstr(t->in.data, text) != NULL;
-}
 
 /* ------------------------------------------------------------------------------------ endpoints */
 
@@ -190,6 +70,37 @@ static void test_small_endpoints_answer_and_strangers_are_told(void **state)
     talk_close(&t);
 }
 
+static void test_who_sends_more_than_all_bodies_may_have_is_told_to_come_again(void **state)
+{
+    static const char head[] =
+        "POST " COMPLETION " HTTP/1.1\r\nHost: x\r\nContent-Length: 900\r\n\r\n";
+    struct talk t, u;
+
+    setup_bare(state);
+    struct gateway_options o = options();
+    o.body_max = 1000;
+    o.bodies_max = 1000;
+    open_gateway(&o);
+    talk_open(&t, loop, gateway_address(g));
+    talk_open(&u, loop, gateway_address(g));
+    talk_say(&t, head);
+    talk_say(&t, "{ \"and so on, two hundred bytes in all: "
+                 "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"
+                 "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"
+                 "xxxxxxxxxxxxxx");
+    for (int i = 0; i < 5; i++)
+        talk_turn(loop);
+    talk_say(&u, head);
+    talk_until(&u, NULL);
+    assert_int_equal(talk_status(&u), 503);
+    assert_true(has(&u, "Retry-After: 1\r\n") && has(&u, "\"code\":\"overloaded\"") &&
+                has(&u, "\"type\":\"service_unavailable_error\""));
+    assert_int_equal(figure("mooncake_gateway_http_requests_without_room_total "), 1);
+    talk_close(&t);
+    talk_close(&u);
+    WAIT(figure("mooncake_gateway_http_connections ") == 0);
+}
+
 static void test_methods_that_ask_about_a_path_are_answered(void **state)
 {
     struct talk t;
@@ -239,6 +150,40 @@ static void test_text_becomes_tokens_and_comes_back(void **state)
     talk_answer(&t);
     assert_true(talk_status(&t) == 400 && has(&t, "\"param\":\"tokens\""));
     talk_close(&t);
+}
+
+static void test_text_is_cut_into_tokens_up_to_a_limit_at_a_time(void **state)
+{
+    enum { MOST = 65536 };
+    struct buf body = BUF_INIT(os_alloc());
+    struct talk t;
+
+    (void)state;
+    talk_open(&t, loop, gateway_address(g));
+    for (int more = 0; more < 2; more++) {
+        buf_truncate(&body, 0);
+        buf_add_text(&body, "{\"prompt\":\"");
+        for (int i = 0; i < MOST / 2 + more; i++)
+            buf_add_text(&body, "a\\t"); /* escapes do not count: two bytes of text */
+        buf_add_text(&body, "\"}");
+        talk_again(&t);
+        talk_post(&t, "/tokenize", "", body.data);
+        talk_answer(&t);
+        assert_int_equal(talk_status(&t), more ? 400 : 200);
+    }
+    assert_true(has(&t, "\"param\":\"prompt\",\"code\":\"out_of_range\"") &&
+                has(&t, "prompt: 65538 bytes of text; at most 65536"));
+    buf_truncate(&body, 0);
+    buf_add_text(&body, "{\"messages\":[{\"role\":\"user\",\"content\":\"");
+    for (int i = 0; i < MOST + 1; i++)
+        buf_add_byte(&body, 'x');
+    buf_add_text(&body, "\"}]}");
+    talk_again(&t);
+    talk_post(&t, "/tokenize", "", body.data);
+    talk_answer(&t);
+    assert_true(talk_status(&t) == 400 && has(&t, "\"param\":\"messages\""));
+    talk_close(&t);
+    buf_fini(&body);
 }
 
 static void test_without_workers_a_request_is_told_when_to_come_again(void **state)
@@ -918,7 +863,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(test_small_endpoints_answer_and_strangers_are_told),
         TEST(test_methods_that_ask_about_a_path_are_answered),
+        BARE(test_who_sends_more_than_all_bodies_may_have_is_told_to_come_again),
         TEST(test_text_becomes_tokens_and_comes_back),
+        TEST(test_text_is_cut_into_tokens_up_to_a_limit_at_a_time),
         TEST(test_without_workers_a_request_is_told_when_to_come_again),
         TEST(test_a_request_that_is_wrong_is_refused_with_its_field),
         TEST(test_one_worker_of_both_roles_answers_whole),

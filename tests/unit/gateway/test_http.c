@@ -125,34 +125,40 @@ static int teardown(void **state)
     return f.held == 0 ? 0 : -1;
 }
 
+#define WAIT(condition) \
+    for (const uint64_t until = os_now_ns() + UINT64_C(10000000000); !(condition);) { \
+        if (os_now_ns() > until) \
+            fail_msg("too late: %s", #condition); \
+        talk_turn(loop); \
+    }
+
 static void wait_held(void)
 {
-    const uint64_t until_ns = os_now_ns() + UINT64_C(10000000000);
-
-    while (!seen.held) {
-        assert_true(os_now_ns() < until_ns);
-        talk_turn(loop);
-    }
-}
-
-static void wait_gone(uint32_t count)
-{
-    const uint64_t until_ns = os_now_ns() + UINT64_C(10000000000);
-
-    while (seen.gone < count) {
-        assert_true(os_now_ns() < until_ns);
-        talk_turn(loop);
-    }
+    WAIT(seen.held);
 }
 
 static void wait_idle(void)
 {
-    const uint64_t until_ns = os_now_ns() + UINT64_C(10000000000);
+    WAIT(http_active(server) == 0);
+}
 
-    while (http_active(server) > 0) {
-        assert_true(os_now_ns() < until_ns);
-        talk_turn(loop);
-    }
+/* A request that is held. */
+static void hold_one(struct talk *t)
+{
+    seen.hold = true;
+    seen.held = NULL;
+    talk_open(t, loop, http_address(server));
+    talk_post(t, "/x", "", "1");
+    wait_held();
+}
+
+/* And whose stream has begun. */
+static void stream_one(struct talk *t)
+{
+    hold_one(t);
+    http_stream_begin(seen.held, "text/plain");
+    assert_int_equal(http_stream_add(seen.held, "part", 4), MC_OK);
+    talk_until(t, "part");
 }
 
 /* ------------------------------------------------------------------------------------- requests */
@@ -204,10 +210,7 @@ static void test_a_held_request_is_answered_later(void **state)
     struct talk t;
 
     (void)state;
-    seen.hold = true;
-    talk_open(&t, loop, http_address(server));
-    talk_post(&t, "/x", "", "1");
-    wait_held();
+    hold_one(&t);
     for (int i = 0; i < 5; i++)
         talk_turn(loop);
     talk_read(&t);
@@ -241,6 +244,53 @@ static void test_requests_sent_at_once_are_answered_one_after_another(void **sta
     reply(seen.held, 200, "two\n");
     talk_until(&t, "two\n");
     assert_true(strstr(t.in.data, "one\n") < strstr(t.in.data, "two\n"));
+    talk_close(&t);
+}
+
+static void test_who_sends_many_at_once_has_one_answered_while_others_have_theirs(void **state)
+{
+    static const char get[] = "GET /many HTTP/1.1\r\nHost: x\r\n\r\n";
+    struct buf many = BUF_INIT(os_alloc());
+    struct talk t, other;
+    uint32_t before = 0;
+
+    (void)state;
+    for (int i = 0; i < 200; i++)
+        buf_add_text(&many, get);
+    talk_open(&t, loop, http_address(server));
+    talk_open(&other, loop, http_address(server));
+    WAIT(http_counts(server).connections == 2);
+    assert_int_equal(send(t.fd, many.data, many.size, MSG_NOSIGNAL), many.size);
+    while (seen.requests < 100) {
+        talk_turn(loop);
+        assert_true(seen.requests <= before + 2); /* as its bytes come, and as it is seen to */
+        before = seen.requests;
+    }
+    talk_post(&other, "/other", "", "");
+    talk_answer(&other);
+    assert_true(seen.requests < 120);
+    WAIT(seen.requests == 201);
+    wait_idle();
+    assert_int_equal(seen.refused, 0);
+    talk_close(&t);
+    talk_close(&other);
+    buf_fini(&many);
+}
+
+static void test_one_that_hangs_up_behind_many_is_gone(void **state)
+{
+    static const char get[] = "GET /1 HTTP/1.1\r\nHost: x\r\n\r\n";
+    struct talk t;
+
+    (void)state;
+    talk_open(&t, loop, http_address(server));
+    WAIT(http_counts(server).connections == 1);
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(send(t.fd, get, sizeof(get) - 1, MSG_NOSIGNAL), sizeof(get) - 1);
+    assert_int_equal(shutdown(t.fd, SHUT_WR), 0);
+    talk_until(&t, NULL);
+    assert_int_equal(seen.requests, 3); /* they came whole, and before it ended */
+    assert_int_equal(http_counts(server).connections, 0);
     talk_close(&t);
 }
 
@@ -430,6 +480,85 @@ static void test_a_body_of_the_limit_passes_and_one_more_in_chunks_does_not(void
     talk_close(&t);
 }
 
+/* One connection's request that is refused because others hold too much. */
+static void expect_no_room(const char *request)
+{
+    const uint64_t before = http_counts(server).no_room;
+    struct talk t;
+
+    talk_open(&t, loop, http_address(server));
+    talk_say(&t, request);
+    talk_until(&t, NULL);
+    assert_int_equal(talk_status(&t), 503);
+    assert_string_equal(seen.code, "overloaded");
+    assert_int_equal(http_counts(server).no_room, before + 1);
+    talk_close(&t);
+}
+
+static void test_all_bodies_together_are_bounded(void **state)
+{
+    static const char long_one[] =
+        "POST /2 HTTP/1.1\r\nHost: x\r\nContent-Length: 600\r\nExpect: 100-continue\r\n\r\n";
+    struct http_options options = basic();
+    struct buf body = BUF_INIT(os_alloc()), chunks = BUF_INIT(os_alloc());
+    struct talk t;
+
+    (void)state;
+    options.bodies_max = 1500;
+    setup_with(&options);
+    for (int i = 0; i < 1000; i++)
+        buf_add_byte(&body, 'x');
+    buf_addf(&chunks,
+             "POST /3 HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n258\r\n%.600s\r\n",
+             body.data);
+    seen.hold = true;
+    talk_open(&t, loop, http_address(server));
+    talk_post(&t, "/1", "", body.data);
+    wait_held();
+    expect_no_room(long_one);    /* as Content-Length says */
+    expect_no_room(chunks.data); /* once they are there */
+    http_body_drop(seen.held);
+    reply(seen.held, 200, "one\n");
+    talk_answer(&t);
+    seen.hold = false;
+    talk_again(&t);
+    talk_post(&t, "/4", "", body.data);
+    talk_answer(&t);
+    assert_int_equal(talk_status(&t), 200);
+    assert_int_equal(http_counts(server).refused, 0);
+    talk_close(&t);
+    wait_idle();
+    buf_fini(&body);
+    buf_fini(&chunks);
+}
+
+static void test_bodies_that_come_at_once_have_what_is_left(void **state)
+{
+    struct http_options options = basic();
+    char part[801];
+    struct talk t, u;
+
+    (void)state;
+    options.bodies_max = 1; /* at least body_max, 1,000 */
+    setup_with(&options);
+    memset(part, 'x', sizeof(part) - 1);
+    part[sizeof(part) - 1] = '\0';
+    talk_open(&t, loop, http_address(server));
+    talk_open(&u, loop, http_address(server));
+    talk_say(&t, "POST /1 HTTP/1.1\r\nHost: x\r\nContent-Length: 900\r\n\r\n");
+    talk_say(&u, "POST /2 HTTP/1.1\r\nHost: x\r\nContent-Length: 900\r\n\r\n");
+    talk_say(&t, part);
+    talk_say(&u, part); /* both were let in; now there is too little */
+    talk_until(&u, NULL);
+    assert_int_equal(talk_status(&u), 503);
+    talk_say(&t, part + 700);
+    talk_answer(&t);
+    assert_int_equal(talk_status(&t), 200);
+    assert_int_equal(http_counts(server).no_room, 1);
+    talk_close(&t);
+    talk_close(&u);
+}
+
 static void test_a_body_without_end_is_cut_off(void **state)
 {
     char chunk[5 + 0x3e8 + 2];
@@ -582,12 +711,10 @@ static void test_a_request_s_time_begins_with_its_first_byte(void **state)
     options.receive_ns = UINT64_C(20000000000);
     setup_with(&options);
     talk_open(&t, loop, http_address(server));
-    while (http_counts(server).connections == 0)
-        talk_turn(loop);
+    WAIT(http_counts(server).connections > 0);
     const uint64_t begun_ns = os_now_ns(); /* the connection was there before, without a word */
     talk_say(&t, "GET /");
-    while (http_counts(server).idle > 0)
-        talk_turn(loop);
+    WAIT(http_counts(server).idle == 0);
     assert_true(os_loop_next_ns(loop) >= begun_ns + options.receive_ns);
     talk_say(&t, "x HTTP/1.1\r\nHost: x\r\n\r\n");
     talk_answer(&t);
@@ -617,23 +744,16 @@ static void test_an_answer_that_nobody_takes_is_given_up(void **state)
     static char big[32 << 20];
     struct buf body = BUF_INIT(&f.alloc);
     struct http_options options = basic();
-    const uint64_t until_ns = os_now_ns() + UINT64_C(10000000000);
     struct talk t;
 
     (void)state;
     options.idle_ns = 20000000;
     setup_with(&options);
-    seen.hold = true;
-    talk_open(&t, loop, http_address(server));
-    talk_post(&t, "/x", "", "");
-    wait_held();
+    hold_one(&t);
     memset(big, 'x', sizeof(big));
     buf_add(&body, big, sizeof(big));
     http_answer(seen.held, 200, "text/plain", &body);
-    while (http_counts(server).connections > 0) {
-        assert_true(os_now_ns() < until_ns);
-        talk_turn(loop);
-    }
+    WAIT(http_counts(server).connections == 0);
     assert_int_equal(http_counts(server).late, 1);
     talk_close(&t);
 }
@@ -646,10 +766,7 @@ static void test_a_stream_comes_in_parts_as_they_are_added(void **state)
     struct talk t;
 
     (void)state;
-    seen.hold = true;
-    talk_open(&t, loop, http_address(server));
-    talk_post(&t, "/x", "", "1");
-    wait_held();
+    hold_one(&t);
     http_header_add(seen.held, "X-Who", "me");
     http_stream_begin(seen.held, "text/event-stream");
     assert_int_equal(http_stream_add(seen.held, "one\n", 4), MC_OK);
@@ -678,10 +795,7 @@ static void test_a_long_stream_arrives_whole(void **state)
     struct talk t;
 
     (void)state;
-    seen.hold = true;
-    talk_open(&t, loop, http_address(server));
-    talk_post(&t, "/x", "", "1");
-    wait_held();
+    hold_one(&t);
     http_stream_begin(seen.held, "text/plain");
     for (int i = 0; i < 500;) {
         memset(part, 'a' + i % 26, sizeof(part));
@@ -709,10 +823,7 @@ static void test_a_client_that_does_not_read_fills_its_stream_and_no_more(void *
 
     (void)state;
     memset(part, 'x', sizeof(part));
-    seen.hold = true;
-    talk_open(&t, loop, http_address(server));
-    talk_post(&t, "/x", "", "1");
-    wait_held();
+    hold_one(&t);
     http_stream_begin(seen.held, "text/plain");
     for (int i = 0; i < 20000 && status == MC_OK; i++) { /* the kernel takes some megabytes */
         status = http_stream_add(seen.held, part, sizeof(part));
@@ -730,13 +841,7 @@ static void test_an_aborted_stream_is_seen_to_be_cut(void **state)
     struct talk t;
 
     (void)state;
-    seen.hold = true;
-    talk_open(&t, loop, http_address(server));
-    talk_post(&t, "/x", "", "1");
-    wait_held();
-    http_stream_begin(seen.held, "text/plain");
-    assert_int_equal(http_stream_add(seen.held, "part", 4), MC_OK);
-    talk_until(&t, "part");
+    stream_one(&t);
     http_abort(seen.held);
     talk_until(&t, NULL);
     assert_null(strstr(t.in.data, "\r\n0\r\n\r\n"));
@@ -750,12 +855,9 @@ static void test_a_client_that_hangs_up_while_its_request_waits_is_seen(void **s
     struct talk t;
 
     (void)state;
-    seen.hold = true;
-    talk_open(&t, loop, http_address(server));
-    talk_post(&t, "/x", "", "1");
-    wait_held();
+    hold_one(&t);
     talk_close(&t);
-    wait_gone(1);
+    WAIT(seen.gone >= 1);
     wait_idle();
     assert_int_equal(seen.gone, 1);
 }
@@ -765,15 +867,9 @@ static void test_a_client_that_hangs_up_in_a_stream_is_seen(void **state)
     struct talk t;
 
     (void)state;
-    seen.hold = true;
-    talk_open(&t, loop, http_address(server));
-    talk_post(&t, "/x", "", "1");
-    wait_held();
-    http_stream_begin(seen.held, "text/plain");
-    assert_int_equal(http_stream_add(seen.held, "part", 4), MC_OK);
-    talk_until(&t, "part");
+    stream_one(&t);
     talk_close(&t);
-    wait_gone(1);
+    WAIT(seen.gone >= 1);
     wait_idle();
     assert_int_equal(seen.gone, 1);
 }
@@ -785,15 +881,12 @@ static void test_one_that_is_reset_while_its_stream_is_full_is_seen(void **state
 
     (void)state;
     memset(part, 'x', sizeof(part));
-    seen.hold = true;
-    talk_open(&t, loop, http_address(server));
-    talk_post(&t, "/x", "", "1");
-    wait_held();
+    hold_one(&t);
     http_stream_begin(seen.held, "text/plain");
     while (http_stream_add(seen.held, part, sizeof(part)) == MC_OK)
         assert_int_equal(os_loop_turn(loop, 1), MC_OK);
     talk_close(&t); /* with bytes unread: a reset */
-    wait_gone(1);
+    WAIT(seen.gone >= 1);
     wait_idle();
 }
 
@@ -802,17 +895,8 @@ static void test_closing_tells_who_is_held(void **state)
     struct talk t, u;
 
     (void)state;
-    seen.hold = true;
-    talk_open(&t, loop, http_address(server));
-    talk_open(&u, loop, http_address(server));
-    talk_post(&t, "/x", "", "1");
-    wait_held();
-    http_stream_begin(seen.held, "text/plain");
-    assert_int_equal(http_stream_add(seen.held, "part", 4), MC_OK);
-    talk_until(&t, "part");
-    seen.held = NULL;
-    talk_post(&u, "/x", "", "2");
-    wait_held();
+    stream_one(&t);
+    hold_one(&u);
     http_close(server);
     server = NULL;
     assert_int_equal(seen.gone, 2);
@@ -827,10 +911,7 @@ static void test_a_quiesced_server_finishes_and_takes_no_more(void **state)
     int fd = -1;
 
     (void)state;
-    seen.hold = true;
-    talk_open(&t, loop, http_address(server));
-    talk_post(&t, "/x", "", "1");
-    wait_held();
+    hold_one(&t);
     http_quiesce(server);
     assert_int_equal(os_address_parse(http_address(server), &where, NULL), MC_OK);
     if (os_tcp_dial(&where, &fd, NULL) == MC_OK) { /* refused now or later */
@@ -949,6 +1030,8 @@ int main(void)
         TEST(test_a_body_in_chunks_and_byte_by_byte_is_one_body),
         TEST(test_a_held_request_is_answered_later),
         TEST(test_requests_sent_at_once_are_answered_one_after_another),
+        TEST(test_who_sends_many_at_once_has_one_answered_while_others_have_theirs),
+        TEST(test_one_that_hangs_up_behind_many_is_gone),
         TEST(test_a_client_of_http_1_0_gets_a_stream_that_ends_with_the_connection),
         TEST(test_what_is_not_http_is_refused_with_a_status_and_a_word),
         TEST(test_a_request_is_known_by_its_client_s_id_or_by_ours),
@@ -958,6 +1041,8 @@ int main(void)
         TEST(test_http_1_0_stays_only_where_it_asks_to),
         TEST(test_a_body_too_long_is_refused_before_it_is_sent),
         TEST(test_a_body_of_the_limit_passes_and_one_more_in_chunks_does_not),
+        TEST(test_all_bodies_together_are_bounded),
+        TEST(test_bodies_that_come_at_once_have_what_is_left),
         TEST(test_a_body_without_end_is_cut_off),
         TEST(test_headers_without_end_are_refused),
         TEST(test_connections_beyond_the_limit_wait_and_are_not_refused),

@@ -2,106 +2,39 @@
  * test_live.c - what watchers are told: a snapshot, then what changed; never a prompt, never an answer; and
  * what becomes of watchers that are too many, too slow, or there when the gateway ends.
  */
-#include "fake_worker.h"
-#include "http_talk.h"
+#include "house.h"
 
 #include <jansson.h>
 
-#include "gateway/gateway.h"
 #include "gateway/live.h"
 
-static os_loop *loop;
-static gateway *g;
-static mc_model *model;
-static struct faulty f;
-static struct fake_worker w[2];
 static json_t *event; /* the last one read */
-static uint64_t slo_ttft_ns;
 
-static void open_gateway(uint64_t stream_max)
+static void open_watched(uint64_t stream_max, uint64_t slo_ttft_ns)
 {
-    const struct gateway_options o = {
-        .alloc = &f.alloc,
-        .loop = loop,
-        .unmeasured = true, /* these workers cannot */
-        .listen = "127.0.0.1:0",
-        .model = test_data("models/plain"),
-        .model_name = "served",
-        .stream_max = stream_max,
-        .slo_ttft_ns = slo_ttft_ns,
-    };
-    struct mc_error error = { 0 };
+    struct gateway_options o = options();
 
-    if (gateway_open(&o, &g, &error) != MC_OK)
-        fail_msg("%s", error.text);
-}
-
-static int setup_bare(void **state)
-{
-    (void)state;
-    faulty_init(&f, -1);
-    memset(w, 0, sizeof(w));
-    g = NULL;
-    event = NULL;
-    slo_ttft_ns = 0;
-    assert_int_equal(os_loop_open(os_alloc(), &loop, NULL), MC_OK);
-    assert_int_equal(mc_model_open(test_data("models/plain"), NULL, &model, NULL), MC_OK);
-    return 0;
+    o.stream_max = stream_max;
+    o.slo_ttft_ns = slo_ttft_ns;
+    open_gateway(&o);
 }
 
 static int setup(void **state)
 {
     setup_bare(state);
-    open_gateway(0);
+    open_watched(0, 0);
     return 0;
 }
 
-static int teardown(void **state)
+static int forget(void **state)
 {
-    (void)state;
     json_decref(event);
-    for (int i = 0; i < 2; i++)
-        fake_close(&w[i]);
-    gateway_close(g);
-    os_loop_close(loop);
-    mc_model_close(model);
-    return f.held == 0 ? 0 : -1;
+    event = NULL;
+    return teardown(state);
 }
 
-#define WAIT(condition) \
-    for (const uint64_t until = os_now_ns() + UINT64_C(10000000000); !(condition);) { \
-        if (os_now_ns() > until) \
-            fail_msg("too late: %s", #condition); \
-        talk_turn(loop); \
-    }
-
-static void start_pair(void)
-{
-    for (int i = 0; i < 2; i++) {
-        w[i] = (struct fake_worker){ .loop = loop,
-                                     .model = model,
-                                     .name = i ? "D" : "P",
-                                     .role = i ? MC_ROLE_DECODE : MC_ROLE_PREFILL,
-                                     .peer = &w[!i] };
-        fake_open(&w[i], gateway_control_address(g));
-        WAIT(w[i].instance != 0);
-    }
-}
-
-static uint64_t figure(const char *series)
-{
-    struct buf text = BUF_INIT(os_alloc());
-
-    gateway_metrics(g, &text);
-    const char *at = strstr(text.data, series);
-    assert_non_null(at);
-    const uint64_t value = strtoull(at + strlen(series), NULL, 10);
-    buf_fini(&text);
-    return value;
-}
-
-#define WATCHERS "\nmooncake_gateway_watchers "
-#define ACTIVE "\nmooncake_gateway_requests_active "
+#define WATCHERS "mooncake_gateway_watchers "
+#define ACTIVE "mooncake_gateway_requests_active "
 #define SECRET "a prompt of words"
 #define ASK "{\"model\":\"served\",\"prompt\":\"" SECRET "\",\"max_tokens\":5}"
 
@@ -113,8 +46,8 @@ static void watch(struct talk *t)
     talk_until(t, "\r\n\r\n");
 }
 
-/* Read events, the first `size_p` bytes of which were seen, until one has what `has` finds. Borrowed. */
-static json_t *until_told(struct talk *t, size_t *seen_p, json_t *(*has)(json_t *told))
+/* Read events, the first `size_p` bytes of which were seen, until one has what `find` finds. Borrowed. */
+static json_t *until_told(struct talk *t, size_t *seen_p, json_t *(*find)(json_t *told))
 {
     const uint64_t until_ns = os_now_ns() + UINT64_C(10000000000);
 
@@ -127,7 +60,7 @@ static json_t *until_told(struct talk *t, size_t *seen_p, json_t *(*has)(json_t 
             if (!event)
                 fail_msg("not JSON: %s", data);
             *seen_p = (size_t)(end + 2 - t->in.data);
-            json_t *found = has(event);
+            json_t *found = find(event);
             if (found)
                 return found;
             continue;
@@ -334,8 +267,7 @@ static void test_those_within_the_objectives_are_told_by_the_second(void **state
     size_t seen = 0;
 
     (void)state;
-    slo_ttft_ns = UINT64_C(60000000000);
-    open_gateway(0);
+    open_watched(0, UINT64_C(60000000000));
     start_pair();
     complete();
     watch(&t);
@@ -457,12 +389,12 @@ static void test_a_watcher_that_does_not_take_it_is_cut_off(void **state)
     struct talk t;
 
     (void)state;
-    open_gateway(300); /* bytes that may wait: less than a snapshot */
+    open_watched(300, 0); /* bytes that may wait: less than a snapshot */
     talk_open(&t, loop, gateway_address(g));
     talk_say(&t, "GET /live HTTP/1.0\r\nHost: x\r\n\r\n");
     talk_until(&t, NULL);
     assert_int_equal(figure(WATCHERS), 0);
-    assert_int_equal(figure("\nmooncake_gateway_watchers_cut_total "), 1);
+    assert_int_equal(figure("mooncake_gateway_watchers_cut_total "), 1);
     talk_close(&t);
 }
 
@@ -551,8 +483,8 @@ static void test_every_failed_allocation_of_a_watcher_leaves_nothing_behind(void
     }
 }
 
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
-#define BARE(name) cmocka_unit_test_setup_teardown(name, setup_bare, teardown)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, forget)
+#define BARE(name) cmocka_unit_test_setup_teardown(name, setup_bare, forget)
 
 int main(void)
 {

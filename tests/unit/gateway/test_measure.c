@@ -1,63 +1,20 @@
 /* test_measure.c - which worker is asked to time itself, when, and that none keeps the others from it. */
-#include "fake_worker.h"
-
-#include <stdlib.h>
-
-#include "gateway/gateway.h"
-
-static struct faulty f;
-static os_loop *loop;
-static mc_model *model;
-static gateway *g;
-static struct fake_worker w[3];
+#include "house.h"
 
 static int setup(void **state)
 {
-    struct mc_error error = { 0 };
+    setup_bare(state);
+    struct gateway_options o = options();
 
-    (void)state;
-    faulty_init(&f, -1);
-    memset(w, 0, sizeof(w));
-    assert_int_equal(os_loop_open(os_alloc(), &loop, NULL), MC_OK);
-    assert_int_equal(mc_model_open(test_data("models/plain"), NULL, &model, NULL), MC_OK);
-    const struct gateway_options options = {
-        .alloc = &f.alloc,
-        .loop = loop,
-        .listen = "127.0.0.1:0",
-        .model = test_data("models/plain"),
-        .model_name = "served",
-    };
-    if (gateway_open(&options, &g, &error) != MC_OK)
-        fail_msg("%s", error.text);
+    o.unmeasured = false;
+    open_gateway(&o);
     return 0;
 }
 
-static int teardown(void **state)
-{
-    (void)state;
-    for (int i = 0; i < 3; i++)
-        fake_close(&w[i]);
-    gateway_close(g);
-    os_loop_close(loop);
-    mc_model_close(model);
-    return f.held == 0 ? 0 : -1;
-}
-
-#define WAIT(condition) \
-    for (const uint64_t until = os_now_ns() + UINT64_C(10000000000); !(condition);) { \
-        if (os_now_ns() > until) \
-            fail_msg("too late: %s", #condition); \
-        talk_turn(loop); \
-    }
-
 static void start(int i, const char *name)
 {
-    w[i].loop = loop;
-    w[i].model = model;
-    w[i].name = name;
-    w[i].role = MC_ROLE_BOTH;
-    fake_open(&w[i], gateway_control_address(g));
-    WAIT(w[i].instance != 0);
+    start_worker(i, name, MC_ROLE_BOTH);
+    assert_int_equal(w[i].refused, MC_OK);
 }
 
 /* Both there, the first one asked. */
@@ -71,42 +28,18 @@ static void start_both(void)
     assert_int_equal(w[1].measures, 0);
 }
 
-static uint64_t figure(const char *series)
-{
-    struct buf text = BUF_INIT(os_alloc());
-
-    gateway_metrics(g, &text);
-    const char *at = strstr(text.data, series);
-    assert_non_null(at);
-    const uint64_t value = strtoull(at + strlen(series), NULL, 10);
-    buf_fini(&text);
-    return value;
-}
-
 static uint64_t measured(void)
 {
-    return figure("\nmooncake_gateway_workers_measured_total ");
-}
-
-static void answer(struct fake_worker *worker, bool stopped)
-{
-    struct wire_measure_row rows[] = {
-        { .tokens = 64, .duration_ns = 1000000 },
-        { .tokens = 32, .reused = 32, .duration_ns = 600000 },
-        { .tokens = 256, .sequences = 4, .duration_ns = 200000 },
-    };
-    const struct wire_measured m = { .rows = { .items = rows, .count = 3 }, .stopped = stopped };
-
-    assert_int_equal(net_answer(worker->conn, worker->measure_id, WIRE_MEASURED, &m), MC_OK);
+    return figure("mooncake_gateway_workers_measured_total ");
 }
 
 static void test_one_after_another(void **state)
 {
     (void)state;
     start_both();
-    answer(&w[0], false);
+    fake_measured(&w[0], false);
     WAIT(w[1].measures == 1);
-    answer(&w[1], false);
+    fake_measured(&w[1], false);
     WAIT(measured() == 2);
     assert_int_equal(w[0].measures, 1);
 }
@@ -138,7 +71,7 @@ static void test_a_request_ends_it_and_it_is_asked_again(void **state)
     talk_post(&t, "/v1/completions", "",
               "{\"model\":\"served\",\"prompt\":\"a b\",\"max_tokens\":5}");
     WAIT(w[0].measure_stops == 1);
-    answer(&w[0], true);
+    fake_measured(&w[0], true);
     talk_until(&t, "200 OK");
     talk_close(&t);
     WAIT(w[0].measures == 2); /* what it had was not all */
@@ -152,7 +85,7 @@ static void test_one_that_is_dropped_does_not_keep_the_others_from_it(void **sta
     (void)state;
     start_both();
     fake_report(&w[0], 1000000, false);
-    WAIT(figure("\nmooncake_gateway_workers ") == 1);
+    WAIT(figure("mooncake_gateway_workers ") == 1);
     fake_close(&w[0]); /* and it does not come back */
     WAIT(w[1].measures == 1);
 }

@@ -74,6 +74,26 @@ static void test_a_machine_that_became_slower_is_followed(void **state)
     assert_true(near(cost_prefill(&cost, 500, 0), 500 * 30e-6, 0.1));
 }
 
+/* Long prompts, then a thousand short ones that say nothing of the square, each a millisecond late now and then. */
+static void test_short_prompts_do_not_make_it_forget_long_ones(void **state)
+{
+    (void)state;
+    struct cost cost;
+    struct prng prng = { .seed = 8 };
+
+    cost_init(&cost, &(struct mc_cost){ 0 });
+    for (int i = 0; i < 40; i++) {
+        const uint64_t n = 16u << (i % 9);
+        cost_learn_prefill(&cost, n, 0, 1000000 + n * 10000 + n * n * 50);
+    }
+    for (int i = 0; i < 1000; i++) {
+        const uint64_t n = 20 + prng_below(&prng, 200);
+        const uint64_t late = prng_below(&prng, 10) ? 0 : 1000000;
+        cost_learn_prefill(&cost, n, 0, 1000000 + n * 10000 + n * n * 50 + late);
+    }
+    assert_true(near(cost_prefill(&cost, 4000, 0), 1e-3 + 4000 * 10e-6 + 16e6 * 50e-9, 0.15));
+}
+
 static void test_steps_and_links_are_learnt(void **state)
 {
     (void)state;
@@ -165,6 +185,7 @@ int main(void)
         cmocka_unit_test(test_one_length_alone_scales_with_tokens),
         cmocka_unit_test(test_a_few_outliers_change_little),
         cmocka_unit_test(test_a_machine_that_became_slower_is_followed),
+        cmocka_unit_test(test_short_prompts_do_not_make_it_forget_long_ones),
         cmocka_unit_test(test_steps_and_links_are_learnt),
         cmocka_unit_test(test_given_costs_are_not_changed_by_what_is_seen),
         cmocka_unit_test(test_nonsense_never_gives_a_number_that_is_none),

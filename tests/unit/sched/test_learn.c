@@ -38,6 +38,36 @@ static void test_quantiles_are_those_of_the_last_values(void **state)
     }
 }
 
+static void test_the_usual_is_not_moved_by_one_that_was_held_up(void **state)
+{
+    (void)state;
+    struct usual u = { 0 };
+
+    assert_true(usual_value(&u, 0) == 0);
+    usual_learn(&u, 0, 0.2); /* the first of all finds everything cold */
+    for (int i = 0; i < 3; i++)
+        usual_learn(&u, 0, 0.002);
+    assert_true(usual_value(&u, 0) == 0.002);
+    for (int i = 0; i < 20; i++)
+        usual_learn(&u, 0, i % 5 ? 0.003 : 30);
+    assert_true(usual_value(&u, 0) == 0.003);
+    assert_true(usual_value(&u, 30 * S) == 0.0015); /* no news for 30 s */
+}
+
+/* A bad second, then one of that size every five seconds for two minutes. */
+static void test_few_a_minute_do_not_keep_a_bad_second_in_mind(void **state)
+{
+    (void)state;
+    struct bands b = { 0 };
+
+    for (int i = 0; i < 100; i++)
+        bands_learn(&b, S, 500 * MS, 2000 * MS);
+    assert_true(bands_margin(&b, S, 500 * MS, 0.95, 0.3).high == 4);
+    for (uint64_t i = 1; i <= 24; i++)
+        bands_learn(&b, (1 + 5 * i) * S, 500 * MS, 500 * MS);
+    assert_true(bands_margin(&b, 121 * S, 500 * MS, 0.95, 0.3).high < 1.5);
+}
+
 static void test_margins_come_from_the_size_then_its_neighbours_and_fade(void **state)
 {
     (void)state;
@@ -187,6 +217,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_quantiles_are_those_of_the_last_values),
+        cmocka_unit_test(test_the_usual_is_not_moved_by_one_that_was_held_up),
+        cmocka_unit_test(test_few_a_minute_do_not_keep_a_bad_second_in_mind),
         cmocka_unit_test(test_margins_come_from_the_size_then_its_neighbours_and_fade),
         cmocka_unit_test(test_costs_are_learnt_from_ends_not_from_waiting),
         cmocka_unit_test(test_bookings_are_kept_taken_and_forgotten),

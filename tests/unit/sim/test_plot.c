@@ -137,6 +137,36 @@ static void test_values_that_have_no_place_are_left_out(void **state)
     assert_int_equal(f.held, 0);
 }
 
+static void test_axes_of_numbers_that_hardly_differ_or_are_huge_have_an_end(void **state)
+{
+    (void)state;
+    static const struct plot_point ends[][2] = {
+        { { 0x1p53, 0x1p53 }, { 0x1p53, 0x1p53 } },
+        { { 0x1p60, 1 }, { 0x1p60 + 256, 0x1p60 } },
+        { { -0x1p60, -0x1p60 }, { -0x1p60, -0x1p60 } },
+        { { 0, 0 }, { 1.7e308, 1.7e308 } },
+        { { -1.7e308, -1.7e308 }, { 1.7e308, 1.7e308 } },
+        { { -1e300, -1e300 }, { 1e300, 1e300 } },
+        { { 0, 0 }, { 5e-324, 5e-324 } },
+        { { 5e-324, 0 }, { 1e300, 0 } },
+    };
+    struct faulty f;
+
+    faulty_init(&f, -1);
+    for (size_t i = 0; i < sizeof(ends) / sizeof(ends[0]) * 2; i++) {
+        const struct plot_panel panel = {
+            "p", "x", "y", { { NULL, ends[i / 2], 2, false } }, 1, i % 2 == 1, 1.7e308
+        };
+        const struct plot_page page = { "t", NULL, &panel, 1 };
+        struct buf out = draw(&page, &f);
+        assert_false(out.failed);
+        check_xml(out.data);
+        assert_true(out.size < 200000);
+        buf_fini(&out);
+    }
+    assert_int_equal(f.held, 0);
+}
+
 static void test_lines_run_from_data_to_picture(void **state)
 {
     (void)state;
@@ -178,6 +208,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_page_is_well_formed_and_says_what_it_shows),
         cmocka_unit_test(test_values_that_have_no_place_are_left_out),
+        cmocka_unit_test(test_axes_of_numbers_that_hardly_differ_or_are_huge_have_an_end),
         cmocka_unit_test(test_lines_run_from_data_to_picture),
         cmocka_unit_test(test_memory_that_is_out_is_told),
     };

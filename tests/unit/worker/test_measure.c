@@ -48,7 +48,8 @@ static void nobody_waits(void *user, mc_status status, const struct wire_frame *
     (void)frame;
 }
 
-static const uint64_t LONG_NS = 20000000000; /* over before, or the test fails */
+static const uint64_t LONG_NS = 20000000000;  /* over before, or the test fails */
+static const uint64_t PLENTY_NS = 1000000000; /* for some of the plan, also where others work */
 
 static void test_each_times_what_its_role_does_and_gives_all_back(void **state)
 {
@@ -59,7 +60,7 @@ static void test_each_times_what_its_role_does_and_gives_all_back(void **state)
 
     house_add(h, &both);
     for (uint32_t i = 0; i < 3; i++) {
-        ask(h, i, &m[i], 300000000);
+        ask(h, i, &m[i], PLENTY_NS);
         house_until(h, m[i].answered);
         assert_int_equal(m[i].status, MC_OK);
         assert_false(m[i].stopped);
@@ -128,12 +129,50 @@ static void test_a_worker_that_ends_takes_it_along(void **state)
     assert_true(m[0].answered);
 }
 
+/* Whatever fails, there is an answer, or the connection ends, and all is given back. */
+static void sweep(enum mc_role role)
+{
+    static struct faulty f;
+    struct house *h = house_open();
+    struct worker_options o = house_options("w", role);
+    struct measuring m;
+    uint32_t failed = 0, ill = 0;
+
+    faulty_init(&f, -1);
+    o.alloc = &f.alloc;
+    house_add(h, &o);
+    for (long k = 0; k < 30; k++) {
+        f.fail_at = f.calls + k;
+        ask(h, 0, &m, 20000000);
+        house_until(h, m.answered);
+        failed += f.calls > f.fail_at;
+        ill += m.status != MC_OK;
+        f.fail_at = -1;
+        house_until(h, h->guests[0].conn != NULL);
+        house_until(h, house_is_empty(h));
+    }
+    ask(h, 0, &m, 20000000); /* the first thing is timed however long it takes */
+    house_until(h, m.answered);
+    assert_true(m.status == MC_OK && !m.stopped && m.prompts + m.steps > 0);
+    assert_true(failed > 2 && ill > 0); /* what could not be timed is left out */
+    house_close(h);
+    assert_int_equal(f.held, 0);
+}
+
+static void test_measuring_without_memory_ends_and_gives_all_back(void **state)
+{
+    (void)state;
+    sweep(MC_ROLE_PREFILL);
+    sweep(MC_ROLE_DECODE);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_each_times_what_its_role_does_and_gives_all_back),
         cmocka_unit_test(test_whatever_comes_ends_it),
         cmocka_unit_test(test_a_worker_that_ends_takes_it_along),
+        cmocka_unit_test(test_measuring_without_memory_ends_and_gives_all_back),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
