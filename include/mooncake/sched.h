@@ -2,7 +2,7 @@
  * mooncake/sched.h - the Conductor: events in, decisions out.
  *
  * Not in this release: the policy "conductor", MC_DECIDE_WAIT (a policy's becomes a refusal for
- * QUEUE_FULL) and MC_DECIDE_REPLICATE. What is asked for and not there is
+ * QUEUE_FULL). What is asked for and not there is
  * refused with MC_E_UNSUPPORTED.
  *
  * Life:    mc_sched_open -> (mc_sched_step -> mc_sched_take*)* -> mc_sched_close
@@ -197,8 +197,11 @@ enum mc_decision_kind {
     MC_DECIDE_DECODE =
         4, /* prefill has ended: go on at `decode` (maybe another one than said); with
                              MC_ADMIT_STAGES, where MC_DECIDE_REFUSE may come instead */
-    MC_DECIDE_REPLICATE = 5, /* copy a hot prefix: `keys`, holder -> prefill; no request */
-    MC_DECIDE_ABORT = 6,     /* an accepted request can no longer be served: stop its work */
+    MC_DECIDE_REPLICATE =
+        5, /* copy a hot prefix: `keys`, holder -> prefill (of the pool: node to node); no
+                                request. Comes behind the MC_DECIDE_PLACE that tipped it, whose worker
+                                has these blocks soon */
+    MC_DECIDE_ABORT = 6, /* an accepted request can no longer be served: stop its work */
 };
 
 /* Why: name, number, words. Numbers never change meaning; new ones go at the end. */
@@ -400,7 +403,11 @@ struct mc_sched_options {
      * (of a learnt cost, before it refuses), quantile=0.95 (of the errors seen: the upper end), retry=300
      * (seconds: the longest retry_after_ns), bookings=1 (0: no room is kept for who comes back). */
     const char *admission_parameters;
-    uint64_t reserved[8];
+    /** "name=number,…", or "on" for the defaults: rate=1 (copies a second at most), gain=4 (a copy is ordered
+     * when so many times its cost was lost for want of it, for each copy there is), asked=8 (times in the
+     * window), window=60 (seconds). NULL or "off": nothing is replicated. */
+    const char *replication;
+    uint64_t reserved[7];
 };
 
 /**

@@ -15,6 +15,8 @@
     X(policy, "policy", 0, TEXT, NULL, 0, 0, NULL, "NAME", "Scheduling", POLICIES_HELP)              \
     X(policy_parameters, "policy-parameters", 0, TEXT, NULL, 0, 0, NULL, "LIST", "Scheduling",      \
       "The policy's own settings: threshold=1.2; see docs/scheduler.md.")                           \
+    X(replication, "replication", 0, TEXT, "on", 0, 0, NULL, "LIST", "Scheduling",                  \
+      "Spread hot prefixes over the pool: on, off, or rate=1,gain=4,asked=8,window=60.")            \
     X(slo_ttft, "slo-ttft", 0, DURATION, "0s", 0, 1e15, NULL, "TIME", "Objectives",                 \
       "To the first token at most, else a request is refused; 0s: whatever it takes.")              \
     X(slo_tbt, "slo-tbt", 0, DURATION, "0s", 0, 1e15, NULL, "TIME", "Objectives",                   \

@@ -145,6 +145,7 @@ static void say_door(struct arguments *a, const struct serve_options *o)
 {
     say_text(a, "policy", o->policy);
     say_text(a, "policy-parameters", o->policy_parameters);
+    say_text(a, "replication", o->replication);
     say(a, "--slo-ttft=%lluns", (unsigned long long)o->slo_ttft);
     say(a, "--slo-tbt=%lluns", (unsigned long long)o->slo_tbt);
     say_choice(a, "admission", DOOR_ADMISSIONS, o->admission);

@@ -188,6 +188,7 @@ static int run(struct gateway_role *g, const struct gateway_flags *flags, const 
         .slo_tbt_ns = flags->slo_tbt,
         .admission = door_admission(flags->admission),
         .admission_parameters = flags->admission_parameters,
+        .replication = flags->replication,
         .unmeasured = !flags->measure,
         .body_max = flags->body,
         .bodies_max = flags->bodies,

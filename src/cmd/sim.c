@@ -130,6 +130,9 @@ static void figures_of(struct bench *bench, const struct report_run *run, uint64
     sim_figure(bench, run->name, "prefill time", "s", m->busy_mean, m->finished);
     sim_figure(bench, run->name, "wasted prefill", "s", m->wasted_s, m->offered);
     sim_figure(bench, run->name, "regret mean", "s", m->regret_mean, m->finished);
+    if (m->copies)
+        sim_figure(bench, run->name, "hot prefixes copied", "blocks", (double)m->copied_blocks,
+                   m->copies);
     if (m->came_back)
         sim_figure(bench, run->name, "came back and got in", "share",
                    (double)m->got_in / m->came_back, m->came_back);

@@ -238,6 +238,7 @@ static void fill(const struct sim_request_options *r, struct sim_options *o)
                                .change_count = r->change_count,
                                .policy_parameters = s->parameters,
                                .admission_parameters = s->admission_parameters,
+                               .replication = s->replication,
                                .check_decode = s->check_decode,
                                .slo_ttft_ns = s->slo_ttft,
                                .slo_tbt_ns = s->slo_tbt,

@@ -52,6 +52,8 @@
       "all, stages, early, early-system, early-request, default.")                                  \
     X(admission_parameters, "admission-parameters", 0, TEXT, NULL, 0, 0, NULL, "TEXT",              \
       "Scheduling", "Of every admission of the list.")                                              \
+    X(replication, "replication", 0, TEXT, "off", 0, 0, NULL, "TEXT", "Scheduling",                 \
+      "Spread hot prefixes: on, off, or rate=1,gain=4,asked=8,window=60; see docs/scheduler.md.")   \
     X(check_decode, "check-decode", 0, BOOL, "false", 0, 0, NULL, NULL, "Scheduling",               \
       "The decode instance refuses what would break the TBT SLO when it gets there.")               \
     X(slo_ttft, "slo-ttft", 0, DURATION, "30s", 0, 1e18, NULL, "TIME", "Scheduling",                \

@@ -39,8 +39,10 @@ mc_status gateway_schedule(gateway *g, const struct mc_sched_event *event)
             const struct pending pending = { .kind = REQUEST_DECIDED,
                                              .attempt = decisions[i].request,
                                              .decision = decisions[i] };
-            if (pending.attempt) /* others (replications) are a later release's */
+            if (pending.attempt)
                 gateway_later(g, &pending);
+            else if (decisions[i].kind == MC_DECIDE_REPLICATE && i > 0)
+                gateway_client_copy(g, decisions[i - 1].request, &decisions[i]);
         }
     if (status != MC_OK)
         gateway_log(&g->log, MC_LOG_DEBUG, "event=sched_skipped kind=%u status=%s", event->kind,
@@ -176,6 +178,7 @@ static mc_status open_sched(gateway *g, struct mc_error *error)
         .policy_parameters = g->options.policy_parameters,
         .admission = g->options.admission,
         .admission_parameters = g->options.admission_parameters,
+        .replication = g->options.replication,
         .slo = { g->options.slo_ttft_ns, g->options.slo_tbt_ns },
         .seed = os_random_u64(),
         .instances_max = (uint64_t)g->options.workers_max + POOL_NODES_MAX,

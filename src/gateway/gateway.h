@@ -44,6 +44,7 @@ struct gateway_options {
     uint64_t slo_tbt_ns;              /* between tokens, on average */
     enum mc_admission admission;      /* who is refused by prediction; default: the scheduler's */
     const char *admission_parameters; /* default: its own */
+    const char *replication;          /* as in struct mc_sched_options */
     bool unmeasured;                  /* workers are not asked to time themselves */
     uint64_t body_max;                /* bytes of a request; default 8 MiB */
     uint64_t bodies_max;              /* of all that are held; default 1 GiB, at least body_max */

@@ -102,6 +102,8 @@ enum gateway_end {
     X(pool_events, "pool_events", COUNTER, NONE, NULL, NULL, "Events of the pool taken in.") \
     X(pool_resets, "pool_resets", COUNTER, NONE, NULL, NULL, \
       "Times that the view of the pool began anew.") \
+    X(copies, "copies_ordered", COUNTER, NONE, NULL, NULL, \
+      "Hot prefixes of which a worker was told to put a further copy.") \
     X(decisions_dropped, "decisions_dropped", COUNTER, NONE, NULL, NULL, \
       "Decisions that found no room to wait in.")
 /* clang-format on */

@@ -121,6 +121,9 @@ void gateway_pump(gateway *g);
 /** A completion or chat; answered now or later. */
 void gateway_client_take(gateway *g, http_request *http, enum api_kind kind);
 
+/** The attempt was placed, and that has tipped it: its worker shall put a further copy of its prefix. */
+void gateway_client_copy(gateway *g, uint64_t attempt, const struct mc_decision *replicate);
+
 /** Give `pending` to whom it is for; nobody: counted. */
 void gateway_client_deliver(gateway *g, const struct pending *pending);
 

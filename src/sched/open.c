@@ -112,6 +112,11 @@ mc_status mc_sched_open(const struct mc_sched_options *options, mc_sched **sched
         mc_sched_close(sched);
         return error_prefix(error, status, "scheduler: admission_parameters");
     }
+    status = replicate_init(&sched->replicate, o.replication, o.alloc, error);
+    if (status != MC_OK) {
+        mc_sched_close(sched);
+        return status;
+    }
     status = take_memory(sched, &o);
     if (status != MC_OK)
         error_set(error, status, "scheduler: out of memory for %llu blocks and %llu requests",
@@ -139,6 +144,7 @@ void mc_sched_close(mc_sched *sched)
     alloc_free(alloc, sched->coming_matched);
     alloc_free(alloc, sched->admit.predictor_state);
     admit_fini(&sched->admit);
+    replicate_fini(&sched->replicate);
     alloc_free(alloc, sched->policy_state);
     alloc_free(alloc, sched->holders);
     alloc_free(alloc, sched->row_cells);

@@ -269,6 +269,7 @@ void sched_decide(mc_sched *sched, const struct mc_sched_request *request)
         sched->stats.placed++;
         sched->stats.soft_refused += d->soft != 0;
         sched->stats.back_placed += (d->flags & MC_DECISION_BACK) != 0;
+        replicate_placed(&place, place_row(&place, d->prefill), d);
     } else {
         admit_turned_away(&place, d);
         sched->stats.refused++;

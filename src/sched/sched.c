@@ -330,7 +330,8 @@ static uint32_t next_aborted(mc_sched *sched)
 static void lose_decisions(mc_sched *sched)
 {
     sched->stats.decisions_lost += sched->has_decision;
-    sched->has_decision = false;
+    sched->stats.decisions_lost += sched->replicate.has_decision;
+    sched->has_decision = sched->replicate.has_decision = false;
     while (sched->aborted != CLUSTER_NONE) {
         cluster_request_free(&sched->cluster, next_aborted(sched));
         sched->stats.decisions_lost++;
@@ -360,6 +361,10 @@ mc_status mc_sched_take(mc_sched *sched, struct mc_decision *decisions_p, size_t
     if (sched->has_decision && count < capacity) {
         decisions_p[count++] = sched->decision;
         sched->has_decision = false;
+    }
+    if (sched->replicate.has_decision && count < capacity) {
+        decisions_p[count++] = sched->replicate.decision;
+        sched->replicate.has_decision = false;
     }
     while (sched->aborted != CLUSTER_NONE && count < capacity) {
         const uint32_t cell = next_aborted(sched);

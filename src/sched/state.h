@@ -5,6 +5,7 @@
 #include "kv/index.h"
 #include "sched/admit.h"
 #include "sched/cluster.h"
+#include "sched/replicate.h"
 
 struct mc_sched {
     const struct mc_alloc *alloc; /* borrowed */
@@ -21,6 +22,7 @@ struct mc_sched {
     const struct mc_policy *policy; /* borrowed */
     void *policy_state;             /* owned */
     struct admit admit;
+    struct replicate replicate;
     struct mc_sched_slo slo;
     uint64_t seed, block_tokens;
 

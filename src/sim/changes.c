@@ -105,6 +105,8 @@ static void end_flows(sim *s, uint32_t instance)
     while (links_cancel(&s->links, s->instances[instance].node, 0, 0, &flow))
         if (flow.kind == FLOW_SEND)
             change_unsent(s, flow.whom);
+        else if (flow.kind == FLOW_REPLICA)
+            move_copy_end(s, flow.whom);
     move_plan(s);
     end_pulls(s, instance);
 }

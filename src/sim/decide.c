@@ -91,19 +91,13 @@ static void on_refuse(sim *s, uint32_t request, const struct mc_decision *d)
     request_over(s, request, r->prefill_end_ns ? SIM_REFUSED_LATE : SIM_REFUSED, 0);
 }
 
-/* Copy a hot prefix; whether it is kept is known when it is there. */
+/* It is a prefix of the request that was asked about: its placement tipped it. */
 static void on_replicate(sim *s, const struct mc_decision *d)
 {
     const uint32_t from = instance_of(d->holder), to = instance_of(d->prefill);
-    const double bytes = kv_bytes(s, d->key_count * s->options.trace->block_tokens);
 
-    if (from == NOBODY || to == NOBODY || from == to || bytes <= 0)
-        return;
-    move_flow_add(s, &(struct flow){ .from = s->instances[from].node,
-                                     .to = s->instances[to].node,
-                                     .whom = to,
-                                     .kind = FLOW_REPLICA,
-                                     .bytes = bytes });
+    if (from != NOBODY && to != NOBODY && from != to && d->key_count != 0)
+        move_copy(s, from, to, s->deciding, (uint32_t)d->key_count);
 }
 
 static void act(sim *s, const struct mc_decision *d)
@@ -238,6 +232,7 @@ void decide_request(sim *s, uint32_t request)
     struct life *life = &s->lives[request];
 
     life->turn++;
+    s->deciding = request;
     life->attempt = ++s->attempt_count;
     s->attempts[life->attempt - 1] = request;
     s->records[request].attempts++;

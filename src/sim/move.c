@@ -1,4 +1,7 @@
 /* move.c - bytes between nodes: prefixes that are pulled, KVCache that goes to the decode node. */
+#include <string.h>
+
+#include "base/alloc.h"
 #include "sim/world.h"
 
 /* The next flow that will be through. */
@@ -177,6 +180,54 @@ void move_send(sim *s, uint32_t request)
         load(s, request);
 }
 
+/* --------------------------------------------------------------------------------------------- copies */
+
+static bool copies_room(sim *s)
+{
+    const uint32_t max = s->copies_max ? s->copies_max * 2 : 16;
+    struct copy *more = alloc_resize(s->alloc, s->copies, max, sizeof(*more));
+
+    if (!more) {
+        s->failed = true;
+        return false;
+    }
+    memset(more + s->copies_max, 0, (max - s->copies_max) * sizeof(*more));
+    s->copies = more;
+    s->copies_max = max;
+    return true;
+}
+
+void move_copy(sim *s, uint32_t from, uint32_t to, uint32_t request, uint32_t blocks)
+{
+    uint32_t copy = 0;
+
+    while (copy < s->copies_max && s->copies[copy].blocks != 0)
+        copy++;
+    if (copy == s->copies_max && !copies_room(s))
+        return;
+    s->copies[copy] = (struct copy){ .to = to, .request = request, .blocks = blocks };
+    move_flow_add(s, &(struct flow){
+                         .from = s->instances[from].node,
+                         .to = s->instances[to].node,
+                         .whom = copy,
+                         .kind = FLOW_REPLICA,
+                         .bytes = kv_bytes(s, (uint64_t)blocks * s->options.trace->block_tokens) });
+}
+
+void move_copy_end(sim *s, uint32_t copy)
+{
+    s->copies[copy] = (struct copy){ 0 };
+}
+
+static void copied(sim *s, uint32_t index)
+{
+    const struct copy copy = s->copies[index];
+
+    move_copy_end(s, index);
+    s->copied_blocks += copy.blocks;
+    blocks_store(s, copy.to, copy.request, copy.blocks);
+}
+
 /* ------------------------------------------------------------------------------------------------ flows */
 
 void move_flows(sim *s, uint32_t turn)
@@ -191,6 +242,8 @@ void move_flows(sim *s, uint32_t turn)
             pulled(s, flow.whom);
         else if (flow.kind == FLOW_SEND)
             sent(s, flow.whom);
+        else
+            copied(s, flow.whom);
     }
     move_plan(s);
 }

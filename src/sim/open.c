@@ -108,6 +108,7 @@ static mc_status open_sched(sim *s, struct mc_error *error)
         .policy_count = sim_policy_count,
         .admission = o->admission,
         .admission_parameters = o->admission_parameters,
+        .replication = o->replication,
         .slo = { o->slo_ttft_ns, o->slo_tbt_ns },
         .seed = o->seed,
         .block_tokens = o->trace->block_tokens,
@@ -296,6 +297,7 @@ void sim_close(sim *s)
     agenda_fini(&s->agenda);
     alloc_free(a, s->samples);
     alloc_free(a, s->gaps);
+    alloc_free(a, s->copies);
     alloc_free(a, s->decisions);
     alloc_free(a, s->scratch);
     alloc_free(a, s->keys);

@@ -74,6 +74,7 @@ struct sim_options {
         *policy_parameters; /* as in struct mc_sched_options; besides: sim_policies */
     enum mc_admission admission;
     const char *admission_parameters;
+    const char *replication; /* as in struct mc_sched_options */
     bool check_decode; /* the decode node refuses what would break the TBT SLO when it gets there */
     uint64_t slo_ttft_ns, slo_tbt_ns;
     double speed; /* arrivals come so many times faster; default 1 */
@@ -141,12 +142,13 @@ struct sim_result {
     const struct sim_record *records; /* [record_count], in order of the trace */
     const struct sim_sample *samples; /* [sample_count] */
     uint32_t record_count, sample_count;
-    uint64_t end_ns;    /* the last event */
-    uint64_t events;    /* of the simulator */
-    double moved_bytes; /* between nodes */
-    double wasted_s;    /* prefill of requests that did not finish */
-    double gaps_late;   /* share of all gaps between tokens that are over the TBT SLO */
-    uint64_t gaps[128]; /* of all gaps: count by sim_gap_bucket() */
+    uint64_t end_ns;        /* the last event */
+    uint64_t events;        /* of the simulator */
+    double moved_bytes;     /* between nodes */
+    double wasted_s;        /* prefill of requests that did not finish */
+    double gaps_late;       /* share of all gaps between tokens that are over the TBT SLO */
+    uint64_t gaps[128];     /* of all gaps: count by sim_gap_bucket() */
+    uint64_t copied_blocks; /* by replication */
     struct mc_sched_stats sched;
 };
 

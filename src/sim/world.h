@@ -26,7 +26,12 @@ enum event_kind {
     EVENT_TICK, /* the scheduler asked for it */
 };
 
-enum flow_kind { FLOW_PULL, FLOW_SEND, FLOW_REPLICA };
+enum flow_kind { FLOW_PULL, FLOW_SEND, FLOW_REPLICA }; /* whom: request, request, copy */
+
+/** A hot prefix on its way: the first blocks of a request. */
+struct copy {
+    uint32_t to, request, blocks; /* blocks 0: this record is free */
+};
 
 enum stage {
     STAGE_OUTSIDE,  /* not arrived, or over */
@@ -110,6 +115,9 @@ struct sim {
     uint32_t scratch_max, block_max; /* block_max: of one request */
     struct mc_decision *decisions;   /* owned; [decisions_max]: taken and not acted on */
     uint32_t decision_count, decisions_max;
+    struct copy *copies; /* owned; [copies_max] */
+    uint32_t copies_max;
+    uint32_t deciding;          /* the request that the scheduler was asked about last */
     struct batch_stretch *gaps; /* owned; [gaps_max] */
     uint32_t gaps_max;
     struct sim_sample *samples; /* owned; [samples_max] */
@@ -119,6 +127,7 @@ struct sim {
     uint32_t counts[STAGES];
     uint32_t finished, refused;
     uint64_t uses; /* of blocks: the clock of tiers */
+    uint64_t copied_blocks;
     uint64_t hit_tokens, prompt_tokens, events, gap_count, gaps_late;
     uint64_t gap_buckets[128];
     double wasted_s;
@@ -199,6 +208,10 @@ void move_pull(sim *s, uint32_t request);
 void move_pull_late(sim *s, uint32_t request);
 void move_send(sim *s, uint32_t request);
 void move_send_stop(sim *s, uint32_t request);
+/** The first blocks of a request, from one instance to another. */
+void move_copy(sim *s, uint32_t from, uint32_t to, uint32_t request, uint32_t blocks);
+/** One that is no longer under way. */
+void move_copy_end(sim *s, uint32_t copy);
 /** The prefill begins: with streaming, so does the sending. */
 void move_stream(sim *s, uint32_t request, double seconds);
 void move_computed(sim *s, uint32_t request);

@@ -102,9 +102,11 @@ struct task {
     struct blocks blocks;
     uint32_t cache; /* enum cache_bits */
     uint64_t pull_ns;
-    uint32_t pull_known; /* tokens that the gateway knew of in the pool */
-    uint32_t pull_most;  /* tokens that may be pulled at all; 0: the pool is not to be read */
-    void **pages;        /* owned; [page_count] once it started: the prompt's */
+    uint32_t pull_known;  /* tokens that the gateway knew of in the pool */
+    uint32_t pull_most;   /* tokens that may be pulled at all; 0: the pool is not to be read */
+    uint32_t copy_blocks; /* once pulled, of so many a further copy is put at copy_node */
+    uint64_t copy_node;
+    void **pages; /* owned; [page_count] once it started: the prompt's */
     uint32_t page_count;
     uint32_t *checksums; /* owned; [page_count], the first `checked` are there */
     uint32_t checked;
@@ -368,6 +370,8 @@ void counters_answer(struct worker *w, net_conn *conn, uint64_t ask,
     X(pushed, "pushed", COUNTER, BYTES, NULL, NULL, "KVCache pushed to decode workers.") \
     X(put, "put", COUNTER, BYTES, NULL, NULL, "KVCache put to the pool.") \
     X(puts_stored, "puts_stored", COUNTER, NONE, NULL, NULL, "Blocks put to the pool.") \
+    X(puts_copied, "puts_copied", COUNTER, NONE, NULL, NULL, \
+      "Of these: further copies of hot blocks.") \
     X(puts_existed, "puts_existed", COUNTER, NONE, NULL, NULL, "Blocks that the pool had.") \
     X(puts_failed, "puts_failed", COUNTER, NONE, NULL, NULL, "Blocks that the pool did not take.") \
     X(puts_dropped, "puts_dropped", COUNTER, NONE, NULL, NULL, \

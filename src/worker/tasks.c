@@ -6,7 +6,7 @@
 #include "worker/state.h"
 
 #define LOOK_AGAIN_NS UINT64_C(10000000)
-enum { AHEAD_CHUNKS = 4 };
+enum { AHEAD_CHUNKS = 4, COPY_PUTS_MAX = WORKER_INBOX_MAX / 2 };
 
 void task_due(void *user, uint64_t now_ns)
 {
@@ -69,6 +69,27 @@ static void put_blocks(struct task *task, uint32_t first, uint32_t count)
     pool_go_on(&w->pool);
 }
 
+/* The gateway has found them hot: they are here, and so is their name. As many as the inbox takes the puts of. */
+static void copy_blocks(struct task *task, uint32_t pulled)
+{
+    struct worker *w = task->worker;
+    uint32_t count = pulled < task->copy_blocks ? pulled : task->copy_blocks;
+
+    if (count > COPY_PUTS_MAX * PUT_BLOCKS_MAX)
+        count = COPY_PUTS_MAX * PUT_BLOCKS_MAX;
+    if (task->machine.phase == PREFILL_ENDING)
+        return;
+    for (uint32_t first = 0; first < count; first += PUT_BLOCKS_MAX) {
+        const uint32_t left = count - first, some = left < PUT_BLOCKS_MAX ? left : PUT_BLOCKS_MAX;
+
+        pages_hold(w->pages, task->pages + first, some);
+        if (pool_copy(&w->pool, task->blocks.identities + first, task->pages + first, some,
+                      task->copy_node, on_put_final, task))
+            task_happen(task, (struct prefill_event){ .kind = PREFILL_PUT });
+    }
+    pool_go_on(&w->pool);
+}
+
 static void on_pulled(void *owner, uint32_t blocks)
 {
     struct task *task = owner;
@@ -76,6 +97,7 @@ static void on_pulled(void *owner, uint32_t blocks)
 
     task->pulled_bytes = blocks * w->page_bytes;
     worker_count(w, METRIC_reused_tokens, (uint64_t)blocks * KV_PAGE_TOKENS);
+    copy_blocks(task, blocks);
     task_happen(
         task, (struct prefill_event){ .kind = PREFILL_PULLED, .tokens = blocks * KV_PAGE_TOKENS });
 }

@@ -455,9 +455,12 @@ static void test_every_failed_allocation_leaves_nothing_behind(void **state)
         mc_sched *sched = NULL;
 
         faulty_init(&f, k);
-        const struct mc_sched_options o = {
-            .alloc = &f.alloc, .instances_max = 2, .requests_max = 2, .blocks_max = 2
-        };
+        const struct mc_sched_options o = { .alloc = &f.alloc,
+                                            .policy = "sglang",
+                                            .replication = "on",
+                                            .instances_max = 2,
+                                            .requests_max = 2,
+                                            .blocks_max = 2 };
         const mc_status status = mc_sched_open(&o, &sched, &error);
         if (status == MC_OK) {
             mc_sched_close(sched);

@@ -38,6 +38,7 @@ static void choose(struct play *p, struct prng *prng, struct sim_change changes[
     o->assume.first_step = prng_below(prng, 2);
     o->assume.step_sequence_s = 0.0003; /* two in a batch are too slow */
     o->check_decode = prng_below(prng, 2);
+    o->replication = prng_below(prng, 2) ? "rate=1000,gain=0.1,asked=1" : "off";
     o->slo_ttft_ns = 5000000000;
     o->slo_tbt_ns = 10500000;
     o->retries = prng_below(prng, 3);

@@ -3,6 +3,32 @@
 
 #include <math.h>
 
+/* Nobody pulls: what one instance has, the others compute, until it is copied to them. */
+static void test_a_hot_prefix_is_copied_to_who_lacks_it(void **state)
+{
+    (void)state;
+    for (int on = 0; on < 2; on++) {
+        struct play p;
+        uint32_t reused = 0;
+
+        play_init(&p, "3P+1D");
+        p.options.policy = "round-robin";
+        p.options.policy_parameters = "pull=0";
+        p.options.replication = on ? "asked=1,gain=0.1,rate=1000" : "off";
+        for (int i = 0; i < 9; i++)
+            play_add(&p, i * 10, 450, 1, 1, 4);
+        const struct sim_record *r = play_run(&p);
+        for (int i = 0; i < 9; i++)
+            reused += r[i].reused != 0;
+        /* Of nine requests in turn, the first three find nothing. The second has 400 tokens to compute that the
+         * first one's instance has: that tips it, and the copy is at the third instance before the third comes. */
+        assert_int_equal(reused, on ? 7 : 6);
+        assert_int_equal(p.result.copied_blocks, on ? 4 : 0);
+        assert_int_equal(p.result.sched.replicated, on ? 1 : 0);
+        play_close(&p);
+    }
+}
+
 /* Prefill 0 .. 1.5, sent until 2.0, loaded until 2.05, first token with the first step at 2.06, two more. */
 static void test_one_request_goes_its_way(void **state)
 {
@@ -246,6 +272,7 @@ static void test_a_pipeline_works_on_two_chunks_at_once(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_a_hot_prefix_is_copied_to_who_lacks_it),
         cmocka_unit_test(test_one_request_goes_its_way),
         cmocka_unit_test(test_with_streaming_the_kvcache_is_there_when_the_prefill_ends),
         cmocka_unit_test(test_what_a_node_has_is_not_computed_again),
