@@ -333,7 +333,13 @@ struct mc_view {
     /** Until it could begin to prefill this request if the decision's `order` were that: those before it in
      * the queue alone. Optional; NULL: as queue_ns. */
     uint64_t (*wait_ns)(const struct mc_view *view, uint64_t index, uint64_t order);
-    uint64_t reserved[3];
+    /**
+     * [count], or NULL: what need not be asked twice. Of two instances of one kind, other than 0, and with equal
+     * matched_tokens and receive_busy_ns prefill_ns() says the same, and so do holder() for more tokens than
+     * they have and transfer_ns() from there.
+     */
+    const uint8_t *kinds;
+    uint64_t reserved[2];
 };
 
 /** Placement: one table, one file, one line in the options. */

@@ -112,6 +112,7 @@ static void prefill_unlink(struct cluster *cluster, uint32_t cell, uint64_t now_
         at->load.queued_tokens = less(at->load.queued_tokens, r->to_compute);
         r->prefill_known = false;
     }
+    cluster_touch(cluster, r->prefill);
     r->prefill = CLUSTER_NONE;
 }
 
@@ -156,6 +157,7 @@ static void decode_unlink(struct cluster *cluster, uint32_t cell)
         at->reserved_tokens -= r->to_hold;
     else if (at->load.free_tokens < UINT64_MAX - r->to_hold)
         at->load.free_tokens += r->to_hold;
+    cluster_touch(cluster, r->decode);
     r->decode = CLUSTER_NONE;
 }
 
@@ -185,6 +187,8 @@ uint32_t cluster_place(struct cluster *cluster, uint64_t now_ns, const struct re
     prefill_link(cluster, prefill, cell);
     decode_link(cluster, decode, cell);
     prefill->last_ns = decode->last_ns = now_ns;
+    cluster_touch(cluster, request->prefill);
+    cluster_touch(cluster, request->decode);
     return cell;
 }
 
@@ -199,8 +203,10 @@ void cluster_prefill_begin(struct cluster *cluster, uint32_t cell, uint64_t now_
     const uint32_t first = at->prefill_first;
     if (r->order != 0 && first != cell && cluster->requests[first].stage == STAGE_QUEUED)
         prefill_to_front(cluster, at, cell);
-    if (at->prefill_first == cell)
+    if (at->prefill_first == cell) {
         at->working_since_ns = now_ns;
+        cluster_touch(cluster, r->prefill);
+    }
 }
 
 void cluster_prefill_end(struct cluster *cluster, uint32_t cell, uint64_t now_ns)
