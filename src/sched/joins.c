@@ -36,7 +36,7 @@ uint64_t joins_choose(const struct place *place, const struct mc_decision *d, do
     const struct mc_view *view = &place->view;
     const struct mc_prediction *p = &d->predicted;
     const uint64_t due_ns = view->now_ns + p->queue_ns + p->transfer_ns + p->prefill_ns +
-                            cost_ns(place->sched->admit.other_s);
+                            cost_ns(usual_value(&place->sched->admit.other, view->now_ns));
     uint64_t best = UINT64_MAX;
     double least = 0;
 
