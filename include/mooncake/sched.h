@@ -160,7 +160,8 @@ struct mc_sched_progress {
     uint64_t duration_ns; /* it took */
     uint32_t status;      /* REQUEST_END: 0 finished, 1 failed, 2 client left, 3 deadline */
     uint32_t reserved32;
-    uint64_t reserved[2];
+    uint64_t gap_ns; /* REQUEST_END: mean of its longest tenth of gaps between tokens */
+    uint64_t reserved[1];
 };
 
 struct mc_sched_transfer {
@@ -293,7 +294,9 @@ struct mc_view_instance {
     uint64_t send_busy_ns, receive_busy_ns; /* its network is booked for so long */
     uint64_t tbt_ns;                        /* of its running batch, now */
     uint64_t last_ns;                       /* when it was last given a request; 0: never */
-    uint64_t reserved[3];
+    /** What matched_tokens will be when the prompts that were placed there are computed; 0: not known. */
+    uint64_t coming_tokens;
+    uint64_t reserved[2];
 };
 
 enum mc_view_flags {
@@ -327,13 +330,16 @@ struct mc_view {
     /** 64 random bits, of the scheduler's seed, the request and `counter` alone. */
     uint64_t (*chance)(const struct mc_view *view, uint64_t counter);
     void *context; /* the view's own */
+    /** Until it could begin to prefill this request if the decision's `order` were that: those before it in
+     * the queue alone. Optional; NULL: as queue_ns. */
+    uint64_t (*wait_ns)(const struct mc_view *view, uint64_t index, uint64_t order);
     /**
      * [count], or NULL: what need not be asked twice. Of two instances of one kind, other than 0, and with equal
      * matched_tokens and receive_busy_ns prefill_ns() says the same, and so do holder() for more tokens than
      * they have and transfer_ns() from there.
      */
     const uint8_t *kinds;
-    uint64_t reserved[3];
+    uint64_t reserved[2];
 };
 
 /** Placement: one table, one file, one line in the options. */
@@ -345,10 +351,11 @@ struct mc_policy {
     mc_status (*init)(void *state, const char *parameters, struct mc_error *error);
     /**
      * Required. Fill kind (MC_DECIDE_PLACE, _REFUSE or _WAIT), reason, prefill, holder and pull_tokens,
-     * and, if it has a view of them, decode, order, retry_after_ns and score; the decision arrives
-     * zeroed but for `request`. The last tie goes to the lower id. The scheduler does the rest, for every policy
-     * alike: a decode of 0 becomes the instance with memory and the least predicted TBT, `predicted`
-     * is filled in, and admission may then turn a placement into a refusal.
+     * and, if it has a view of them, decode, order, retry_after_ns, score, predicted.queue_ns (0: what
+     * is before it now) and reuse_tokens (up to coming_tokens); the decision arrives zeroed but for
+     * `request`. The last tie goes to the lower id. The scheduler does the rest, for every policy alike: a
+     * decode of 0 becomes the instance with memory and the least predicted TBT, the rest of `predicted` is
+     * filled in, and admission may then turn a placement into a refusal.
      */
     void (*place)(void *state, const struct mc_view *view, const struct mc_sched_request *request,
                   struct mc_decision *decision);

@@ -10,7 +10,7 @@
 
 #include <mooncake/sched.h>
 
-extern const struct mc_policy policy_algorithm1, policy_random, policy_round_robin,
+extern const struct mc_policy policy_algorithm1, policy_conductor, policy_random, policy_round_robin,
     policy_least_loaded, policy_local;
 
 /** The formulas of other routers. They only choose where; what the chosen one lacks of the prefix it pulls, as

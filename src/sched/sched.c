@@ -58,6 +58,8 @@ static mc_status on_gone(mc_sched *sched, uint64_t id)
     while (instance->decode_first != CLUSTER_NONE)
         abort_request(sched, instance->decode_first);
     kv_index_reset(sched->index, cell);
+    if (sched->coming)
+        kv_index_reset(sched->coming, cell);
     sched->pooled[cell] = 0;
     cluster_instance_gone(&sched->cluster, cell);
     return MC_OK;
@@ -96,11 +98,14 @@ static mc_status on_blocks(mc_sched *sched, const struct mc_sched_blocks *blocks
         return MC_E_NOT_FOUND;
     if (blocks->count != 0 && !blocks->keys)
         return MC_E_ARG;
-    for (uint64_t i = 0; i < blocks->count; i++)
+    for (uint64_t i = 0; i < blocks->count; i++) {
         if (stored)
             kv_index_insert(sched->index, &blocks->keys[i], cell);
         else
             kv_index_remove(sched->index, &blocks->keys[i], cell);
+        if (sched->coming) /* it came, or was there and is gone: it is not on its way any more */
+            kv_index_remove(sched->coming, &blocks->keys[i], cell);
+    }
     return MC_OK;
 }
 
@@ -158,6 +163,9 @@ static void on_prefill_end(mc_sched *sched, uint32_t cell, const struct mc_sched
         cluster_touch(&sched->cluster, at);
     }
     cluster_prefill_end(&sched->cluster, cell, sched->now_ns);
+    if (sched->coming && at != CLUSTER_NONE &&
+        sched->cluster.instances[at].prefill_first == CLUSTER_NONE)
+        kv_index_reset(sched->coming, at); /* nothing is on its way there */
     shadow_release(&sched->admit.shadows, &sched->cluster, sched->now_ns, cell, true);
     if (again || sched->admit.mode != MC_ADMIT_STAGES)
         return;
@@ -169,7 +177,7 @@ static mc_status on_measured(mc_sched *sched, const struct mc_sched_progress *p)
 {
     const uint32_t at = cluster_find(&sched->cluster, p->id);
 
-    if (!sched_all_zero(p->reserved, 2))
+    if (!sched_all_zero(p->reserved, 1))
         return MC_E_UNSUPPORTED;
     if (p->tokens > TOKENS_LIMIT || p->reused > TOKENS_LIMIT || p->request != 0)
         return MC_E_ARG;
@@ -200,7 +208,7 @@ static void on_decode_begin(mc_sched *sched, uint32_t cell)
 static void on_request_end(mc_sched *sched, uint32_t cell, const struct mc_sched_progress *p)
 {
     if (p->status == 0)
-        admit_finished(sched, &sched->cluster.requests[cell], p->tokens);
+        admit_finished(sched, &sched->cluster.requests[cell], p);
     shadow_release(&sched->admit.shadows, &sched->cluster, sched->now_ns, cell, true);
     cluster_end(&sched->cluster, cell, sched->now_ns);
     if (p->status != 0)
@@ -212,7 +220,7 @@ static mc_status on_progress(mc_sched *sched, uint32_t kind, const struct mc_sch
 {
     const uint32_t cell = cluster_request(&sched->cluster, p->request);
 
-    if (!sched_all_zero(p->reserved, 2))
+    if (!sched_all_zero(p->reserved, 1))
         return MC_E_UNSUPPORTED;
     if (p->tokens > TOKENS_LIMIT || p->reused > TOKENS_LIMIT)
         return MC_E_ARG;
@@ -239,7 +247,7 @@ static mc_status on_decode_step(mc_sched *sched, const struct mc_sched_progress 
 {
     const uint32_t cell = cluster_find(&sched->cluster, p->id);
 
-    if (!sched_all_zero(p->reserved, 2))
+    if (!sched_all_zero(p->reserved, 1))
         return MC_E_UNSUPPORTED;
     if (cell == CLUSTER_NONE)
         return MC_E_NOT_FOUND;
