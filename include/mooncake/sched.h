@@ -327,7 +327,13 @@ struct mc_view {
     /** 64 random bits, of the scheduler's seed, the request and `counter` alone. */
     uint64_t (*chance)(const struct mc_view *view, uint64_t counter);
     void *context; /* the view's own */
-    uint64_t reserved[4];
+    /**
+     * [count], or NULL: what need not be asked twice. Of two instances of one kind, other than 0, and with equal
+     * matched_tokens and receive_busy_ns prefill_ns() says the same, and so do holder() for more tokens than
+     * they have and transfer_ns() from there.
+     */
+    const uint8_t *kinds;
+    uint64_t reserved[3];
 };
 
 /** Placement: one table, one file, one line in the options. */

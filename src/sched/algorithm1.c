@@ -31,38 +31,68 @@ struct option {
     uint64_t holder; /* UINT64_MAX: nothing to pull */
 };
 
-static struct option price(const struct algorithm1 *a, const struct mc_view *view, uint64_t index,
-                           uint64_t tokens)
+/* What an instance would pull and compute, whatever its queue. */
+struct cost_of {
+    uint64_t own, receive_busy_ns;
+    uint32_t kind; /* 0: it holds for no other */
+    uint64_t holder, transfer_ns, prefill_ns;
+};
+
+static struct cost_of ask(const struct algorithm1 *a, const struct mc_view *view, uint64_t index,
+                          uint64_t tokens)
 {
     const struct mc_view_instance *p = &view->instances[index];
     const uint64_t best = view->best_matched_tokens, own = p->matched_tokens;
-    uint64_t holder = UINT64_MAX, transfer = 0;
+    struct cost_of c = { .own = own,
+                         .receive_busy_ns = p->receive_busy_ns,
+                         .kind = view->kinds ? view->kinds[index] : 0,
+                         .holder = UINT64_MAX };
 
     if (best > own && (own == 0 || (double)best / (double)own > a->threshold))
-        holder = view->holder(view, index, best);
-    if (holder != UINT64_MAX)
-        transfer = view->transfer_ns(view, holder, index, best - own);
+        c.holder = view->holder(view, index, best);
+    if (c.holder != UINT64_MAX)
+        c.transfer_ns = view->transfer_ns(view, c.holder, index, best - own);
+    c.prefill_ns = view->prefill_ns(view, index, tokens, c.holder == UINT64_MAX ? own : best);
+    return c;
+}
 
-    const uint64_t prefill =
-        view->prefill_ns(view, index, tokens, holder == UINT64_MAX ? own : best);
-    const uint64_t before = a->overlap >= 0.5 && transfer < p->queue_ns ? p->queue_ns
-                            : a->overlap >= 0.5                         ? transfer
-                                                                        : transfer + p->queue_ns;
-    return (struct option){ .ns = before + prefill, .holder = holder };
+/* Most instances are alike: they have nothing of it, or the same part, and what was said of the one before
+ * them holds. */
+static bool holds_for(const struct cost_of *c, const struct mc_view *view, uint64_t index)
+{
+    const struct mc_view_instance *p = &view->instances[index];
+
+    return c->kind != 0 && c->kind == view->kinds[index] && c->own == p->matched_tokens &&
+           c->receive_busy_ns == p->receive_busy_ns;
 }
 
 static void place(void *state, const struct mc_view *view, const struct mc_sched_request *request,
                   struct mc_decision *decision)
 {
+    const struct algorithm1 *a = state;
+    const struct mc_view_instance *instances = view->instances;
+    const uint64_t count = view->count;
+    const bool overlaps = a->overlap >= 0.5;
     struct option least = { UINT64_MAX, UINT64_MAX };
+    struct cost_of last[2] = { { .kind = 0 } };
     uint64_t pick = UINT64_MAX;
 
-    for (uint64_t i = 0; i < view->count; i++) {
-        if (!policy_can_prefill(&view->instances[i]))
+    for (uint64_t i = 0; i < count; i++) {
+        const struct mc_view_instance *p = &instances[i];
+        struct cost_of *c = &last[p->matched_tokens != 0];
+
+        if (!policy_can_prefill(p))
             continue;
-        const struct option option = price(state, view, i, request->tokens);
-        if (pick == UINT64_MAX || option.ns < least.ns) {
-            least = option;
+        if (!holds_for(c, view, i)) {
+            if (pick != UINT64_MAX && p->queue_ns >= least.ns)
+                continue; /* it cannot be less */
+            *c = ask(a, view, i, request->tokens);
+        }
+        const uint64_t in_turn = c->transfer_ns + p->queue_ns;
+        const uint64_t at_once = c->transfer_ns < p->queue_ns ? p->queue_ns : c->transfer_ns;
+        const uint64_t ns = (overlaps ? at_once : in_turn) + c->prefill_ns;
+        if (ns < least.ns) {
+            least = (struct option){ ns, c->holder };
             pick = i;
         }
     }

@@ -9,20 +9,28 @@
 mc_status cluster_init(struct cluster *cluster, const struct mc_alloc *alloc,
                        uint32_t instances_max, uint32_t requests_max)
 {
-    uint32_t buckets = 1;
+    uint32_t buckets = 1, ring = 1024;
 
     while (buckets < requests_max)
         buckets *= 2;
+    while (ring < instances_max)
+        ring *= 2;
     *cluster = (struct cluster){ .alloc = alloc,
                                  .instances_max = instances_max,
                                  .requests_max = requests_max,
                                  .bucket_mask = buckets - 1,
-                                 .free_request = CLUSTER_NONE };
+                                 .free_request = CLUSTER_NONE,
+                                 .changed_mask = ring - 1,
+                                 .settle_first = CLUSTER_NONE,
+                                 .settle_last = CLUSTER_NONE };
     cluster->instances = alloc_zeroed(alloc, instances_max, sizeof(*cluster->instances));
     cluster->order = alloc_zeroed(alloc, instances_max, sizeof(*cluster->order));
+    cluster->ids = alloc_zeroed(alloc, instances_max, sizeof(*cluster->ids));
+    cluster->changed = alloc_zeroed(alloc, ring, sizeof(*cluster->changed));
     cluster->requests = alloc_resize(alloc, NULL, requests_max, sizeof(*cluster->requests));
     cluster->buckets = alloc_resize(alloc, NULL, buckets, sizeof(*cluster->buckets));
-    if (!cluster->instances || !cluster->order || !cluster->requests || !cluster->buckets) {
+    if (!cluster->instances || !cluster->order || !cluster->ids || !cluster->changed ||
+        !cluster->requests || !cluster->buckets) {
         cluster_fini(cluster);
         return MC_E_NOMEM;
     }
@@ -36,9 +44,64 @@ void cluster_fini(struct cluster *cluster)
         return;
     alloc_free(cluster->alloc, cluster->buckets);
     alloc_free(cluster->alloc, cluster->requests);
+    alloc_free(cluster->alloc, cluster->changed);
+    alloc_free(cluster->alloc, cluster->ids);
     alloc_free(cluster->alloc, cluster->order);
     alloc_free(cluster->alloc, cluster->instances);
     *cluster = (struct cluster){ 0 };
+}
+
+/* ---------------------------------------------------------------------------------- what changes */
+
+void cluster_touch(struct cluster *cluster, uint32_t cell)
+{
+    cluster->changed[cluster->changes++ & cluster->changed_mask] = cell;
+}
+
+static void settle_unlink(struct cluster *cluster, uint32_t cell)
+{
+    struct instance *i = &cluster->instances[cell];
+
+    if (!i->settles)
+        return;
+    if (i->settle_before == CLUSTER_NONE)
+        cluster->settle_first = i->settle_after;
+    else
+        cluster->instances[i->settle_before].settle_after = i->settle_after;
+    if (i->settle_after == CLUSTER_NONE)
+        cluster->settle_last = i->settle_before;
+    else
+        cluster->instances[i->settle_after].settle_before = i->settle_before;
+    i->settles = false;
+}
+
+void cluster_settle_later(struct cluster *cluster, uint32_t cell)
+{
+    struct instance *i = &cluster->instances[cell];
+
+    settle_unlink(cluster, cell);
+    i->settles = true;
+    i->settle_before = cluster->settle_last;
+    i->settle_after = CLUSTER_NONE;
+    if (cluster->settle_last == CLUSTER_NONE)
+        cluster->settle_first = cell;
+    else
+        cluster->instances[cluster->settle_last].settle_after = cell;
+    cluster->settle_last = cell;
+}
+
+void cluster_settle(struct cluster *cluster, uint64_t now_ns)
+{
+    while (cluster->settle_first != CLUSTER_NONE) {
+        const uint32_t cell = cluster->settle_first;
+        struct instance *i = &cluster->instances[cell];
+
+        if (!service_is_settled(&i->service, now_ns))
+            return;
+        service_settle(&i->service, &i->cost, now_ns);
+        settle_unlink(cluster, cell);
+        cluster_touch(cluster, cell);
+    }
 }
 
 /* ---------------------------------------------------------------------------------- who there is */
@@ -51,7 +114,7 @@ static uint32_t lower_bound(const struct cluster *cluster, uint64_t id)
     while (low < high) {
         const uint32_t middle = low + (high - low) / 2;
 
-        if (cluster->instances[cluster->order[middle]].info.id < id)
+        if (cluster->ids[middle] < id)
             low = middle + 1;
         else
             high = middle;
@@ -63,7 +126,7 @@ uint32_t cluster_find(const struct cluster *cluster, uint64_t id)
 {
     const uint32_t at = lower_bound(cluster, id);
 
-    if (at == cluster->count || cluster->instances[cluster->order[at]].info.id != id)
+    if (at == cluster->count || cluster->ids[at] != id)
         return CLUSTER_NONE;
     return cluster->order[at];
 }
@@ -101,7 +164,10 @@ mc_status cluster_instance(struct cluster *cluster, const struct mc_sched_instan
         cell = unused_cell(cluster);
         memmove(&cluster->order[at + 1], &cluster->order[at],
                 (cluster->count - at) * sizeof(*cluster->order));
+        memmove(&cluster->ids[at + 1], &cluster->ids[at],
+                (cluster->count - at) * sizeof(*cluster->ids));
         cluster->order[at] = cell;
+        cluster->ids[at] = info->id;
         cluster->count++;
         cluster->instances[cell] = (struct instance){ .used = true,
                                                       .prefill_first = CLUSTER_NONE,
@@ -114,6 +180,8 @@ mc_status cluster_instance(struct cluster *cluster, const struct mc_sched_instan
     }
     cluster->instances[cell].info = *info;
     cluster->instances[cell].draining = false;
+    cluster->members++;
+    cluster_touch(cluster, cell);
     *cell_p = cell;
     return MC_OK;
 }
@@ -124,9 +192,13 @@ void cluster_instance_gone(struct cluster *cluster, uint32_t cell)
     const uint32_t at = lower_bound(cluster, instance->info.id);
 
     assert(instance->prefill_first == CLUSTER_NONE && instance->decode_first == CLUSTER_NONE);
+    settle_unlink(cluster, cell);
+    cluster->members++;
     cluster->count--;
     memmove(&cluster->order[at], &cluster->order[at + 1],
             (cluster->count - at) * sizeof(*cluster->order));
+    memmove(&cluster->ids[at], &cluster->ids[at + 1],
+            (cluster->count - at) * sizeof(*cluster->ids));
     instance->used = false;
 }
 
@@ -192,6 +264,7 @@ void cluster_load(struct cluster *cluster, uint32_t cell, uint64_t now_ns,
     instance->send_until_ns = busy_until(instance, now_ns, load->send_bytes);
     instance->receive_until_ns = busy_until(instance, now_ns, load->receive_bytes);
     recount(cluster, instance);
+    cluster_touch(cluster, cell);
 }
 
 void cluster_expire(struct cluster *cluster, uint32_t cell, uint64_t now_ns)
@@ -201,6 +274,7 @@ void cluster_expire(struct cluster *cluster, uint32_t cell, uint64_t now_ns)
     if (instance->reported && now_ns >= instance->load_until_ns) {
         instance->reported = false;
         recount(cluster, instance);
+        cluster_touch(cluster, cell);
     }
 }
 
@@ -224,11 +298,13 @@ static uint64_t reported_queue_ns(const struct instance *instance)
     return known->ns + cost_ns((double)foreign * cost_prefill(cost, foreign_tokens / foreign, 0));
 }
 
-void cluster_price(struct cluster *cluster, uint32_t cell, const struct cost *cost)
+/* Now that its costs are known, price what was placed there before they were. */
+static void price_blind(struct cluster *cluster, uint32_t cell)
 {
     struct instance *instance = &cluster->instances[cell];
+    const struct cost *cost = &instance->cost;
 
-    if (instance->prefill_blind == 0)
+    if (instance->prefill_blind == 0 || !cost_knows_prefill(cost))
         return;
     for (uint32_t at = instance->prefill_first; at != CLUSTER_NONE;) {
         struct request *r = &cluster->requests[at];
@@ -245,26 +321,45 @@ void cluster_price(struct cluster *cluster, uint32_t cell, const struct cost *co
         at = r->at_prefill.after;
     }
     instance->prefill_blind = 0;
+    cluster_touch(cluster, cell);
+}
+
+void cluster_price(struct cluster *cluster)
+{
+    if (cluster->changes - cluster->priced > cluster->changed_mask)
+        for (uint32_t i = 0; i < cluster->count; i++)
+            price_blind(cluster, cluster->order[i]);
+    else
+        for (; cluster->priced < cluster->changes; cluster->priced++)
+            price_blind(cluster, cluster->changed[cluster->priced & cluster->changed_mask]);
+    cluster->priced = cluster->changes;
+}
+
+struct cluster_queue cluster_queue(const struct cluster *cluster, uint32_t cell)
+{
+    const struct instance *i = &cluster->instances[cell];
+    struct cluster_queue queue = { i->prefill.ns, UINT64_MAX, i->working_since_ns };
+
+    if (i->reported)
+        queue.ns = queue.ns - i->prefill_known.ns + reported_queue_ns(i);
+    if (i->prefill_first != CLUSTER_NONE)
+        queue.first_ns = cluster->requests[i->prefill_first].prefill_ns;
+    return queue;
 }
 
 uint64_t cluster_queue_ns(const struct cluster *cluster, uint32_t cell, uint64_t now_ns)
 {
-    const struct instance *instance = &cluster->instances[cell];
-    const double pace = cost_prefill_pace(&instance->cost, now_ns);
-    uint64_t queue = instance->prefill.ns;
-
-    if (instance->reported)
-        queue = queue - instance->prefill_known.ns + reported_queue_ns(instance);
-    queue = cost_ns((double)queue / 1e9 * pace);
+    const double pace = cost_prefill_pace(&cluster->instances[cell].cost, now_ns);
+    const struct cluster_queue queue = cluster_queue(cluster, cell);
+    const uint64_t ns = cost_ns((double)queue.ns / 1e9 * pace);
 
     /* Time goes by, but the first one's work cannot fall below nothing because it is late. */
-    uint64_t done = now_ns - instance->working_since_ns;
-    if (instance->prefill_first != CLUSTER_NONE) {
-        const uint64_t first =
-            cost_ns((double)cluster->requests[instance->prefill_first].prefill_ns / 1e9 * pace);
+    uint64_t done = now_ns - queue.since_ns;
+    if (queue.first_ns != UINT64_MAX) {
+        const uint64_t first = cost_ns((double)queue.first_ns / 1e9 * pace);
         done = done < first ? done : first;
     }
-    return queue > done ? queue - done : 0;
+    return ns > done ? ns - done : 0;
 }
 
 static uint64_t less(uint64_t a, uint64_t b)

@@ -52,6 +52,9 @@ struct instance {
     uint64_t reserved_tokens; /* of these: what load.free_tokens leaves out */
 
     uint64_t send_until_ns, receive_until_ns; /* its network is booked */
+
+    bool settles; /* it is in the list of services that are still to learn a row */
+    uint32_t settle_before, settle_after;
 };
 
 enum request_stage { STAGE_QUEUED, STAGE_PREFILL, STAGE_PREFILLED, STAGE_DECODE };
@@ -92,6 +95,15 @@ struct cluster {
     uint32_t bucket_mask, requests_max, request_count;
     uint32_t free_request, used_requests; /* as in kv/index.c */
     uint64_t latest;                      /* the largest request id seen */
+
+    uint64_t *ids; /* owned; [count]: of `order` */
+    uint32_t
+        *changed; /* owned; [changed_mask + 1], a ring: cells whose figures changed, newest last */
+    uint32_t changed_mask;
+    uint64_t changes;                   /* ever put there */
+    uint64_t priced;                    /* of these, cluster_price() has looked at */
+    uint64_t members;                   /* raised when who there is, or what somebody is, changed */
+    uint32_t settle_first, settle_last; /* by when their prompts ended */
 };
 
 mc_status cluster_init(struct cluster *cluster, const struct mc_alloc *alloc,
@@ -118,8 +130,22 @@ void cluster_load(struct cluster *cluster, uint32_t cell, uint64_t now_ns,
 /** Stop believing a report whose lease is over. */
 void cluster_expire(struct cluster *cluster, uint32_t cell, uint64_t now_ns);
 
-/** Now that its costs are known, price what was placed there before they were. */
-void cluster_price(struct cluster *cluster, uint32_t cell, const struct cost *cost);
+/** What is shown of it may be another thing now. Whoever writes to a struct instance says so, or calls what does. */
+void cluster_touch(struct cluster *cluster, uint32_t cell);
+
+/** A prompt ended there: its service may keep a row back. And: learn those that time has settled. */
+void cluster_settle_later(struct cluster *cluster, uint32_t cell);
+void cluster_settle(struct cluster *cluster, uint64_t now_ns);
+
+/** What is queued at an instance, by its own costs, without their pace. */
+struct cluster_queue {
+    uint64_t ns, first_ns; /* all; of these, the first that we placed (UINT64_MAX: none) */
+    uint64_t since_ns;     /* since when it is worked on */
+};
+struct cluster_queue cluster_queue(const struct cluster *cluster, uint32_t cell);
+
+/** Of those whose costs became known: price what was placed there before they were. */
+void cluster_price(struct cluster *cluster);
 
 /** Until it could begin the next prefill. */
 uint64_t cluster_queue_ns(const struct cluster *cluster, uint32_t cell, uint64_t now_ns);

@@ -64,16 +64,6 @@ bool cost_knows_link(const struct cost *cost, enum cost_link link)
     return gives_link(cost) || cost->link[link].rows >= TRANSFERS_ENOUGH;
 }
 
-void cost_prefill_features(uint64_t n, uint64_t p, double f[4])
-{
-    const double length = (double)n, reused = (double)p;
-
-    f[0] = length - reused;
-    f[1] = length * length - reused * reused;
-    f[2] = reused;
-    f[3] = 1;
-}
-
 double cost_prefill_of(const struct cost *cost, const double f[4])
 {
     const struct mc_cost *g = &cost->given;
@@ -100,6 +90,31 @@ double cost_step(const struct cost *cost, uint64_t sequences, uint64_t context)
     return fit_value(&cost->step, f);
 }
 
+/* Given: p0 comes first. Learnt: it comes last, and what is added to 0 stays as it is. */
+void cost_prefill_terms(const struct cost *cost, double terms[5])
+{
+    const struct mc_cost *g = &cost->given;
+    const double *x = cost->prefill.x;
+    const bool given = gives_prefill(cost);
+
+    terms[0] = given ? g->p0 : 0;
+    terms[1] = given ? g->p1 : x[0];
+    terms[2] = given ? g->p2 : x[1];
+    terms[3] = given ? g->p3 : x[2];
+    terms[4] = given ? 0 : x[3];
+}
+
+void cost_step_terms(const struct cost *cost, double terms[3])
+{
+    const struct mc_cost *g = &cost->given;
+    const double *x = cost->step.x;
+    const bool given = gives_step(cost);
+
+    terms[0] = given ? g->d0 : x[0];
+    terms[1] = given ? g->d1 : x[1];
+    terms[2] = given ? g->d2 : x[2];
+}
+
 double cost_transfer(const struct cost *cost, enum cost_link link, uint64_t bytes)
 {
     const struct mc_cost *g = &cost->given;
@@ -118,7 +133,7 @@ static const double PACE_PREFILL = 0.3, PACE_STEP = 0.1; /* steps of the moving 
 static const double PACE_JUMP = 2;                       /* one row moves it no further than this */
 static const double PACE_LEAST = 0.25, PACE_MOST = 16, PACE_FADE_S = 20;
 
-static double pace_now(const struct pace *pace, uint64_t now_ns)
+double cost_pace(const struct pace *pace, uint64_t now_ns)
 {
     const uint64_t age_ns = now_ns > pace->last_ns ? now_ns - pace->last_ns : 0;
 
@@ -127,7 +142,7 @@ static double pace_now(const struct pace *pace, uint64_t now_ns)
 
 static void pace_add(struct pace *pace, uint64_t now_ns, double ratio, double step)
 {
-    const double now = pace_now(pace, now_ns);
+    const double now = cost_pace(pace, now_ns);
     const double most = now * PACE_JUMP, least = now / PACE_JUMP;
 
     ratio = ratio > most ? most : ratio < least ? least : ratio;
@@ -155,12 +170,12 @@ void cost_pace_step(struct cost *cost, uint64_t now_ns, uint64_t sequences, uint
 
 double cost_prefill_pace(const struct cost *cost, uint64_t now_ns)
 {
-    return pace_now(&cost->prefill_pace, now_ns);
+    return cost_pace(&cost->prefill_pace, now_ns);
 }
 
 double cost_step_pace(const struct cost *cost, uint64_t now_ns)
 {
-    return pace_now(&cost->step_pace, now_ns);
+    return cost_pace(&cost->step_pace, now_ns);
 }
 
 /* --------------------------------------------------------------------------------------------- learn */
@@ -216,11 +231,4 @@ bool cost_trusts_prefill(const struct cost *cost, uint64_t rows)
 bool cost_trusts_step(const struct cost *cost, uint64_t rows)
 {
     return cost != &cost_nominal && (gives_step(cost) || cost->step.rows >= rows);
-}
-
-uint64_t cost_ns(double seconds)
-{
-    const double ns = seconds * 1e9 + 0.5, most = (double)(UINT64_MAX / 4);
-
-    return ns >= most ? UINT64_MAX / 4 : ns > 0 ? (uint64_t)ns : 0;
 }

@@ -45,6 +45,12 @@ bool cost_knows_prefill(const struct cost *cost);
 bool cost_knows_step(const struct cost *cost);
 bool cost_knows_link(const struct cost *cost, enum cost_link link);
 
+/** What a cost is made of, for who evaluates it often: with the features of cost_prefill_features() it is
+ *     (((p[0] + p[1] f[0]) + p[2] f[1]) + p[3] f[2]) + p[4]    and    (s[0] + s[1] sequences) + s[2] context
+ * to the last bit. */
+void cost_prefill_terms(const struct cost *cost, double terms_p[5]);
+void cost_step_terms(const struct cost *cost, double terms_p[3]);
+
 /** n tokens, the first p <= n of them reused. */
 double cost_prefill(const struct cost *cost, uint64_t n, uint64_t p);
 double cost_step(const struct cost *cost, uint64_t sequences, uint64_t context);
@@ -56,12 +62,21 @@ void cost_pace_prefill(struct cost *cost, uint64_t now_ns, const double features
 void cost_pace_step(struct cost *cost, uint64_t now_ns, uint64_t sequences, uint64_t context,
                     double seconds);
 
-/** Factors of cost_prefill() and cost_step() now. */
+/** Factors of cost_prefill() and cost_step() now; of any pace. */
+double cost_pace(const struct pace *pace, uint64_t now_ns);
 double cost_prefill_pace(const struct cost *cost, uint64_t now_ns);
 double cost_step_pace(const struct cost *cost, uint64_t now_ns);
 
 /** What a prefill costs is linear in these four. */
-void cost_prefill_features(uint64_t n, uint64_t p, double features_p[4]);
+static inline void cost_prefill_features(uint64_t n, uint64_t p, double f[4])
+{
+    const double length = (double)n, reused = (double)p;
+
+    f[0] = length - reused;
+    f[1] = length * length - reused * reused;
+    f[2] = reused;
+    f[3] = 1;
+}
 double cost_prefill_of(const struct cost *cost, const double features[4]);
 
 /** Learn; a duration of 0 says nothing. What is given is not learnt. */
@@ -80,6 +95,13 @@ bool cost_trusts_prefill(const struct cost *cost, uint64_t rows);
 bool cost_trusts_step(const struct cost *cost, uint64_t rows);
 
 /** Nanoseconds, rounded, at most UINT64_MAX / 4: sums of a few do not wrap. */
-uint64_t cost_ns(double seconds);
+static inline uint64_t cost_ns(double seconds)
+{
+    const double ns = seconds * 1e9 + 0.5, most = (double)(UINT64_MAX / 4);
+
+    if (ns >= most)
+        return UINT64_MAX / 4;
+    return ns > 0 ? (uint64_t)(int64_t)ns : 0; /* signed: one instruction */
+}
 
 #endif /* SCHED_COST_H */

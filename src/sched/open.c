@@ -63,18 +63,17 @@ static mc_status take_memory(mc_sched *sched, const struct mc_sched_options *o)
     if (status != MC_OK)
         return status;
     sched->pooled = alloc_zeroed(o->alloc, instances, sizeof(*sched->pooled));
-    sched->matched = alloc_zeroed(o->alloc, instances, sizeof(*sched->matched));
-    sched->held = alloc_zeroed(o->alloc, instances, sizeof(*sched->held));
-    sched->rows = alloc_zeroed(o->alloc, instances, sizeof(*sched->rows));
-    sched->row_cells = alloc_zeroed(o->alloc, instances, sizeof(*sched->row_cells));
-    sched->holders = alloc_zeroed(o->alloc, instances, sizeof(*sched->holders));
+    sched->match.blocks = alloc_zeroed(o->alloc, instances, sizeof(*sched->match.blocks));
+    sched->match.held = alloc_zeroed(o->alloc, instances, sizeof(*sched->match.held));
+    sched->match.holders = alloc_zeroed(o->alloc, instances, sizeof(*sched->match.holders));
     sched->policy_state = alloc_zeroed(o->alloc, 1, sched->policy->state_bytes);
     sched->admit.predictor_state =
         alloc_zeroed(o->alloc, 1, sched->admit.predictor->state_bytes + 1);
     if (admit_take_memory(&sched->admit, o->alloc) != MC_OK || !sched->admit.predictor_state)
         return MC_E_NOMEM;
-    if (!sched->pooled || !sched->matched || !sched->held || !sched->rows || !sched->row_cells ||
-        !sched->holders || !sched->policy_state)
+    if (!sched->pooled || !sched->match.blocks || !sched->match.held || !sched->match.holders ||
+        !sched->policy_state || fastest_init(&sched->fastest, o->alloc, instances) != MC_OK ||
+        panes_init(&sched->panes, o->alloc, instances) != MC_OK)
         return MC_E_NOMEM;
     return kv_index_open(&index, &sched->index);
 }
@@ -138,11 +137,11 @@ void mc_sched_close(mc_sched *sched)
     admit_fini(&sched->admit);
     replicate_fini(&sched->replicate);
     alloc_free(alloc, sched->policy_state);
-    alloc_free(alloc, sched->holders);
-    alloc_free(alloc, sched->row_cells);
-    alloc_free(alloc, sched->rows);
-    alloc_free(alloc, sched->held);
-    alloc_free(alloc, sched->matched);
+    panes_fini(&sched->panes);
+    fastest_fini(&sched->fastest);
+    alloc_free(alloc, sched->match.holders);
+    alloc_free(alloc, sched->match.held);
+    alloc_free(alloc, sched->match.blocks);
     alloc_free(alloc, sched->pooled);
     cluster_fini(&sched->cluster);
     alloc_free(alloc, sched);

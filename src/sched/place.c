@@ -24,11 +24,11 @@ static bool too_long_for_all(const struct place *place, uint32_t role)
     bool any = false;
 
     for (uint64_t i = 0; i < place->view.count; i++) {
-        const struct mc_sched_instance *info = &place_instance(place, i)->info;
+        const uint64_t most = place->view.instances[i].kv_tokens_max;
 
-        if (info->role == MC_ROLE_STORE || (info->role & role) == 0)
+        if ((place_instance(place, i)->info.role & role) == 0)
             continue;
-        if (info->kv_tokens_max == 0 || place->request->tokens < info->kv_tokens_max)
+        if (most == 0 || place->request->tokens < most)
             return false;
         any = true;
     }
@@ -38,18 +38,16 @@ static bool too_long_for_all(const struct place *place, uint32_t role)
 /* What cannot run at all, whatever the policy. */
 static bool cannot_run(const struct place *place, struct mc_decision *d)
 {
-    uint64_t could_prefill = 0, could_decode = 0;
+    bool could_decode = false;
 
-    for (uint64_t i = 0; i < place->view.count; i++) {
-        could_prefill += policy_can_prefill(&place->view.instances[i]);
-        could_decode += place_can_decode(place, i);
-    }
-    d->considered = could_prefill;
+    for (uint64_t i = 0; i < place->view.count && !could_decode; i++)
+        could_decode = place_can_decode(place, i);
+    d->considered = place->pane->prefills;
     if (place->request->deadline_ns != 0 && place->request->deadline_ns <= place->view.now_ns)
         place_refuse(d, MC_REASON_DEADLINE, 0);
     else if (too_long_for_all(place, MC_ROLE_PREFILL) || too_long_for_all(place, MC_ROLE_DECODE))
         place_refuse(d, MC_REASON_TOO_LONG, 0);
-    else if (could_prefill == 0 || could_decode == 0)
+    else if (place->pane->prefills == 0 || !could_decode)
         place_refuse(d, MC_REASON_NO_INSTANCE, RETRY_INSTANCE_NS);
     else
         return false;
@@ -58,39 +56,61 @@ static bool cannot_run(const struct place *place, struct mc_decision *d)
 
 /* ------------------------------------------------------------------------------------------ decode */
 
-static bool has_slot(const struct mc_view_instance *instance)
-{
-    return instance->sequences_max == 0 || instance->running < instance->sequences_max;
-}
+struct decoder {
+    uint64_t row;
+    double seconds; /* its TBT with this request */
+    bool has_slot;
+};
 
 /* Is `a` a better place to decode than `b`? A free slot, then the least TBT, then no hand-off; what is
  * equal stays with the lower id, which comes first. */
-static bool decodes_better(const struct place *place, uint64_t a, uint64_t b, uint64_t prefill)
+static bool decodes_better(const struct decoder *a, const struct decoder *b, uint64_t prefill)
 {
-    const struct mc_view *view = &place->view;
-
-    if (b == UINT64_MAX)
+    if (b->row == UINT64_MAX)
         return true;
-    if (has_slot(&view->instances[a]) != has_slot(&view->instances[b]))
-        return has_slot(&view->instances[a]);
-    const uint64_t a_ns = view->tbt_ns(view, a, 1, place->request->tokens);
-    const uint64_t b_ns = view->tbt_ns(view, b, 1, place->request->tokens);
-    return a_ns != b_ns ? a_ns < b_ns : a == prefill;
+    if (a->has_slot != b->has_slot)
+        return a->has_slot;
+    if (a->seconds > b->seconds && a->row != prefill)
+        return false; /* nearly all end here */
+    const uint64_t a_ns = cost_ns(a->seconds), b_ns = cost_ns(b->seconds);
+    return a_ns != b_ns ? a_ns < b_ns : a->row == prefill;
+}
+
+/* The best that has room; UINT64_MAX: none has. This is the hot path: it goes through the seats alone, unless the
+ * request is larger than some instance's whole memory. */
+static uint64_t best_decoder(const struct place *place, uint64_t prefill)
+{
+    const struct pane *pane = place->pane;
+    const struct seat *seats = pane->seats;
+    const uint8_t *slots = pane->slots;
+    const uint64_t tokens = place->request->tokens, to_hold = place->to_hold, count = pane->count;
+    const uint64_t least = pane->least_tokens_max, barred = place->request->barred_decode;
+    const uint64_t barred_row = barred ? place_row(place, barred) : UINT64_MAX;
+    const bool is_small = tokens < least && to_hold <= least;
+    struct decoder best = { .row = UINT64_MAX };
+
+    for (uint64_t i = 0; i < count; i++) {
+        if (is_small ? seats[i].free_tokens < to_hold || i == barred_row
+                     : !place_can_decode(place, i) || !place_has_memory(place, i))
+            continue;
+        const double seconds =
+            (seats[i].seconds + seats[i].each * (double)(seats[i].context + tokens)) *
+            seats[i].pace;
+        const struct decoder one = { i, seconds, slots[i] != 0 };
+        if (decodes_better(&one, &best, prefill))
+            best = one;
+    }
+    return best.row;
 }
 
 /* The policy's choice if it is one; else the best with memory; UINT64_MAX: none has memory. */
 static uint64_t choose_decode(const struct place *place, uint64_t prefill, uint64_t wish)
 {
     const uint64_t wished = wish ? place_row(place, wish) : UINT64_MAX;
-    uint64_t best = UINT64_MAX;
 
     if (wished != UINT64_MAX && place_can_decode(place, wished) && place_has_memory(place, wished))
         return wished;
-    for (uint64_t i = 0; i < place->view.count; i++)
-        if (place_can_decode(place, i) && place_has_memory(place, i) &&
-            decodes_better(place, i, best, prefill))
-            best = i;
-    return best;
+    return best_decoder(place, prefill);
 }
 
 /* ----------------------------------------------------------------------------------------- predict */
@@ -192,6 +212,7 @@ static void commit(struct place *place, uint64_t prefill, uint64_t decode,
 
         book(&place_instance(place, holder)->send_until_ns, sched->now_ns, ns);
         book(&place_instance(place, prefill)->receive_until_ns, sched->now_ns, ns);
+        cluster_touch(&sched->cluster, place->pane->cells[holder]);
     }
     admit_placed(place, d, &request);
     cluster_place(&sched->cluster, sched->now_ns, &request);

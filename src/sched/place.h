@@ -8,15 +8,21 @@
 
 #include "sched/state.h"
 
+/* What prefill_ns() said last; kind 0: nothing that holds for another row. */
+struct place_answer {
+    uint32_t kind;
+    uint64_t tokens, reused, ns;
+};
+
 struct place {
     mc_sched *sched;
     const struct mc_sched_request *request;
-    struct mc_view view;   /* its context is this struct */
-    uint64_t to_hold;      /* memory that decode needs, tokens */
-    uint64_t pool_tokens;  /* prefix in the store nodes together */
-    uint32_t holder_count; /* of sched->holders */
-    const struct cost *prefill, *step,
-        *link[2]; /* of an instance that knows; NULL: none of the model */
+    struct pane *pane;   /* the rows */
+    struct mc_view view; /* its context is this struct */
+    struct place_answer prefill;
+    uint64_t to_hold;     /* memory that decode needs, tokens */
+    uint64_t pool_tokens; /* prefix in the store nodes together */
+    uint64_t pool_most;   /* of these, the row that has most of it; UINT64_MAX: none has any */
 };
 
 /** Look at the cluster for `request`. */
@@ -35,7 +41,23 @@ const struct cost *place_step_cost(const struct place *place, uint64_t row);
 void place_refuse(struct mc_decision *decision, uint32_t reason, uint64_t retry_after_ns);
 
 /** May it decode this request, leaving aside whether it has memory now? And has it memory? */
-bool place_can_decode(const struct place *place, uint64_t row);
-bool place_has_memory(const struct place *place, uint64_t row);
+static inline bool place_can_decode(const struct place *place, uint64_t row)
+{
+    const struct mc_view_instance *i = &place->pane->rows[row];
+    const uint64_t most = i->kv_tokens_max, tokens = place->request->tokens;
+
+    return (i->role & MC_ROLE_DECODE) != 0 && (i->flags & MC_VIEW_DRAINING) == 0 &&
+           i->id != place->request->barred_decode &&
+           (most == 0 || tokens < most); /* and one more */
+}
+
+static inline bool place_has_memory(const struct place *place, uint64_t row)
+{
+    const struct mc_view_instance *i = &place->pane->rows[row];
+    const uint64_t most = i->kv_tokens_max;
+    const uint64_t need = most < place->to_hold ? most : place->to_hold;
+
+    return most == 0 || i->free_tokens >= need;
+}
 
 #endif /* SCHED_PLACE_H */

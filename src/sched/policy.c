@@ -94,7 +94,7 @@ void policy_choose(const struct mc_view *view, uint64_t index, uint32_t reason,
 {
     uint64_t could = 0;
 
-    for (uint64_t i = 0; i < view->count; i++)
+    for (uint64_t i = 0; i < view->count && could < 2; i++)
         could += policy_can_prefill(&view->instances[i]);
     decision->kind = MC_DECIDE_PLACE;
     decision->prefill = view->instances[index].id;

@@ -94,6 +94,7 @@ static void prefill_unlink(struct cluster *cluster, uint32_t cell, uint64_t now_
         at->load.queued_tokens = less(at->load.queued_tokens, r->to_compute);
         r->prefill_known = false;
     }
+    cluster_touch(cluster, r->prefill);
     r->prefill = CLUSTER_NONE;
 }
 
@@ -138,6 +139,7 @@ static void decode_unlink(struct cluster *cluster, uint32_t cell)
         at->reserved_tokens -= r->to_hold;
     else if (at->load.free_tokens < UINT64_MAX - r->to_hold)
         at->load.free_tokens += r->to_hold;
+    cluster_touch(cluster, r->decode);
     r->decode = CLUSTER_NONE;
 }
 
@@ -167,6 +169,8 @@ uint32_t cluster_place(struct cluster *cluster, uint64_t now_ns, const struct re
     prefill_link(cluster, prefill, cell);
     decode_link(cluster, decode, cell);
     prefill->last_ns = decode->last_ns = now_ns;
+    cluster_touch(cluster, request->prefill);
+    cluster_touch(cluster, request->decode);
     return cell;
 }
 
@@ -177,8 +181,10 @@ void cluster_prefill_begin(struct cluster *cluster, uint32_t cell, uint64_t now_
     if (r->stage != STAGE_QUEUED)
         return;
     r->stage = STAGE_PREFILL;
-    if (cluster->instances[r->prefill].prefill_first == cell)
+    if (cluster->instances[r->prefill].prefill_first == cell) {
         cluster->instances[r->prefill].working_since_ns = now_ns;
+        cluster_touch(cluster, r->prefill);
+    }
 }
 
 void cluster_prefill_end(struct cluster *cluster, uint32_t cell, uint64_t now_ns)

@@ -70,6 +70,7 @@ static mc_status on_drain(mc_sched *sched, uint64_t id)
     if (cell == CLUSTER_NONE)
         return MC_E_NOT_FOUND;
     sched->cluster.instances[cell].draining = true;
+    cluster_touch(&sched->cluster, cell);
     return MC_OK;
 }
 
@@ -97,7 +98,7 @@ static mc_status on_blocks(mc_sched *sched, const struct mc_sched_blocks *blocks
         return MC_E_ARG;
     for (uint64_t i = 0; i < blocks->count; i++)
         if (stored)
-            kv_index_insert(sched->index, &blocks->keys[i], cell, blocks->medium);
+            kv_index_insert(sched->index, &blocks->keys[i], cell);
         else
             kv_index_remove(sched->index, &blocks->keys[i], cell);
     return MC_OK;
@@ -106,8 +107,7 @@ static mc_status on_blocks(mc_sched *sched, const struct mc_sched_blocks *blocks
 static mc_status on_reset(mc_sched *sched, uint64_t id)
 {
     if (id == 0) {
-        for (uint32_t i = 0; i < sched->cluster.count; i++)
-            kv_index_reset(sched->index, sched->cluster.order[i]);
+        kv_index_clear(sched->index);
         return MC_OK;
     }
     const uint32_t cell = cluster_find(&sched->cluster, id);
@@ -154,6 +154,8 @@ static void on_prefill_end(mc_sched *sched, uint32_t cell, const struct mc_sched
         sched->cluster.requests[cell].spent_ns =
             service_end(&instance->service, &instance->cost, sched->now_ns, p->tokens + p->reused,
                         p->reused, p->duration_ns);
+        cluster_settle_later(&sched->cluster, at);
+        cluster_touch(&sched->cluster, at);
     }
     cluster_prefill_end(&sched->cluster, cell, sched->now_ns);
     shadow_release(&sched->admit.shadows, &sched->cluster, sched->now_ns, cell, true);
@@ -178,6 +180,7 @@ static mc_status on_measured(mc_sched *sched, const struct mc_sched_progress *p)
         cost_learn_step(cost, p->sequences, p->tokens, p->duration_ns);
     else
         cost_learn_prefill(cost, p->tokens + p->reused, p->reused, p->duration_ns);
+    cluster_touch(&sched->cluster, at);
     return MC_OK;
 }
 
@@ -247,6 +250,7 @@ static mc_status on_decode_step(mc_sched *sched, const struct mc_sched_progress 
     if (p->sequences != 0)
         cost_pace_step(cost, sched->now_ns, p->sequences, p->tokens, (double)p->duration_ns / 1e9);
     cost_learn_step(cost, p->sequences, p->tokens, p->duration_ns);
+    cluster_touch(&sched->cluster, cell);
     return MC_OK;
 }
 
@@ -261,6 +265,7 @@ static mc_status on_transfer(mc_sched *sched, uint32_t kind, const struct mc_sch
         struct instance *receiver = &sched->cluster.instances[to];
         cost_learn_transfer(&receiver->cost, sched_link(&sched->cluster.instances[from], receiver),
                             t->bytes, t->duration_ns);
+        cluster_touch(&sched->cluster, to);
     }
     return MC_OK;
 }

@@ -53,8 +53,13 @@ uint64_t service_end(struct service *s, struct cost *cost, uint64_t now_ns, uint
     return ns;
 }
 
+bool service_is_settled(const struct service *s, uint64_t now_ns)
+{
+    return !s->open || now_ns - s->last_ns > SETTLE_NS;
+}
+
 void service_settle(struct service *s, struct cost *cost, uint64_t now_ns)
 {
-    if (s->open && now_ns - s->last_ns > SETTLE_NS)
-        learn(s, cost);
+    if (service_is_settled(s, now_ns))
+        learn(s, cost); /* nothing, if it keeps none back */
 }

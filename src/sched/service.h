@@ -24,6 +24,9 @@ struct service {
 uint64_t service_end(struct service *service, struct cost *cost, uint64_t now_ns, uint64_t n,
                      uint64_t p, uint64_t inside_ns);
 
+/** Would service_settle() do nothing ever after, or all that it will? */
+bool service_is_settled(const struct service *service, uint64_t now_ns);
+
 /** Time has passed: learn what no other end can belong to. */
 void service_settle(struct service *service, struct cost *cost, uint64_t now_ns);
 

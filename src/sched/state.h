@@ -5,17 +5,19 @@
 #include "kv/index.h"
 #include "sched/admit.h"
 #include "sched/cluster.h"
+#include "sched/fastest.h"
+#include "sched/pane.h"
 #include "sched/replicate.h"
 
 struct mc_sched {
     const struct mc_alloc *alloc; /* borrowed */
     struct cluster cluster;
-    kv_index *index;               /* owned; its holders are the cluster's cells */
-    uint8_t *pooled;               /* owned; [instances_max]: by cell, 1 for store nodes */
-    uint32_t *matched, *held;      /* owned; [instances_max]: by cell, what kv_index_match() says */
-    struct mc_view_instance *rows; /* owned; [instances_max]: the view of one decision */
-    uint32_t *row_cells;           /* owned; [instances_max]: of each row */
-    uint32_t *holders; /* owned; [instances_max]: rows that have blocks of the request */
+    kv_index *index;       /* owned; its holders are the cluster's cells */
+    uint8_t *pooled;       /* owned; [instances_max]: by cell, 1 for store nodes */
+    struct kv_match match; /* its arrays owned; [instances_max], by cell */
+    struct panes panes;
+    struct fastest fastest;
+    uint32_t *row_cells; /* the last view's: its pane's */
 
     const struct mc_policy *policy; /* borrowed */
     void *policy_state;             /* owned */

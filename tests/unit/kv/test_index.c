@@ -4,13 +4,25 @@
 #include "base/prng.h"
 #include "kv/index.h"
 
-enum { HOLDERS = 5, KEYS = 24, BLOCKS_MAX = 16 };
+enum { HOLDERS = 23, KEYS = 64, BLOCKS_MAX = 48 };
 
 /* The naive one: a bit for each holder, and who is older. */
 struct naive {
     bool has[KEYS][HOLDERS];
     uint64_t age[KEYS], clock, forgotten;
 };
+
+/* What a match writes. */
+struct answer {
+    uint32_t blocks[HOLDERS], held[HOLDERS], holders[HOLDERS];
+    struct kv_match match;
+};
+
+static void answer_init(struct answer *a)
+{
+    memset(a, 0, sizeof(*a));
+    a->match = (struct kv_match){ .blocks = a->blocks, .held = a->held, .holders = a->holders };
+}
 
 static struct mc_key key_of(uint32_t number)
 {
@@ -67,49 +79,96 @@ static void naive_insert(struct naive *n, uint32_t key, uint32_t holder)
         naive_forget(n, oldest);
 }
 
+/* How far a chain goes at those of `among`. */
 static uint32_t naive_prefix(const struct naive *n, const uint32_t *chain, uint32_t count,
-                             uint32_t holders)
+                             const uint8_t *among)
 {
     for (uint32_t i = 0; i < count; i++) {
         bool found = false;
         for (uint32_t h = 0; h < HOLDERS; h++)
-            found |= (holders >> h & 1) && n->has[chain[i]][h];
+            found |= among[h] && n->has[chain[i]][h];
         if (!found)
             return i;
     }
     return count;
 }
 
-static void check_match(const kv_index *index, const struct naive *n, struct prng *prng)
+static void check_holders(const struct answer *a)
 {
-    const uint32_t count = prng_below(prng, KEYS), pool_mask = prng_below(prng, 1 << HOLDERS);
-    uint32_t chain[KEYS], blocks[HOLDERS], held[HOLDERS];
+    uint32_t listed[HOLDERS] = { 0 };
+
+    for (uint32_t i = 0; i < a->match.count; i++)
+        listed[a->holders[i]]++;
+    for (uint32_t h = 0; h < HOLDERS; h++)
+        assert_int_equal(listed[h], a->blocks[h] != 0 || a->held[h] != 0);
+}
+
+static void check_match(const kv_index *index, const struct naive *n, struct prng *prng,
+                        struct answer *a)
+{
+    const uint32_t count = prng_below(prng, KEYS), from = prng_below(prng, KEYS);
+    uint32_t chain[KEYS], jumps = prng_below(prng, 3);
     struct mc_key keys[KEYS];
     uint8_t pooled[HOLDERS];
 
     for (uint32_t i = 0; i < count; i++) {
-        chain[i] = (i + prng_below(prng, 2) * prng_below(prng, 3)) % KEYS;
+        chain[i] = (from + i + (jumps ? prng_below(prng, 8) / 7 : 0)) % KEYS;
         keys[i] = key_of(chain[i]);
     }
     for (uint32_t h = 0; h < HOLDERS; h++)
-        pooled[h] = pool_mask >> h & 1;
+        pooled[h] = prng_below(prng, 3) == 0;
 
-    const uint32_t pool = kv_index_match(index, keys, count, pooled, blocks, held);
-    assert_int_equal(pool, naive_prefix(n, chain, count, pool_mask));
+    kv_index_match(index, keys, count, pooled, &a->match);
+    check_holders(a);
+    assert_int_equal(a->match.pool, naive_prefix(n, chain, count, pooled));
     for (uint32_t h = 0; h < HOLDERS; h++) {
+        uint8_t alone[HOLDERS] = { 0 };
         uint32_t holds = 0;
-        assert_int_equal(blocks[h], naive_prefix(n, chain, count, 1u << h));
-        for (uint32_t i = 0; i < pool; i++)
+
+        alone[h] = 1;
+        assert_int_equal(a->blocks[h], naive_prefix(n, chain, count, alone));
+        for (uint32_t i = 0; i < a->match.pool; i++)
             holds += pooled[h] && n->has[chain[i]][h];
-        assert_int_equal(held[h], holds);
+        assert_int_equal(a->held[h], holds);
     }
-    assert_int_equal(kv_index_match(index, keys, count, NULL, blocks, NULL), 0);
+    kv_index_match(index, keys, count, NULL, &a->match);
+    check_holders(a);
+    assert_int_equal(a->match.pool, 0);
+}
+
+/* A stretch of keys comes to, or leaves, one holder or a few; rarely a whole holder, or everything. */
+static void change(kv_index *index, struct naive *naive, struct prng *prng)
+{
+    const uint32_t first = prng_below(prng, KEYS), what = prng_below(prng, 100);
+    const uint32_t count = 1 + prng_below(prng, 24), h = prng_below(prng, HOLDERS);
+
+    for (uint32_t i = 0; what < 95 && i < count; i++) {
+        const uint32_t k = (what % 2 ? first + i : first + count - i) % KEYS;
+        const struct mc_key key = key_of(k);
+
+        if (what < 65) {
+            kv_index_insert(index, &key, h);
+            naive_insert(naive, k, h);
+        } else {
+            kv_index_remove(index, &key, h);
+            naive->has[k][h] = false;
+        }
+    }
+    if (what < 95)
+        return;
+    if (what < 99)
+        kv_index_reset(index, h);
+    else
+        kv_index_clear(index);
+    for (uint32_t k = 0; k < KEYS; k++)
+        for (uint32_t other = 0; other < HOLDERS; other++)
+            naive->has[k][other] &= what < 99 && other != h;
 }
 
 static void test_it_answers_as_a_naive_table_does(void **state)
 {
     (void)state;
-    for (uint64_t seed = 0; seed < 60; seed++) {
+    for (uint64_t seed = 0; seed < 6; seed++) {
         struct faulty faulty;
         struct prng prng = { .seed = seed };
         struct naive naive = { 0 };
@@ -123,27 +182,16 @@ static void test_it_answers_as_a_naive_table_does(void **state)
                                        &index),
                          MC_OK);
         const long calls = faulty.calls;
-        for (int step = 0; step < 400; step++) {
-            const uint32_t k = prng_below(&prng, KEYS), h = prng_below(&prng, HOLDERS);
-            const struct mc_key key = key_of(k);
-            const uint32_t what = prng_below(&prng, 32);
+        struct answer answer;
+        answer_init(&answer);
+        for (int step = 0; step < 300; step++) {
             uint32_t blocks, pairs, oldest;
 
-            if (what < 22) {
-                kv_index_insert(index, &key, h, MC_MEDIUM_DRAM);
-                naive_insert(&naive, k, h);
-            } else if (what < 31) {
-                kv_index_remove(index, &key, h);
-                naive.has[k][h] = false;
-            } else {
-                kv_index_reset(index, h);
-                for (uint32_t i = 0; i < KEYS; i++)
-                    naive.has[i][h] = false;
-            }
+            change(index, &naive, &prng);
             naive_count(&naive, &blocks, &pairs, &oldest);
             assert_int_equal(kv_index_blocks(index), blocks);
             assert_int_equal(kv_index_forgotten(index), naive.forgotten);
-            check_match(index, &naive, &prng);
+            check_match(index, &naive, &prng, &answer);
         }
         assert_int_equal(faulty.calls, calls);
         kv_index_close(index);
@@ -154,24 +202,70 @@ static void test_it_answers_as_a_naive_table_does(void **state)
 static void test_one_block_may_be_at_more_holders_than_there_are_pairs(void **state)
 {
     (void)state;
-    enum { MANY = 40 };
     struct faulty faulty;
+    struct answer answer;
     kv_index *index;
-    uint32_t blocks[MANY];
 
     faulty_init(&faulty, -1);
     const struct kv_index_options options = { .alloc = &faulty.alloc,
                                               .blocks_max = 2,
-                                              .holders_max = MANY };
+                                              .holders_max = HOLDERS };
     assert_int_equal(kv_index_open(&options, &index), MC_OK);
     const struct mc_key wide = key_of(1), other = key_of(2);
-    kv_index_insert(index, &other, 0, MC_MEDIUM_DRAM);
-    for (uint32_t h = 0; h < MANY; h++)
-        kv_index_insert(index, &wide, h, MC_MEDIUM_SSD);
-    kv_index_match(index, &wide, 1, NULL, blocks, NULL);
-    for (uint32_t h = 0; h < MANY; h++)
-        assert_int_equal(blocks[h], 1);
+    kv_index_insert(index, &other, 0);
+    for (uint32_t h = 0; h < HOLDERS; h++)
+        kv_index_insert(index, &wide, h);
+    answer_init(&answer);
+    kv_index_match(index, &wide, 1, NULL, &answer.match);
+    for (uint32_t h = 0; h < HOLDERS; h++)
+        assert_int_equal(answer.blocks[h], 1);
     assert_int_equal(kv_index_blocks(index), 1); /* the other one was forgotten for the last */
+    kv_index_close(index);
+}
+
+/* Blocks in the order of their keys are guessed, and others looked up: far apart, in long chains of the hash. */
+static void test_long_chains_are_followed_whatever_their_order(void **state)
+{
+    (void)state;
+    enum { LONG = 2000 };
+    struct faulty faulty;
+    struct answer answer;
+    struct prng prng = { .seed = 3 };
+    static struct mc_key keys[LONG];
+    kv_index *index;
+
+    faulty_init(&faulty, -1);
+    assert_int_equal(kv_index_open(&(struct kv_index_options){ .alloc = &faulty.alloc,
+                                                               .blocks_max = LONG,
+                                                               .holders_max = HOLDERS,
+                                                               .seed = 5 },
+                                   &index),
+                     MC_OK);
+    answer_init(&answer);
+    for (uint32_t i = 0; i < LONG; i++) {
+        const uint64_t bits[2] = { prng_next(&prng), i };
+        memcpy(keys[i].bytes, bits, sizeof(bits));
+    }
+    for (int order = 0; order < 3; order++) {
+        for (uint32_t i = 0; i < LONG; i++) /* 7 and LONG have no divisor in common */
+            kv_index_insert(index,
+                            &keys[order == 0   ? i
+                                  : order == 1 ? LONG - 1 - i
+                                               : i * 7 % LONG],
+                            i % 2);
+        for (uint32_t i = 0; i < LONG; i++)
+            kv_index_insert(index, &keys[i], 2);
+        kv_index_match(index, keys, LONG, NULL, &answer.match);
+        assert_int_equal(answer.blocks[2], LONG);
+        assert_int_equal(answer.match.count, 2); /* with who has the first one */
+        kv_index_remove(index, &keys[1234], 2);
+        kv_index_match(index, keys, LONG, NULL, &answer.match);
+        assert_int_equal(answer.blocks[2], 1234);
+        kv_index_clear(index);
+        kv_index_match(index, keys, LONG, NULL, &answer.match);
+        assert_int_equal(answer.match.count, 0);
+        assert_int_equal(answer.blocks[2], 0);
+    }
     kv_index_close(index);
 }
 
@@ -214,7 +308,7 @@ static void test_every_failed_allocation_leaves_nothing_behind(void **state)
                                                   .holders_max = 4 };
         const mc_status status = kv_index_open(&options, &index);
         if (status == MC_OK) {
-            assert_int_equal(k, 5);
+            assert_int_equal(k, 9);
             kv_index_close(index);
             assert_int_equal(faulty.held, 0);
             return;
@@ -230,6 +324,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_it_answers_as_a_naive_table_does),
         cmocka_unit_test(test_one_block_may_be_at_more_holders_than_there_are_pairs),
+        cmocka_unit_test(test_long_chains_are_followed_whatever_their_order),
         cmocka_unit_test(test_limits_out_of_range_are_refused),
         cmocka_unit_test(test_every_failed_allocation_leaves_nothing_behind),
     };
