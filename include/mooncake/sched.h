@@ -335,8 +335,8 @@ struct mc_view {
     uint64_t (*wait_ns)(const struct mc_view *view, uint64_t index, uint64_t order);
     /**
      * [count], or NULL: what need not be asked twice. Of two instances of one kind, other than 0, and with equal
-     * matched_tokens and receive_busy_ns prefill_ns() says the same, and so do holder() for more tokens than
-     * they have and transfer_ns() from there.
+     * matched_tokens prefill_ns() says the same, and so do holder() for more tokens than they have and
+     * transfer_ns() from there.
      */
     const uint8_t *kinds;
     uint64_t reserved[2];
