@@ -23,7 +23,7 @@ struct place;
 
 struct admit {
     enum mc_admission mode; /* settled: no default */
-    double threshold, observations, quantile, retry_s, with_bookings;
+    double threshold, observations, quantile, retry_s, with_bookings, pool;
     const struct mc_length_predictor *predictor; /* borrowed */
     void *predictor_state;                       /* owned by the scheduler */
 
