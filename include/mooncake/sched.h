@@ -1,9 +1,8 @@
 /*
  * mooncake/sched.h - the Conductor: events in, decisions out.
  *
- * Not in this release: the policy "conductor", MC_DECIDE_WAIT (a policy's becomes a refusal for
- * QUEUE_FULL). What is asked for and not there is
- * refused with MC_E_UNSUPPORTED.
+ * Not in this release: MC_DECIDE_WAIT (a policy's becomes a refusal for QUEUE_FULL). What is asked for and not
+ * there is refused with MC_E_UNSUPPORTED.
  *
  * Life:    mc_sched_open -> (mc_sched_step -> mc_sched_take*)* -> mc_sched_close
  * Threads: a scheduler belongs to one thread; it starts none.
@@ -389,7 +388,7 @@ enum mc_admission {
 /** What is 0 has its default, but for `alloc`. */
 struct mc_sched_options {
     const struct mc_alloc *alloc; /* required: it has no memory of its own; borrowed until close */
-    /** By name: "algorithm1" (the default in this release), "local", "least-loaded", "round-robin", "random";
+    /** By name: "algorithm1" (the default in this release), "conductor" (our own), "local", "least-loaded", "round-robin", "random";
      * other routers' formulas: "dynamo", "lmetric", "llm-d", "sglang", "aibrix", "preble". */
     const char *policy;
     const char *policy_parameters;    /* "threshold=1.2,…"; copied; default: the policy's own */
