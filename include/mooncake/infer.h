@@ -39,6 +39,9 @@ enum mc_dtype { MC_DTYPE_DEFAULT, MC_DTYPE_F32, MC_DTYPE_BF16 };
 /** `{ 0 }` and NULL mean the defaults. */
 struct mc_model_options {
     const struct mc_alloc *alloc; /* borrowed until close; default: malloc */
+    /** Text, tokens and limits alone: *.safetensors are neither read nor missed, and no engine is opened
+     * over it (mc_engine_open() says MC_E_ARG). */
+    bool no_weights;
 };
 
 /** What a model is. Pointers live as long as the model. */
@@ -285,8 +288,8 @@ struct mc_engine_options {
  *
  * All memory that steps need is taken here.
  *
- * Returns MC_OK, MC_E_RANGE, MC_E_UNSUPPORTED (a kernel this processor lacks, with the names of those
- * it has), MC_E_NOMEM or MC_E_IO (threads).
+ * Returns MC_OK, MC_E_RANGE, MC_E_ARG (the model has no weights), MC_E_UNSUPPORTED (a kernel this
+ * processor lacks, with the names of those it has), MC_E_NOMEM or MC_E_IO (threads).
  */
 MC_API MC_MUST_USE mc_status mc_engine_open(const mc_model *model,
                                             const struct mc_engine_options *options,

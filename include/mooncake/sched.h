@@ -1,9 +1,8 @@
 /*
  * mooncake/sched.h - the Conductor: events in, decisions out.
  *
- * Not in this release: the policy "conductor", MC_ADMIT_STAGES, MC_DECIDE_WAIT (a policy's becomes a
- * refusal for QUEUE_FULL), MC_DECIDE_DECODE and MC_DECIDE_REPLICATE. What is asked for and not there is
- * refused with MC_E_UNSUPPORTED.
+ * Not in this release: MC_DECIDE_WAIT (a policy's becomes a refusal for QUEUE_FULL). What is asked for and not
+ * there is refused with MC_E_UNSUPPORTED.
  *
  * Life:    mc_sched_open -> (mc_sched_step -> mc_sched_take*)* -> mc_sched_close
  * Threads: a scheduler belongs to one thread; it starts none.
@@ -160,7 +159,8 @@ struct mc_sched_progress {
     uint64_t duration_ns; /* it took */
     uint32_t status;      /* REQUEST_END: 0 finished, 1 failed, 2 client left, 3 deadline */
     uint32_t reserved32;
-    uint64_t reserved[2];
+    uint64_t gap_ns; /* REQUEST_END: mean of its longest tenth of gaps between tokens */
+    uint64_t reserved[1];
 };
 
 struct mc_sched_transfer {
@@ -193,9 +193,14 @@ enum mc_decision_kind {
     MC_DECIDE_PLACE = 1,  /* prefill and decode there; pull first if `holder` is set */
     MC_DECIDE_REFUSE = 2, /* answer 429 with Retry-After: retry_after_ns */
     MC_DECIDE_WAIT = 3,   /* kept here; decided again after retry_after_ns at the latest */
-    MC_DECIDE_DECODE = 4, /* prefill has ended: go on at `decode` (maybe another one than said) */
-    MC_DECIDE_REPLICATE = 5, /* copy a hot prefix: `keys`, holder -> prefill; no request */
-    MC_DECIDE_ABORT = 6,     /* an accepted request can no longer be served: stop its work */
+    MC_DECIDE_DECODE =
+        4, /* prefill has ended: go on at `decode` (maybe another one than said); with
+                             MC_ADMIT_STAGES, where MC_DECIDE_REFUSE may come instead */
+    MC_DECIDE_REPLICATE =
+        5, /* copy a hot prefix: `keys`, holder -> prefill (of the pool: node to node); no
+                                request. Comes behind the MC_DECIDE_PLACE that tipped it, whose worker
+                                has these blocks soon */
+    MC_DECIDE_ABORT = 6, /* an accepted request can no longer be served: stop its work */
 };
 
 /* Why: name, number, words. Numbers never change meaning; new ones go at the end. */
@@ -212,6 +217,7 @@ enum mc_decision_kind {
     X(HOT_PREFIX, 9, "a hot prefix is spread") \
     X(BATCHED, 10, "delayed to be batched with its prefix") \
     X(UNKNOWN_COST, 11, "times are not known yet") \
+    X(WITHIN_SLO, 12, "its objectives can be kept") \
     X(TTFT_SLO, 32, "the first token would be late") \
     X(TBT_SLO, 33, "tokens would come too slowly") \
     X(DECODE_LOAD, 34, "decoding would be overloaded when the prefill ends") \
@@ -267,6 +273,8 @@ struct mc_decision {
 enum mc_decision_flags {
     MC_DECISION_BACK = 1,   /* it was refused before, and came back when it was told to */
     MC_DECISION_BOOKED = 2, /* REFUSE: room is kept for it after retry_after_ns */
+    MC_DECISION_STAGED =
+        4, /* PLACE: MC_EVENT_PREFILL_END is answered: DECODE, or REFUSE, which ends it */
 };
 
 /* -------------------------------------------------------------------------------------- policies */
@@ -285,7 +293,9 @@ struct mc_view_instance {
     uint64_t send_busy_ns, receive_busy_ns; /* its network is booked for so long */
     uint64_t tbt_ns;                        /* of its running batch, now */
     uint64_t last_ns;                       /* when it was last given a request; 0: never */
-    uint64_t reserved[3];
+    /** What matched_tokens will be when the prompts that were placed there are computed; 0: not known. */
+    uint64_t coming_tokens;
+    uint64_t reserved[2];
 };
 
 enum mc_view_flags {
@@ -319,13 +329,16 @@ struct mc_view {
     /** 64 random bits, of the scheduler's seed, the request and `counter` alone. */
     uint64_t (*chance)(const struct mc_view *view, uint64_t counter);
     void *context; /* the view's own */
+    /** Until it could begin to prefill this request if the decision's `order` were that: those before it in
+     * the queue alone. Optional; NULL: as queue_ns. */
+    uint64_t (*wait_ns)(const struct mc_view *view, uint64_t index, uint64_t order);
     /**
      * [count], or NULL: what need not be asked twice. Of two instances of one kind, other than 0, and with equal
      * matched_tokens prefill_ns() says the same, and so do holder() for more tokens than they have and
      * transfer_ns() from there.
      */
     const uint8_t *kinds;
-    uint64_t reserved[3];
+    uint64_t reserved[2];
 };
 
 /** Placement: one table, one file, one line in the options. */
@@ -337,10 +350,11 @@ struct mc_policy {
     mc_status (*init)(void *state, const char *parameters, struct mc_error *error);
     /**
      * Required. Fill kind (MC_DECIDE_PLACE, _REFUSE or _WAIT), reason, prefill, holder and pull_tokens,
-     * and, if it has a view of them, decode, order, retry_after_ns and score; the decision arrives
-     * zeroed but for `request`. Ties go to the lower id. The scheduler does the rest, for every policy
-     * alike: a decode of 0 becomes the instance with memory and the least predicted TBT, `predicted`
-     * is filled in, and admission may then turn a placement into a refusal.
+     * and, if it has a view of them, decode, order, retry_after_ns, score, predicted.queue_ns (0: what
+     * is before it now) and reuse_tokens (up to coming_tokens); the decision arrives zeroed but for
+     * `request`. The last tie goes to the lower id. The scheduler does the rest, for every policy alike: a
+     * decode of 0 becomes the instance with memory and the least predicted TBT, the rest of `predicted` is
+     * filled in, and admission may then turn a placement into a refusal.
      */
     void (*place)(void *state, const struct mc_view *view, const struct mc_sched_request *request,
                   struct mc_decision *decision);
@@ -374,7 +388,8 @@ enum mc_admission {
 /** What is 0 has its default, but for `alloc`. */
 struct mc_sched_options {
     const struct mc_alloc *alloc; /* required: it has no memory of its own; borrowed until close */
-    /** By name: "algorithm1" (the default in this release), "least-loaded", "round-robin", "random". */
+    /** By name: "algorithm1" (the default in this release), "conductor" (our own), "local", "least-loaded", "round-robin", "random";
+     * other routers' formulas: "dynamo", "lmetric", "llm-d", "sglang", "aibrix", "preble". */
     const char *policy;
     const char *policy_parameters;    /* "threshold=1.2,…"; copied; default: the policy's own */
     const struct mc_policy *policies; /* [policy_count], besides the built-in ones; borrowed */
@@ -391,9 +406,15 @@ struct mc_sched_options {
     uint64_t waiting_max;   /* requests kept by MC_DECIDE_WAIT; default 1024 */
     /** "name=number,…": threshold=1 (of the SLO, for the upper end of what is predicted), observations=20
      * (of a learnt cost, before it refuses), quantile=0.95 (of the errors seen: the upper end), retry=300
-     * (seconds: the longest retry_after_ns), bookings=1 (0: no room is kept for who comes back). */
+     * (seconds: the longest retry_after_ns), bookings=1 (0: no room is kept for who comes back),
+     * pool=0 (1: the decode load is the mean of all, not that of the one chosen; and MC_ADMIT_EARLY counts
+     * those who are there, not those on their way). */
     const char *admission_parameters;
-    uint64_t reserved[8];
+    /** "name=number,…", or "on" for the defaults: rate=1 (copies a second at most), gain=4 (a copy is ordered
+     * when so many times its cost was lost for want of it, for each copy there is), asked=8 (times in the
+     * window), window=60 (seconds). NULL or "off": nothing is replicated. */
+    const char *replication;
+    uint64_t reserved[7];
 };
 
 /**

@@ -147,6 +147,12 @@ MC_API void mc_store_request_close(mc_store_request *request);
 
 enum { MC_REPLICAS_MAX = 8 };
 
+enum mc_placement_flags {
+    MC_PLACE_ANOTHER =
+        1, /* of objects that are there a further copy: MC_E_EXISTS then means that `node`
+                           * has one, or that there is no room on nodes that have none */
+};
+
 /** How many copies, and where. `{ 0 }`: one, in DRAM, near the writer. */
 struct mc_placement {
     uint32_t replicas;     /* default 1, at most MC_REPLICAS_MAX, each on its own node */
@@ -154,7 +160,9 @@ struct mc_placement {
     uint64_t node;         /* preferred first; 0: the writer's host */
     uint64_t group;        /* objects of one group are evicted together; 0: none */
     uint64_t pin_ns;       /* not evicted before; 0: as the pool likes; UINT64_MAX: never */
-    uint64_t reserved[2];
+    uint32_t flags;        /* enum mc_placement_flags */
+    uint32_t reserved32;
+    uint64_t reserved[1];
 };
 
 /** One object to put: `count` ranges one after another are its payload. */
@@ -410,8 +418,9 @@ struct mc_store_node_options {
     const char *location;    /* "cpu:0"; default: anywhere */
     const char *ssd_path;    /* a directory for what leaves DRAM; default: none */
     uint64_t ssd_capacity_bytes;
-    uint64_t lease_ns; /* the master forgets a node that is silent for so long; default 10 s */
-    uint64_t reserved[4];
+    uint64_t lease_ns;    /* the master forgets a node that is silent for so long; default 10 s */
+    uint64_t objects_max; /* held at a time, 130 bytes each; default: one for each 8 KiB lent */
+    uint64_t reserved[3];
 };
 
 /**

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/utf8.h"
+#include "gateway/answer_token.h"
 #include "infer/normal.h"
 
 /* JSON has no infinity, which is the logprob of a token that cannot come; vLLM writes the same. */
@@ -15,35 +16,13 @@ static void add_logprob(struct buf *out, float logprob)
     buf_addf(out, "%.9g", (double)(logprob > LOGPROB_MIN ? logprob : LOGPROB_MIN));
 }
 
-static bool is_utf8(const char *text, size_t size)
-{
-    uint32_t code;
-    size_t length = 1;
-
-    for (size_t i = 0; i < size && length > 0; i += length)
-        length = utf8_decode(text + i, size - i, &code);
-    return length > 0;
-}
-
-/* A token that is no whole text is spelt as OpenAI does, so that two of them differ. */
 static void add_token(const struct answer *a, uint32_t token, struct buf *out)
 {
     const char *text;
     size_t size;
 
     a->texts->get(a->texts->context, token, false, &text, &size);
-    if (size == 0) {
-        buf_addf(out, "\"token_id:%u\"", token);
-        return;
-    }
-    if (is_utf8(text, size)) {
-        buf_add_json(out, text, size);
-        return;
-    }
-    buf_add_text(out, "\"bytes:");
-    for (size_t i = 0; i < size; i++)
-        buf_addf(out, "\\\\x%02x", (unsigned char)text[i]);
-    buf_add_byte(out, '"');
+    answer_token_spell(token, text, size, out);
 }
 
 static size_t characters(const struct buf *text)

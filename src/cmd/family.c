@@ -137,12 +137,18 @@ static void say_worker(struct arguments *a, const struct family *f, const struct
     say_choice(a, "kernel", "auto|ref|avx2|avx512|avx512-bf16", o->kernel);
     say_choice(a, "kv-dtype", "auto|f32|bf16", o->kv_dtype);
     say_text(a, "transports", o->transports);
+    say_choice(a, "engine", "cpu|timing", o->engine);
+    say_text(a, "profile", o->profile);
+    say(a, "--kv-scale=%.9g", (double)o->kv_scale);
     say(a, "--");
     say(a, "%s", f->model);
 }
 
 static void say_door(struct arguments *a, const struct serve_options *o)
 {
+    say_text(a, "policy", o->policy);
+    say_text(a, "policy-parameters", o->policy_parameters);
+    say_text(a, "replication", o->replication);
     say(a, "--slo-ttft=%lluns", (unsigned long long)o->slo_ttft);
     say(a, "--slo-tbt=%lluns", (unsigned long long)o->slo_tbt);
     say_choice(a, "admission", DOOR_ADMISSIONS, o->admission);
@@ -170,9 +176,18 @@ static void say_gateway(struct arguments *a, const struct family *f, const struc
         say(a, "--insecure");
     if (o->debug_headers)
         say(a, "--debug-headers");
+    say_text(a, "record", o->record);
     say_door(a, o);
     say(a, "--");
     say(a, "%s", f->model);
+}
+
+static uint64_t timing_objects(uint64_t pool_memory)
+{
+    enum { OBJECT_BYTES = 384, OBJECTS_MOST = 1 << 22 };
+    const uint64_t objects = pool_memory / OBJECT_BYTES;
+
+    return objects < OBJECTS_MOST ? objects : OBJECTS_MOST;
 }
 
 static void say_all(struct arguments *a, const struct family *f, const struct member *m)
@@ -190,6 +205,8 @@ static void say_all(struct arguments *a, const struct family *f, const struct me
         say(a, "--name=%s", m->name);
         say(a, "--listen=127.0.0.1:0"); /* MC_LISTEN is the gateway's */
         say(a, "--memory=%llu", (unsigned long long)f->options->pool_memory);
+        if (f->options->engine == PROFILE_TIMING) /* their blocks are small */
+            say(a, "--objects=%llu", (unsigned long long)timing_objects(f->options->pool_memory));
         say_text(a, "transports", f->options->transports);
         break;
     case MEMBER_GATEWAY:

@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "cmd/cmd.h"
 #include "cmd/door.h"
+#include "cmd/limits.h"
 #include "cmd/keys.h"
 #include "cmd/role.h"
 #include "os/file.h"
@@ -25,44 +26,27 @@ enum { OTHER_DESCRIPTORS = 600, CONNECTIONS_LEAST = 16 };
       "The pool's master; without it nothing is reused.")                                           \
     X(model_name, "model-name", 0, TEXT, NULL, 0, 0, NULL, "NAME", "Gateway",                       \
       "What clients call the model; default: the last part of its path.")                           \
-    X(policy, "policy", 0, TEXT, NULL, 0, 0, NULL, "NAME", "Gateway",                               \
-      "Who places requests; default: algorithm1.")                                                  \
-    X(policy_parameters, "policy-parameters", 0, TEXT, NULL, 0, 0, NULL, "LIST", "Gateway",         \
-      "The policy's own settings: threshold=1.2.")                                                  \
-    X(requests, "requests", 0, U32, "1024", 1, 65536, NULL, "N", "Limits",                          \
-      "Requests at a time; beyond: 429.")                                                           \
-    X(connections, "connections", 0, U32, "8192", 1, 1048576, NULL, "N", "Limits",                  \
-      "HTTP connections at a time; more wait to be accepted.")                                      \
-    X(address_connections, "connections-per-address", 0, U32, "0", 0, 1048576, NULL, "N", "Limits", \
-      "Of these from one address that is not loopback; 0: no bound.")                               \
-    X(body, "body", 0, SIZE, "8M", 1024, 1073741824, NULL, "SIZE", "Limits",                        \
-      "The longest body of a request; beyond: 413.")                                                \
-    X(bodies, "bodies", 0, SIZE, "1G", 1024, 1e15, NULL, "SIZE", "Limits",                          \
-      "Of all bodies that are held, --body at least; beyond: 503.")                                 \
-    X(headers, "headers", 0, SIZE, "32K", 1024, 1048576, NULL, "SIZE", "Limits",                    \
-      "The longest request line and headers; beyond: 414 or 431.")                                  \
-    X(receive_timeout, "receive-timeout", 0, DURATION, "30s", 1e6, 1e15, NULL, "TIME", "Limits",    \
-      "How long a client may take to send a request, however slowly; then 408.")                    \
-    X(idle_timeout, "idle-timeout", 0, DURATION, "120s", 1e6, 1e15, NULL, "TIME", "Limits",         \
-      "How long a connection without a request stays, and an answer waits to be taken.")                  \
+    X(record, "record", 0, TEXT, NULL, 0, 0, NULL, "FILE", "Gateway",                               \
+      "Write every event of the scheduler and what it decides here: for mooncake sim --replay.")    \
+    X(debug_headers, "debug-headers", 0, BOOL, "false", 0, 0, NULL, NULL, "Gateway",                \
+      "Obey X-Mooncake-Bar, by which a client bars a worker from its request.")                         \
     X(patience, "patience", 0, DURATION, "10s", 1, 1e15, NULL, "TIME", "Limits",                       \
       "How long a request may wait for room or for a worker that is away.")                         \
     X(tries, "tries", 0, U32, "3", 1, 100, NULL, "N", "Limits",                                     \
-      "How often a request is placed whose workers are lost before it sent a byte.")                \
-    X(debug_headers, "debug-headers", 0, BOOL, "false", 0, 0, NULL, NULL, "Other",                  \
-      "Obey X-Mooncake-Bar, by which a client bars a worker from its request.")
+      "How often a request is placed whose workers are lost before it sent a byte.")
 /* clang-format on */
 
 struct gateway_flags {
     ROLE_SETTINGS(SETTING_FIELD)
     GATEWAY_SETTINGS(SETTING_FIELD)
+    LIMITS_SETTINGS(SETTING_FIELD)
     DOOR_SETTINGS(SETTING_FIELD)
     KEYS_SETTINGS(SETTING_FIELD)
 };
 
 #define GATEWAY_ROW(...) SETTING_ROW(gateway_flags, __VA_ARGS__)
-static const struct setting rows[] = { GATEWAY_SETTINGS(GATEWAY_ROW) DOOR_SETTINGS(GATEWAY_ROW)
-                                           KEYS_SETTINGS(GATEWAY_ROW) ROLE_SETTINGS(GATEWAY_ROW) };
+static const struct setting rows[] = { GATEWAY_SETTINGS(GATEWAY_ROW) LIMITS_SETTINGS(
+    GATEWAY_ROW) DOOR_SETTINGS(GATEWAY_ROW) KEYS_SETTINGS(GATEWAY_ROW) ROLE_SETTINGS(GATEWAY_ROW) };
 
 static void help(struct buf *out)
 {
@@ -192,6 +176,7 @@ static int run(struct gateway_role *g, const struct gateway_flags *flags, const 
         .slo_tbt_ns = flags->slo_tbt,
         .admission = door_admission(flags->admission),
         .admission_parameters = flags->admission_parameters,
+        .replication = flags->replication,
         .unmeasured = !flags->measure,
         .body_max = flags->body,
         .bodies_max = flags->bodies,
@@ -203,6 +188,7 @@ static int run(struct gateway_role *g, const struct gateway_flags *flags, const 
         .receive_ns = flags->receive_timeout,
         .idle_ns = flags->idle_timeout,
         .tries_max = flags->tries,
+        .record = flags->record,
         .debug_headers = flags->debug_headers,
     };
 

@@ -13,6 +13,8 @@
       "The pool's master.")                                                                         \
     X(memory, "memory", 0, SIZE, "1G", 1048576, 1e15, NULL, "SIZE", "Node",                            \
       "How much to lend. It is taken, and touched, at the start.")                                  \
+    X(objects, "objects", 0, U32, "0", 0, 16777216, NULL, "N", "Node",                               \
+      "Objects held at a time; 0: one for each 8 KiB.")                                             \
     X(listen, "listen", 0, TEXT, "127.0.0.1:0", 0, 0, NULL, "HOST:PORT", "Node",                    \
       "Where its Transfer Engine is reached.")                                                      \
     X(transports, "transports", 0, TEXT, NULL, 0, 0, NULL, "LIST", "Node",                          \
@@ -79,7 +81,8 @@ static mc_status open_all(struct node_role *n, const struct node_flags *flags,
         .secret_size = n->role.secret_size,
         .flags = flags->insecure ? MC_TRANSFER_INSECURE : 0,
     };
-    const struct mc_store_node_options node = { .capacity_bytes = flags->memory };
+    const struct mc_store_node_options node = { .capacity_bytes = flags->memory,
+                                                .objects_max = flags->objects };
 
     mc_status status = mc_transfer_open(&transfer, &n->transfer, error);
     if (status != MC_OK)

@@ -3,7 +3,9 @@
 #define CMD_SERVE_OPTIONS_H
 
 #include "cmd/door.h"
+#include "cmd/limits.h"
 #include "cmd/keys.h"
+#include "cmd/profile.h"
 #include "cmd/role.h"
 
 /* clang-format off */
@@ -20,11 +22,13 @@
     X(pool_memory, "pool-memory", 0, SIZE, "512M", 1048576, 1e15, NULL, "SIZE", "Cluster",             \
       "Memory that each node lends.")                                                               \
     X(kv_memory, "kv-memory", 0, SIZE, "256M", 0, 0, NULL, "SIZE", "Cluster",                       \
-      "Working memory for the KVCache of each worker.")                                             \
+      "Working memory for the KVCache of each worker; of timing ones, what the profile says.")     \
     X(transports, "transports", 0, TEXT, NULL, 0, 0, NULL, "LIST", "Cluster",                       \
       "How KVCache moves, by preference: shm,tcp; default: all that work here.")                    \
     X(model_name, "model-name", 0, TEXT, NULL, 0, 0, NULL, "NAME", "Cluster",                       \
       "What clients call the model; default: the last part of its path.")                           \
+    X(record, "record", 0, TEXT, NULL, 0, 0, NULL, "FILE", "Cluster",                                 \
+      "Write every event of the scheduler and what it decides here: for mooncake sim --replay.")    \
     X(debug_headers, "debug-headers", 0, BOOL, "false", 0, 0, NULL, NULL, "Cluster",                \
       "Obey X-Mooncake-Bar, by which a client bars a worker from its request.")                     \
     X(threads, "threads", 0, U32, "0", 0, 1024, NULL, "N", "Engine",                                \
@@ -41,22 +45,6 @@
       "Engine", "The code that computes; auto: the best that this processor has.")                  \
     X(kv_dtype, "kv-dtype", 0, CHOICE, "auto", 0, 0, "auto|f32|bf16", "NAME", "Engine",             \
       "How keys and values are kept; auto: as the model's weights.")                                \
-    X(requests, "requests", 0, U32, "1024", 1, 65536, NULL, "N", "Limits",                          \
-      "Requests at a time; beyond: 429.")                                                           \
-    X(connections, "connections", 0, U32, "8192", 1, 1048576, NULL, "N", "Limits",                  \
-      "HTTP connections at a time; more wait to be accepted.")                                      \
-    X(address_connections, "connections-per-address", 0, U32, "0", 0, 1048576, NULL, "N", "Limits", \
-      "Of these from one address that is not loopback; 0: no bound.")                               \
-    X(body, "body", 0, SIZE, "8M", 1024, 1073741824, NULL, "SIZE", "Limits",                        \
-      "The longest body of a request; beyond: 413.")                                                \
-    X(bodies, "bodies", 0, SIZE, "1G", 1024, 1e15, NULL, "SIZE", "Limits",                          \
-      "Of all bodies that are held, --body at least; beyond: 503.")                                 \
-    X(headers, "headers", 0, SIZE, "32K", 1024, 1048576, NULL, "SIZE", "Limits",                    \
-      "The longest request line and headers; beyond: 414 or 431.")                                  \
-    X(receive_timeout, "receive-timeout", 0, DURATION, "30s", 1e6, 1e15, NULL, "TIME", "Limits",    \
-      "How long a client may take to send a request, however slowly; then 408.")                    \
-    X(idle_timeout, "idle-timeout", 0, DURATION, "120s", 1e6, 1e15, NULL, "TIME", "Limits",         \
-      "How long a connection without a request stays, and an answer waits to be taken.")                  \
     X(stall, "stall", 0, DURATION, "2s", 0, 0, NULL, "TIME", "Supervision",                         \
       "A role that a signal has stopped for so long is killed and started again; 0: never.")        \
     X(grace, "grace", 0, DURATION, "10s", 0, 0, NULL, "TIME", "Supervision",                        \
@@ -66,6 +54,8 @@
 struct serve_options {
     ROLE_SETTINGS(SETTING_FIELD)
     SERVE_SETTINGS(SETTING_FIELD)
+    PROFILE_SETTINGS(SETTING_FIELD)
+    LIMITS_SETTINGS(SETTING_FIELD)
     DOOR_SETTINGS(SETTING_FIELD)
     KEYS_SETTINGS(SETTING_FIELD)
 };

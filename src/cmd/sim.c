@@ -130,6 +130,9 @@ static void figures_of(struct bench *bench, const struct report_run *run, uint64
     sim_figure(bench, run->name, "prefill time", "s", m->busy_mean, m->finished);
     sim_figure(bench, run->name, "wasted prefill", "s", m->wasted_s, m->offered);
     sim_figure(bench, run->name, "regret mean", "s", m->regret_mean, m->finished);
+    if (m->copies)
+        sim_figure(bench, run->name, "hot prefixes copied", "blocks", (double)m->copied_blocks,
+                   m->copies);
     if (m->came_back)
         sim_figure(bench, run->name, "came back and got in", "share",
                    (double)m->got_in / m->came_back, m->came_back);
@@ -226,6 +229,13 @@ static bool complain_all(const struct sweep *sweep)
     return fine;
 }
 
+static uint32_t threads_of(const struct sim_request_options *r, uint32_t runs)
+{
+    const uint32_t threads = r->options.threads ? r->options.threads : os_processors();
+
+    return threads < runs ? threads : runs;
+}
+
 static mc_status open_sweep(struct sweep *sweep, const struct requests *requests)
 {
     const struct sim_node node = assume_node(&sweep->request->assume);
@@ -257,11 +267,8 @@ static int run_sweep(const struct sim_request_options *r, const struct requests 
     int code = CMD_FAILED;
 
     mc_status status = open_sweep(&sweep, requests);
-    uint32_t threads = r->options.threads ? r->options.threads : os_processors();
-    if (threads > sweep.count)
-        threads = sweep.count;
     if (status == MC_OK)
-        status = os_crew_open(threads, os_alloc(), &crew, &error);
+        status = os_crew_open(threads_of(r, sweep.count), os_alloc(), &crew, &error);
     if (status != MC_OK) {
         command_complain("sim", "%s", error.text[0] ? error.text : mc_status_text(status));
     } else {
@@ -278,9 +285,24 @@ static int run_sweep(const struct sim_request_options *r, const struct requests 
     return code;
 }
 
+/* All runs keep what their tables, plots and CSV need; those under way have all of the simulation. */
+static struct requests_room room_of(const struct sim_request_options *r)
+{
+    const uint32_t runs = sim_options_runs(r), threads = threads_of(r, runs);
+
+    return (struct requests_room){ .bytes = r->options.memory,
+                                   .request_bytes =
+                                       (uint64_t)threads * SIM_REQUEST_BYTES +
+                                       (uint64_t)runs * REPORT_REQUEST_BYTES +
+                                       (r->options.csv ? (uint64_t)runs * REPORT_LINE_BYTES : 0),
+                                   .block_bytes = (uint64_t)threads * SIM_BLOCK_BYTES };
+}
+
 static int read_and_run(const struct sim_request_options *r, int argc, char **argv)
 {
-    const struct sim_trace_part part = { .end_ns = r->options.duration, .limit = r->options.limit };
+    const struct sim_trace_part part = { .end_ns = r->options.duration,
+                                         .limit = r->options.limit,
+                                         .room = room_of(r) };
     struct requests requests = { 0 };
     struct mc_error error = { 0 };
     int code = CMD_FAILED;
@@ -313,6 +335,18 @@ static int print_config(const struct sim_request_options *r)
     return done ? CMD_OK : CMD_FAILED;
 }
 
+static int replay(const struct sim_request_options *r, int argc, char **argv)
+{
+    char command[1000];
+    const struct sim_replay_output output = { .file = r->options.replay,
+                                              .json = r->options.json,
+                                              .commit = r->options.commit,
+                                              .command = command };
+
+    sim_join_words(argc, argv, command, sizeof(command));
+    return sim_replay_main(&output);
+}
+
 static int sim_main(int argc, char **argv)
 {
     struct sim_request_options *r;
@@ -338,6 +372,8 @@ static int sim_main(int argc, char **argv)
         code = print_config(r);
     } else if (r->options.print_assumptions) {
         code = print_assumptions(r);
+    } else if (r->options.replay) {
+        code = replay(r, argc, argv);
     } else {
         code = read_and_run(r, argc, argv);
     }

@@ -11,6 +11,15 @@ mc_status sim_run_all(sim *sim, struct mc_error *error);
 /** `mooncake sim paper`; an exit code. */
 int sim_paper_main(int argc, char **argv);
 
+/** What `mooncake sim --replay` reads and writes. */
+struct sim_replay_output {
+    const char *file, *json, *commit; /* json, commit: may be NULL */
+    const char *command;              /* as it was called */
+};
+
+/** An exit code: 0, the same decisions; 1, others, or a file that cannot be read to its end. */
+int sim_replay_main(const struct sim_replay_output *output);
+
 bool sim_write_file(const char *path, const struct buf *text);
 
 /** A row that was measured once, of `n` things. */

@@ -173,8 +173,13 @@ static mc_status check(const struct sim_request_options *r, struct mc_error *err
     if (r->operands.count > 0)
         return error_set(error, MC_E_ARG, "\"%.80s\": only flags are expected here",
                          r->operands.items[0]);
+    if (r->options.replay && r->options.trace)
+        return error_set(error, MC_E_ARG,
+                         "--replay: a recording is played alone, not with --trace");
+    if (r->options.replay)
+        return MC_OK;
     if (!r->options.trace)
-        return error_set(error, MC_E_ARG, "--trace FILE is required");
+        return error_set(error, MC_E_ARG, "--trace FILE or --replay FILE is required");
     for (uint32_t i = 0; i < sim_options_runs(r); i++) {
         const mc_status status = sim_options_run(r, i, &options, name, error);
         if (status != MC_OK)
@@ -238,6 +243,7 @@ static void fill(const struct sim_request_options *r, struct sim_options *o)
                                .change_count = r->change_count,
                                .policy_parameters = s->parameters,
                                .admission_parameters = s->admission_parameters,
+                               .replication = s->replication,
                                .check_decode = s->check_decode,
                                .slo_ttft_ns = s->slo_ttft,
                                .slo_tbt_ns = s->slo_tbt,
@@ -286,6 +292,7 @@ void sim_options_help(struct buf *out)
 {
     buf_add_text(out,
                  "usage: mooncake sim --trace FILE [settings]\n"
+                 "       mooncake sim --replay FILE [--json FILE]\n"
                  "       mooncake sim paper --traces DIR [--json FILE]\n"
                  "\n"
                  "Play a trace through a simulated cluster, with the scheduler that decides live.\n"
@@ -304,7 +311,12 @@ void sim_options_help(struct buf *out)
         "`mooncake sim paper` runs the papers' experiments again, and prints what was published\n"
         "beside what is simulated.\n"
         "\n"
-        "Exit codes: 0 done; 1 failed; 2 wrong usage; 130 interrupted.\n"
+        "`mooncake sim --replay` gives the events that a gateway recorded to this scheduler "
+        "again;\n"
+        "it says how many there were and where the first decision differs, if one does.\n"
+        "\n"
+        "Exit codes: 0 done; 1 failed, or --replay found a difference; 2 wrong usage; 130 "
+        "interrupted.\n"
         "\n"
         "Examples:\n"
         "  mooncake sim -t conversation_trace.jsonl -c 6P+10D,8P+8D -p algorithm1,local\n"

@@ -7,6 +7,7 @@
 #define CMD_SIM_OPTIONS_H
 
 #include "base/setting.h"
+#include "cmd/policies.h"
 #include "sim/sim.h"
 
 /* clang-format off */
@@ -15,6 +16,9 @@
       "Requests, one JSON object a line; - is standard input.")                                     \
     X(speed, "speed", 's', TEXT, "1", 0, 0, NULL, "LIST", "What comes",                             \
       "Arrivals come so many times faster: 1,1.5,2.")                                               \
+    X(replay, "replay", 0, TEXT, NULL, 0, 0, NULL, "FILE", "What comes",                            \
+      "Instead of a trace: what mooncake gateway --record wrote. Its events are given to this "     \
+      "scheduler, and its decisions compared, byte for byte.")                                      \
     X(duration, "duration", 0, DURATION, "0s", 0, 1e18, NULL, "TIME", "What comes",                 \
       "Only so much of the trace, by its own time; 0: all.")                                        \
     X(limit, "limit", 0, U64, "0", 0, 0, NULL, "N", "What comes",                                   \
@@ -24,7 +28,8 @@
     X(come_back, "come-back", 0, FLOAT, "0", 0, 1, NULL, "SHARE", "What comes",                     \
       "Of refused clients: wait as long as they are told, and ask again, up to three times.")       \
     X(cluster, "cluster", 'c', TEXT, "8P+8D", 0, 0, NULL, "LIST", "Cluster",                        \
-      "Instances: P prefill, D decode, C both; 2P4 is two pipelines of four nodes. 10P+6D,8P+8D.")  \
+      "Instances: P prefill, D decode, C both; 2P4 is two pipelines of four nodes; 1S a pool of one " \
+      "node that has all blocks, else each P has its own. 10P+6D,8P+8D,4P+4D+1S.")  \
     X(gpu, "gpu", 0, TEXT, "a800", 0, 0, NULL, "NAME", "Cluster", "Eight of them make a node.")     \
     X(llm, "llm", 0, TEXT, "llama3-70b", 0, 0, NULL, "NAME", "Cluster", "What is served.")          \
     X(assume, "assume", 0, TEXT, NULL, 0, 0, NULL, "FILE", "Cluster",                               \
@@ -43,13 +48,16 @@
     X(retries, "retries", 0, U32, "1", 0, 100, NULL, "N", "Cluster",                                \
       "A request whose instance failed before its first token is placed again so often.")           \
     X(policy, "policy", 'p', TEXT, NULL, 0, 0, NULL, "LIST", "Scheduling",                          \
-      "Placement; the default is the scheduler's, and coupled-round-robin where instances do both.") \
+      POLICIES_HELP " Where instances do both: coupled-round-robin (the default), coupled-random, "   \
+      "coupled-least-loaded.")                                                                      \
     X(parameters, "policy-parameters", 0, TEXT, NULL, 0, 0, NULL, "TEXT", "Scheduling",             \
-      "Of every policy of the list: threshold=1.2.")                                                \
+      "Of every policy of the list: threshold=1.2; see docs/scheduler.md.")                                                \
     X(admission, "admission", 'a', TEXT, "all", 0, 0, NULL, "LIST", "Scheduling",                   \
       "all, stages, early, early-system, early-request, default.")                                  \
     X(admission_parameters, "admission-parameters", 0, TEXT, NULL, 0, 0, NULL, "TEXT",              \
       "Scheduling", "Of every admission of the list.")                                              \
+    X(replication, "replication", 0, TEXT, "off", 0, 0, NULL, "TEXT", "Scheduling",                 \
+      "Spread hot prefixes: on, off, or rate=1,gain=4,asked=8,window=60; see docs/scheduler.md.")   \
     X(check_decode, "check-decode", 0, BOOL, "false", 0, 0, NULL, NULL, "Scheduling",               \
       "The decode instance refuses what would break the TBT SLO when it gets there.")               \
     X(slo_ttft, "slo-ttft", 0, DURATION, "30s", 0, 1e18, NULL, "TIME", "Scheduling",                \
@@ -68,6 +76,8 @@
       "chunks beside the decoding.")                                                                \
     X(threads, "threads", 'j', U32, "0", 0, 1024, NULL, "N", "Running",                             \
       "Runs at the same time; 0: one on each processor.")                                           \
+    X(memory, "memory", 0, SIZE, "4G", 1048576, 1e15, NULL, "SIZE", "Running",                      \
+      "A trace that would take more than this with its runs is refused.")                           \
     X(sample, "sample", 0, DURATION, "10s", 1e6, 1e18, NULL, "TIME", "Output",                      \
       "Between two points of the time series.")                                                     \
     X(json, "json", 0, TEXT, NULL, 0, 0, NULL, "FILE", "Output", "Write the figures here, too.")    \

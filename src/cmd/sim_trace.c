@@ -95,10 +95,15 @@ static mc_status keep(void *user, const struct trace_request *request, struct mc
         (k->part->limit && k->requests->count >= k->part->limit))
         return MC_PENDING;
     const mc_status status = requests_add(k->requests, request);
-    return status == MC_OK
-               ? status
-               : error_set(error, status, "%s:%llu: %s", k->path, (unsigned long long)request->line,
-                           status == MC_E_NOMEM ? "out of memory" : "more than this can keep");
+    if (status == MC_E_RANGE)
+        return error_set(error, status,
+                         "%s:%llu: up to here is what %.3g GiB hold; take a part of it (--limit, "
+                         "mooncake trace slice) or allow more memory",
+                         k->path, (unsigned long long)request->line,
+                         (double)k->requests->room.bytes / (1 << 30));
+    return status == MC_OK ? status
+                           : error_set(error, status, "%s:%llu: out of memory", k->path,
+                                       (unsigned long long)request->line);
 }
 
 mc_status sim_trace_read(const char *path, const struct sim_trace_part *part,
@@ -107,6 +112,9 @@ mc_status sim_trace_read(const char *path, const struct sim_trace_part *part,
     struct keep k = { .part = part, .requests = requests_p, .path = path };
 
     requests_init(requests_p, TRACE_BLOCK_TOKENS, os_alloc());
+    requests_p->room = part->room;
+    if (requests_p->room.bytes == 0)
+        requests_p->room.bytes = SIM_TRACE_MEMORY;
     const mc_status status = sim_trace_each(path, keep, &k, error);
     if (status == MC_OK && requests_p->count == 0)
         return error_set(error, MC_E_FORMAT, "%s: no request in the part that was asked for", path);

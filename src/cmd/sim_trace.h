@@ -4,10 +4,13 @@
 
 #include "sim/requests.h"
 
+#define SIM_TRACE_MEMORY (UINT64_C(4) << 30)
+
 /** Which requests of it. `{ 0 }`: all. */
 struct sim_trace_part {
     uint64_t begin_ns, end_ns; /* of the trace's own time; end 0: to its end */
     uint64_t limit;            /* requests at most; 0: all */
+    struct requests_room room; /* bytes 0: SIM_TRACE_MEMORY */
 };
 
 /**

@@ -22,6 +22,8 @@ extern char **environ;
     X(to, "to", 0, DURATION, "0s", 0, 1e18, NULL, "TIME", "stats, slice",                           \
       "Leave out what comes then or later; 0: nothing.")                                            \
     X(limit, "limit", 0, U64, "0", 0, 0, NULL, "N", "stats, slice", "So many requests; 0: all.")    \
+    X(memory, "memory", 0, SIZE, "4G", 1048576, 1e15, NULL, "SIZE", "stats, generate",              \
+      "A trace that would take more than this is refused.")                                         \
     X(json, "json", 0, BOOL, "false", 0, 0, NULL, NULL, "stats, slice", "stats: as JSON.")          \
     X(like, "like", 0, TEXT, NULL, 0, 0, NULL, "FILE", "generate",                                  \
       "A trace to learn from: arrivals, lengths, families, sessions.")                              \
@@ -136,7 +138,7 @@ static mc_status take_slice(void *user, const struct trace_request *request, str
 
 static mc_status slice(const struct trace_settings *o, const char *path, struct mc_error *error)
 {
-    const struct sim_trace_part part = { o->from, o->to, o->limit };
+    const struct sim_trace_part part = { o->from, o->to, o->limit, { 0 } };
     struct lines lines;
 
     mc_status status = open_lines(&lines, o->out, error);
@@ -148,9 +150,15 @@ static mc_status slice(const struct trace_settings *o, const char *path, struct 
 
 /* -------------------------------------------------------------------------------------------- stats */
 
+/* Lengths, gaps and chains are sorted aside. */
+static struct requests_room room_of(const struct trace_settings *o)
+{
+    return (struct requests_room){ .bytes = o->memory, .request_bytes = 64, .block_bytes = 32 };
+}
+
 static mc_status stats(const struct trace_settings *o, const char *path, struct mc_error *error)
 {
-    const struct sim_trace_part part = { o->from, o->to, o->limit };
+    const struct sim_trace_part part = { o->from, o->to, o->limit, room_of(o) };
     struct requests requests = { 0 };
     struct tracestats s;
     struct sim_assume assume;
@@ -199,7 +207,8 @@ static mc_status learn(const struct trace_settings *o, struct trace_fit *fit,
                         (double)o->sessions);
         return MC_OK;
     }
-    mc_status status = sim_trace_read(o->like, &(struct sim_trace_part){ 0 }, &requests, error);
+    mc_status status =
+        sim_trace_read(o->like, &(struct sim_trace_part){ .room = room_of(o) }, &requests, error);
     if (status == MC_OK) {
         const struct sim_trace trace = requests_trace(&requests);
         status = trace_fit_make(&trace, os_alloc(), fit);

@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "cmd/cmd.h"
+#include "cmd/profile.h"
 #include "cmd/role.h"
 #include "os/clock.h"
 
@@ -24,7 +25,8 @@
     X(transport_settings, "transport-settings", 0, TEXT, NULL, 0, 0, NULL, "LIST", "Worker",        \
       "The transports' own settings: tcp.port=7001.")                                               \
     X(kv_memory, "kv-memory", 0, SIZE, "256M", 0, 0, NULL, "SIZE", "Engine",                        \
-      "Working memory for KVCache. It is taken, and touched, at the start.")                        \
+      "Working memory for KVCache. It is taken, and touched, at the start; with --engine timing as " \
+      "much as the profile's GPUs have.")                                                           \
     X(sequences, "sequences", 0, U32, "256", 1, 4096, NULL, "N", "Engine",                           \
       "Requests computed at a time.")                                                               \
     X(queue, "queue", 0, U32, "1024", 1, 65536, NULL, "N", "Engine",                                 \
@@ -44,12 +46,17 @@
 struct worker_flags {
     ROLE_SETTINGS(SETTING_FIELD)
     WORKER_SETTINGS(SETTING_FIELD)
+    PROFILE_SETTINGS(SETTING_FIELD)
 };
 
 #define WORKER_ROW(...) SETTING_ROW(worker_flags, __VA_ARGS__)
-static const struct setting rows[] = { WORKER_SETTINGS(WORKER_ROW) ROLE_SETTINGS(WORKER_ROW) };
+static const struct setting rows[] = { WORKER_SETTINGS(WORKER_ROW) PROFILE_SETTINGS(WORKER_ROW)
+                                           ROLE_SETTINGS(WORKER_ROW) };
 
 enum { LOOK_MS = 5 };
+/* Prompts of a trace are long and their blocks small; a prompt waits behind others to be loaded. */
+enum { TIMING_PUT_BLOCKS = 32768 };
+#define TIMING_HAND_OFF_NS UINT64_C(60000000000)
 
 static mc_status check(const void *options, const struct settings *settings, struct mc_error *error)
 {
@@ -125,6 +132,15 @@ static int run(struct worker_role *w, const struct worker_flags *flags, const ch
     static const char *const kernels[] = { NULL, "ref", "avx2", "avx512", "avx512-bf16" };
     static const enum mc_dtype dtypes[] = { MC_DTYPE_DEFAULT, MC_DTYPE_F32, MC_DTYPE_BF16 };
     static const enum mc_role roles[] = { MC_ROLE_BOTH, MC_ROLE_PREFILL, MC_ROLE_DECODE };
+    const bool timing = flags->engine == PROFILE_TIMING;
+    struct worker_timing profile = { 0 };
+    struct mc_error error = { 0 };
+
+    if (timing && profile_read(flags->profile, (double)flags->kv_scale, w->role.alloc, &profile,
+                               &error) != MC_OK) {
+        command_complain("worker", "%s", error.text);
+        return CMD_FAILED;
+    }
     const struct worker_options o = {
         .alloc = w->role.alloc,
         .loop = w->role.loop,
@@ -139,7 +155,11 @@ static int run(struct worker_role *w, const struct worker_flags *flags, const ch
         .master = flags->master,
         .gateways = flags->gateway.items,
         .gateway_count = flags->gateway.count,
-        .kv_bytes = flags->kv_memory,
+        .timing = timing ? &profile : NULL,
+        .kv_bytes = timing ? 0 : flags->kv_memory,
+        .kv_tokens = profile.model.kv_tokens,
+        .put_blocks_max = timing ? TIMING_PUT_BLOCKS : 0,
+        .hand_off_ns = timing ? TIMING_HAND_OFF_NS : 0,
         .sequences_max = flags->sequences,
         .chunk_tokens = flags->chunk,
         .requests_max = flags->queue,
@@ -150,7 +170,6 @@ static int run(struct worker_role *w, const struct worker_flags *flags, const ch
         .transports = flags->transports,
         .transfer_settings = flags->transport_settings,
     };
-    struct mc_error error = { 0 };
 
     if (worker_open(&o, &w->worker, &error) != MC_OK) {
         command_complain("worker", "%s", error.text);

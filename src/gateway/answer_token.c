@@ -23,12 +23,8 @@ static bool is_utf8(const char *text, size_t size)
     return length > 0;
 }
 
-void answer_token_add(const mc_model *model, uint32_t token, struct buf *out)
+void answer_token_spell(uint32_t token, const char *text, size_t size, struct buf *out)
 {
-    const char *text;
-    size_t size;
-
-    answer_token_bytes(model, token, &text, &size);
     if (size == 0) {
         buf_addf(out, "\"token_id:%u\"", token);
         return;
@@ -41,4 +37,13 @@ void answer_token_add(const mc_model *model, uint32_t token, struct buf *out)
     for (size_t i = 0; i < size; i++)
         buf_addf(out, "\\\\x%02x", (unsigned char)text[i]);
     buf_add_byte(out, '"');
+}
+
+void answer_token_add(const mc_model *model, uint32_t token, struct buf *out)
+{
+    const char *text;
+    size_t size;
+
+    answer_token_bytes(model, token, &text, &size);
+    answer_token_spell(token, text, size, out);
 }

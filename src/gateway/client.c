@@ -1,6 +1,7 @@
 /* client.c - requests under way: their events, and carrying out what their state machines want. */
 #define _POSIX_C_SOURCE 200809L
 #include <assert.h>
+#include <inttypes.h>
 
 #include "base/alloc.h"
 #include "gateway/client.h"
@@ -139,6 +140,10 @@ static void carry_prefill(struct client *c, uint64_t instance, struct wire_prefi
     if (m->reservation && decode)
         m->decode_address = wire_text(gateway_worker_address(decode));
     m->holder = m->holder ? gateway_pool_node_of(c->gateway, m->holder) : 0;
+    if (c->copy.attempt == c->attempt) {
+        m->copy_tokens = c->copy.tokens;
+        m->copy_node = c->copy.node;
+    }
     const mc_status status = gateway_control_ask(c->gateway, instance, WIRE_PREFILL, m, c->attempt);
     if (status != MC_OK)
         later(c, REQUEST_NOT_TAKEN, instance, status);
@@ -242,6 +247,25 @@ void gateway_client_event(gateway *g, const struct request_event *event)
     else
         metric_add(&g->metrics, METRIC_late, 0, 1);
     gateway_pump(g);
+}
+
+/* Only of what the pool has: workers hold nothing for others. */
+void gateway_client_copy(gateway *g, uint64_t attempt, const struct mc_decision *d)
+{
+    struct client *c = find(g, attempt);
+    const uint64_t node = gateway_pool_node_of(g, d->prefill);
+
+    if (!c || node == 0)
+        return;
+    c->copy.attempt = attempt;
+    c->copy.tokens = d->pull_tokens;
+    c->copy.node = node;
+    metric_add(&g->metrics, METRIC_copies, 0, 1);
+    gateway_log(&g->log, MC_LOG_INFO,
+                "event=copy_ordered request=%s attempt=%" PRIu64 " tokens=%" PRIu64 " from=%" PRIu64
+                " to=%" PRIu64 " lost_us=%.0f reason=hot_prefix",
+                c->call->request_id, attempt, d->pull_tokens, gateway_pool_node_of(g, d->holder),
+                node, d->score * 1e6);
 }
 
 void gateway_client_deliver(gateway *g, const struct pending *p)

@@ -31,6 +31,9 @@ struct client {
     bool open;              /* under way */
     bool begun, given_up;
     struct live_mark live; /* for the live page */
+    struct {
+        uint64_t attempt, tokens, node;
+    } copy; /* of that attempt's prefix, a further one at that node of the pool; attempt 0: none */
 };
 
 /** One HTTP request. */

@@ -16,6 +16,7 @@ struct worker {
     uint64_t incarnation, context_max;
     uint32_t measure_tries;       /* how often it was asked to time itself */
     struct wire_load_report load; /* the last one, for the live page */
+    bool timing;                  /* its engine is a model of time */
     bool draining;
     bool late;             /* its lease is over, and what lies in the socket is looked at */
     struct os_timer lease; /* nothing was heard for so long: lost */

@@ -33,14 +33,19 @@ mc_status gateway_schedule(gateway *g, const struct mc_sched_event *event)
     struct mc_decision decisions[DECISIONS_AT_ONCE];
     size_t count;
 
-    const mc_status status = mc_sched_step(g->sched, os_loop_now(g->loop), event);
+    const uint64_t now_ns = os_loop_now(g->loop);
+    const mc_status status = mc_sched_step(g->sched, now_ns, event);
+    recorder_take(g->recorder, now_ns, event, status);
     while (mc_sched_take(g->sched, decisions, DECISIONS_AT_ONCE, &count) == MC_OK)
         for (size_t i = 0; i < count; i++) {
+            recorder_take_decision(g->recorder, &decisions[i]);
             const struct pending pending = { .kind = REQUEST_DECIDED,
                                              .attempt = decisions[i].request,
                                              .decision = decisions[i] };
-            if (pending.attempt) /* others (replications) are a later release's */
+            if (pending.attempt)
                 gateway_later(g, &pending);
+            else if (decisions[i].kind == MC_DECIDE_REPLICATE && i > 0)
+                gateway_client_copy(g, decisions[i - 1].request, &decisions[i]);
         }
     if (status != MC_OK)
         gateway_log(&g->log, MC_LOG_DEBUG, "event=sched_skipped kind=%u status=%s", event->kind,
@@ -151,7 +156,7 @@ static bool copy_options(gateway *g)
 
 static mc_status open_model(gateway *g, struct mc_error *error)
 {
-    const struct mc_model_options options = { .alloc = g->alloc };
+    const struct mc_model_options options = { .alloc = g->alloc, .no_weights = true };
 
     const mc_status status = mc_model_open(g->options.model, &options, &g->model, error);
     if (status != MC_OK)
@@ -176,6 +181,7 @@ static mc_status open_sched(gateway *g, struct mc_error *error)
         .policy_parameters = g->options.policy_parameters,
         .admission = g->options.admission,
         .admission_parameters = g->options.admission_parameters,
+        .replication = g->options.replication,
         .slo = { g->options.slo_ttft_ns, g->options.slo_tbt_ns },
         .seed = os_random_u64(),
         .instances_max = (uint64_t)g->options.workers_max + POOL_NODES_MAX,
@@ -188,7 +194,13 @@ static mc_status open_sched(gateway *g, struct mc_error *error)
     if (!g->pending)
         return error_set(error, MC_E_NOMEM, "out of memory for %u requests",
                          g->options.requests_max);
-    return mc_sched_open(&options, &g->sched, error);
+    const mc_status status = mc_sched_open(&options, &g->sched, error);
+    if (status != MC_OK || !g->options.record)
+        return status;
+    const struct recorder_options record = {
+        .alloc = g->alloc, .log = g->log, .path = g->options.record, .sched = &options
+    };
+    return recorder_open(&record, &g->recorder, error);
 }
 
 static mc_status open_http(gateway *g, struct mc_error *error)
@@ -284,6 +296,10 @@ void gateway_metrics(gateway *g, struct buf *out)
 {
     gateway_slo_refresh(g);
     gateway_entrance_count(g);
+    const struct recorder_counts recorded = recorder_counts(g->recorder);
+    const uint64_t seen = metric_value(&g->metrics, METRIC_recorded_events, 0);
+    metric_add(&g->metrics, METRIC_recorded_events, 0, recorded.events - seen);
+    metric_set(&g->metrics, METRIC_recording, 0, recorded.runs);
     metrics_text(&g->metrics, out);
 }
 
@@ -305,6 +321,7 @@ void gateway_close(gateway *g)
         os_loop_timer_stop(g->loop, &g->drain_timer);
     }
     gateway_live_close(g);
+    recorder_close(g->recorder);
     mc_sched_close(g->sched);
     mc_model_close(g->model);
     metrics_fini(&g->metrics);

@@ -8,8 +8,8 @@
  *          workers do is an event: answered, logged, counted.
  *
  * Workers dial `control_listen` and register; while none is there, requests are answered with 503 and
- * Retry-After. The gateway needs the model's directory for its tokenizer, chat template and limits: its
- * weights are mapped and never read.
+ * Retry-After. The gateway needs the model's directory for its tokenizer, chat template and limits; weights
+ * need not be there.
  */
 #ifndef GATEWAY_GATEWAY_H
 #define GATEWAY_GATEWAY_H
@@ -44,6 +44,7 @@ struct gateway_options {
     uint64_t slo_tbt_ns;              /* between tokens, on average */
     enum mc_admission admission;      /* who is refused by prediction; default: the scheduler's */
     const char *admission_parameters; /* default: its own */
+    const char *replication;          /* as in struct mc_sched_options */
     bool unmeasured;                  /* workers are not asked to time themselves */
     uint64_t body_max;                /* bytes of a request; default 8 MiB */
     uint64_t bodies_max;              /* of all that are held; default 1 GiB, at least body_max */
@@ -60,7 +61,8 @@ struct gateway_options {
     uint32_t workers_max; /* default 256 */
     uint32_t tries_max;   /* attempts of a request; default 3 */
     uint64_t idle_ns;     /* an idle HTTP connection lives so long; default 120 s */
-    bool debug_headers;   /* X-Mooncake-Bar: <worker> bars it from prefilling; for tests */
+    const char *record; /* a file that the scheduler's events and decisions go to; default: none */
+    bool debug_headers; /* X-Mooncake-Bar: <worker> bars it from prefilling; for tests */
 };
 
 /** Returns MC_OK, MC_E_ARG, MC_E_RANGE, MC_E_DENIED (a wide address), MC_E_EXISTS (address taken), MC_E_NOT_FOUND (model,

@@ -102,6 +102,11 @@ enum gateway_end {
     X(pool_events, "pool_events", COUNTER, NONE, NULL, NULL, "Events of the pool taken in.") \
     X(pool_resets, "pool_resets", COUNTER, NONE, NULL, NULL, \
       "Times that the view of the pool began anew.") \
+    X(copies, "copies_ordered", COUNTER, NONE, NULL, NULL, \
+      "Hot prefixes of which a worker was told to put a further copy.") \
+    X(recorded_events, "recorded_events", COUNTER, NONE, NULL, NULL, \
+      "Events of the scheduler that went into the recording.") \
+    X(recording, "recording", GAUGE, NONE, NULL, NULL, "1: the scheduler's events are being recorded.") \
     X(decisions_dropped, "decisions_dropped", COUNTER, NONE, NULL, NULL, \
       "Decisions that found no room to wait in.")
 /* clang-format on */

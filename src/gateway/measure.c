@@ -33,7 +33,7 @@ static struct worker *next_worker(const gateway *g)
     struct worker *first = NULL;
 
     for (struct worker *w = g->workers; w; w = w->next)
-        if (w->as_instance.id && !w->draining && w->measure_tries < TRIES &&
+        if (w->as_instance.id && !w->timing && !w->draining && w->measure_tries < TRIES &&
             (!first || w->as_instance.id < first->as_instance.id))
             first = w;
     return first;

@@ -16,6 +16,7 @@
 #include "gateway/gateway_metrics.h"
 #include "gateway/http.h"
 #include "gateway/gateway_log.h"
+#include "gateway/recorder.h"
 #include "net/net.h"
 #include "os/address.h"
 
@@ -73,6 +74,7 @@ struct gateway {
     struct mc_model_info info;
     struct api_defaults defaults;
     mc_sched *sched;
+    recorder *recorder; /* owned; NULL: nothing is recorded */
     struct os_timer sched_timer;
     struct metrics metrics;
     http_server *http;
@@ -120,6 +122,9 @@ void gateway_pump(gateway *g);
 
 /** A completion or chat; answered now or later. */
 void gateway_client_take(gateway *g, http_request *http, enum api_kind kind);
+
+/** The attempt was placed, and that has tipped it: its worker shall put a further copy of its prefix. */
+void gateway_client_copy(gateway *g, uint64_t attempt, const struct mc_decision *replicate);
 
 /** Give `pending` to whom it is for; nobody: counted. */
 void gateway_client_deliver(gateway *g, const struct pending *pending);

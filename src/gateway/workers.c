@@ -1,10 +1,14 @@
 /* workers.c - the workers there are: found by id and name, registered, heard of. */
+#include <assert.h>
 #include <inttypes.h>
 #include <string.h>
 
 #include "base/error.h"
 #include "gateway/control.h"
 #include "gateway/measure.h"
+
+static_assert(offsetof(struct mc_cost, reserved) == 11 * sizeof(double), "as it is registered");
+enum { COST_NUMBERS = 11 };
 
 /* --------------------------------------------------------------------------------------- finding */
 
@@ -59,6 +63,9 @@ uint32_t gateway_control_context_max(const gateway *g)
     uint64_t least = g->info.context_max;
 
     for (const struct worker *w = g->workers; w; w = w->next)
+        if (w->as_instance.id && w->timing) /* not of this model, whose text they only borrow */
+            least = UINT32_MAX;
+    for (const struct worker *w = g->workers; w; w = w->next)
         if (w->as_instance.id && w->context_max < least)
             least = w->context_max;
     return (uint32_t)least;
@@ -102,6 +109,12 @@ static bool others_registered(const gateway *g, const struct worker *w)
     return false;
 }
 
+static bool is_layout(const gateway *g, const struct wire_layout *l)
+{
+    return l->layers == g->info.layers && l->kv_heads == g->info.kv_heads &&
+           l->head_dim == g->info.head_dim;
+}
+
 /* Whether it can serve what this gateway serves, together with the workers there are. */
 static mc_status check(const gateway *g, const struct worker *w,
                        const struct wire_worker_register *r, struct mc_error *why)
@@ -114,13 +127,14 @@ static mc_status check(const gateway *g, const struct worker *w,
         return error_set(why, MC_E_ARG, "it serves the model \"%.*s\", this gateway \"%s\"",
                          (int)(r->model.size < 100 ? r->model.size : 100),
                          (const char *)r->model.data, g->info.name);
-    if (l->layers != g->info.layers || l->kv_heads != g->info.kv_heads ||
-        l->head_dim != g->info.head_dim || l->page_tokens == 0 || l->page_bytes == 0)
+    if (r->cost.count == 0 && !is_layout(g, l))
         return error_set(why, MC_E_ARG,
                          "its pages are of another model: %u layers, %u KV heads of %u; the "
                          "gateway's has %u, %u of %u",
                          l->layers, l->kv_heads, l->head_dim, g->info.layers, g->info.kv_heads,
                          g->info.head_dim);
+    if (l->page_tokens == 0 || l->page_bytes == 0)
+        return error_set(why, MC_E_RANGE, "pages of nothing");
     if (r->kv_tokens_max == 0 || r->sequences_max == 0 || r->context_max == 0)
         return error_set(why, MC_E_RANGE, "a limit of 0 serves nobody");
     if (g->has_fingerprint && others_registered(g, w) &&
@@ -129,6 +143,18 @@ static mc_status check(const gateway *g, const struct worker *w,
                          "its fingerprint is not that of the workers there are: other weights, KV "
                          "dtype or kernel class (--kernel, --kv-dtype); their pages would not fit");
     return MC_OK;
+}
+
+/* Of a timing model, which knows; others are observed. What it says is checked by the scheduler. */
+static void read_cost(const struct wire_worker_register *r, struct mc_cost *cost)
+{
+    double numbers[COST_NUMBERS] = { 0 };
+
+    for (uint32_t i = 0; i < r->cost.count && i < COST_NUMBERS; i++) {
+        const uint64_t bits = wire_u64_at(&r->cost, i);
+        memcpy(&numbers[i], &bits, sizeof(bits));
+    }
+    memcpy(cost, numbers, sizeof(numbers));
 }
 
 static struct mc_sched_instance as_instance(gateway *g, const struct wire_worker_register *r)
@@ -142,7 +168,10 @@ static struct mc_sched_instance as_instance(gateway *g, const struct wire_worker
         .kv_token_bytes = r->layout.page_bytes / r->layout.page_tokens,
     };
 
+    if (r->kv_token_bytes)
+        instance.kv_token_bytes = r->kv_token_bytes;
     memcpy(&instance.host, r->host.bytes, sizeof(instance.host));
+    read_cost(r, &instance.cost);
     return instance;
 }
 
@@ -156,12 +185,15 @@ static mc_status keep(struct worker *w, const struct wire_worker_register *r, st
                          MC_NAME_MAX);
     w->incarnation = r->incarnation;
     w->context_max = r->context_max;
+    w->timing = r->cost.count > 0;
     w->as_instance = as_instance(g, r);
     const struct mc_sched_event event = { .kind = MC_EVENT_INSTANCE, .instance = w->as_instance };
     const mc_status status = gateway_schedule(g, &event);
     if (status != MC_OK) {
         w->as_instance.id = 0;
-        return error_set(why, status, "the scheduler takes no more instances");
+        return error_set(why, status, "%s",
+                         status == MC_E_ARG ? "its role or its costs are none that there could be"
+                                            : "the scheduler takes no more instances");
     }
     g->fingerprint = r->fingerprint;
     g->has_fingerprint = true;

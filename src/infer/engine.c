@@ -241,6 +241,8 @@ mc_status mc_engine_open(const mc_model *model, const struct mc_engine_options *
     const struct kernels *kernels = NULL;
     mc_status status = check_options(&o, error);
 
+    if (status == MC_OK && !model->layers)
+        status = error_set(error, MC_E_ARG, "%s was opened without its weights", model->name);
     if (status == MC_OK)
         status = choose_kernels(o.kernel, &kernels, error);
     if (status != MC_OK)

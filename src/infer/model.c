@@ -189,7 +189,8 @@ static mc_status read_name(struct mc_model *model, const char *directory, struct
     return model->name ? MC_OK : error_set(error, MC_E_NOMEM, "out of memory");
 }
 
-static mc_status open_all(struct mc_model *model, const char *directory, struct mc_error *error)
+static mc_status open_all(struct mc_model *model, const char *directory, bool weights,
+                          struct mc_error *error)
 {
     if (!os_is_directory(directory))
         return error_set(error, MC_E_NOT_FOUND,
@@ -201,7 +202,7 @@ static mc_status open_all(struct mc_model *model, const char *directory, struct 
         status = read_config(model, directory, error);
     if (status == MC_OK)
         status = read_generation(model, directory, error);
-    if (status == MC_OK)
+    if (status == MC_OK && weights)
         status = weights_open(model, directory, error);
     if (status == MC_OK)
         status = read_tokenizer(model, directory, error);
@@ -219,7 +220,7 @@ mc_status mc_model_open(const char *directory, const struct mc_model_options *op
     if (!model)
         return error_set(error, MC_E_NOMEM, "out of memory");
     model->alloc = alloc;
-    const mc_status status = open_all(model, directory, error);
+    const mc_status status = open_all(model, directory, !(options && options->no_weights), error);
     if (status != MC_OK)
         mc_model_close(model);
     else

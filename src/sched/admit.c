@@ -18,12 +18,14 @@ static const double PROBE_OFF = 4;           /* if the model may be wrong by tha
 
 /* ---------------------------------------------------------------------------------------- settings */
 
-mc_status admit_init(struct admit *a, const struct mc_sched_options *o, struct mc_error *error)
+mc_status admit_init(struct admit *a, const struct mc_sched_options *o, bool gaps,
+                     struct mc_error *error)
 {
     const struct policy_parameter known[] = {
         { "threshold", 0.01, 100, &a->threshold }, { "observations", 0, 1e6, &a->observations },
         { "quantile", 0.5, 1, &a->quantile },      { "retry", 1, 300, &a->retry_s },
-        { "bookings", 0, 1, &a->with_bookings },
+        { "bookings", 0, 1, &a->with_bookings },   { "gaps", 0, 1, &a->gaps },
+        { "pool", 0, 1, &a->pool },
     };
 
     *a = (struct admit){ .mode = o->admission == MC_ADMIT_DEFAULT ? MC_ADMIT_EARLY_SYSTEM
@@ -33,6 +35,7 @@ mc_status admit_init(struct admit *a, const struct mc_sched_options *o, struct m
                          .quantile = 0.95,
                          .retry_s = 300,
                          .with_bookings = 1,
+                         .gaps = gaps,
                          .predictor = o->predictor ? o->predictor : &length_history };
     return policy_read(o->admission_parameters, known, sizeof(known) / sizeof(known[0]), error);
 }
@@ -147,11 +150,46 @@ static struct ahead load_now(const struct place *place, uint64_t row)
     return (struct ahead){ view->running, view->context_tokens };
 }
 
+/* Who is past the prefill, now. */
+static struct ahead those_there(const struct place *place, uint64_t row)
+{
+    const struct cluster *cluster = &place->sched->cluster;
+    struct ahead there = { 0 };
+
+    for (uint32_t at = place_instance(place, row)->decode_first; at != CLUSTER_NONE;
+         at = cluster->requests[at].at_decode.after)
+        if (cluster->requests[at].stage >= STAGE_PREFILLED) {
+            there.sequences++;
+            there.tokens += cluster->requests[at].tokens;
+        }
+    return there;
+}
+
+/* As the papers write it: the mean of the pool; and by the load now, those who have come that far. */
+static struct ahead pool_then(const struct place *place, uint64_t then_ns)
+{
+    const bool is_now = place->sched->admit.mode == MC_ADMIT_EARLY;
+    struct ahead all = { 0 };
+    uint64_t count = 0;
+
+    for (uint64_t i = 0; i < place->view.count; i++) {
+        if (!place_can_decode(place, i))
+            continue;
+        const struct ahead one = is_now ? those_there(place, i) : look_ahead(place, i, then_ns);
+        all.sequences += one.sequences;
+        all.tokens += one.tokens;
+        count++;
+    }
+    return count ? (struct ahead){ all.sequences / count, all.tokens / count } : all;
+}
+
 static struct ahead load_then(const struct place *place, uint64_t row, const struct mc_decision *d)
 {
     const uint64_t after =
         d->predicted.ttft_ns > elapsed_ns(place) ? d->predicted.ttft_ns - elapsed_ns(place) : 0;
 
+    if (place->sched->admit.pool >= 0.5)
+        return pool_then(place, place->view.now_ns + after);
     return place->sched->admit.mode == MC_ADMIT_EARLY
                ? load_now(place, row)
                : look_ahead(place, row, place->view.now_ns + after);
@@ -180,6 +218,13 @@ static void predict_ttft(const struct place *place, uint64_t prefill, struct mc_
     p->ttft_high_ns = elapsed + scale(raw, m.high);
 }
 
+/* Of gaps the likeliest is taken: what a request's longest are is as much chance as load, and refusing for chance
+ * refuses those who would have been served well. */
+static double tbt_quantile(const struct admit *a)
+{
+    return a->gaps >= 0.5 ? 0.5 : a->quantile;
+}
+
 static void predict_tbt(const struct place *place, uint64_t row, struct mc_decision *d)
 {
     const struct admit *a = &place->sched->admit;
@@ -193,7 +238,7 @@ static void predict_tbt(const struct place *place, uint64_t row, struct mc_decis
         place->view.slo.tbt_ns && is_on(place) ? load_then(place, row, d) : load_now(place, row);
     const uint64_t raw = step_ns(place, row, &ahead, 0);
     const struct margin m =
-        bands_margin(&a->tbt, place->view.now_ns, raw, a->quantile, cost_step_band(cost));
+        bands_margin(&a->tbt, place->view.now_ns, raw, tbt_quantile(a), cost_step_band(cost));
 
     p->tbt_ns = scale(raw, m.mid);
     p->tbt_high_ns = scale(raw, m.high);
@@ -332,12 +377,13 @@ static void hold_to_tbt(const struct place *place, uint64_t row, const struct mc
     const struct cost *cost = place_step_cost(place, row);
     const uint64_t slo = place->view.slo.tbt_ns;
 
-    if (slo == 0 || v->reason != MC_REASON_NONE || cost == &cost_nominal)
+    if (slo == 0 || v->reason != MC_REASON_NONE || cost == &cost_nominal ||
+        a->mode == MC_ADMIT_STAGES) /* stages.c looks at it when its turn comes */
         return;
     const uint64_t limit = scale(slo, a->threshold);
     const struct ahead then = load_then(place, row, d), now = load_now(place, row);
     const struct margin m = bands_margin(&a->tbt, place->view.now_ns, step_ns(place, row, &then, 0),
-                                         a->quantile, cost_step_band(cost));
+                                         tbt_quantile(a), cost_step_band(cost));
     const bool back = d->flags & MC_DECISION_BACK;
     const double factor = back ? (m.mid + m.high) / 2 : m.high;
     const double more = back || then.sequences == 0 ? 0 : booked_sequence(place);
@@ -416,6 +462,19 @@ static void promise(struct place *place, uint64_t decode, const struct verdict *
     }
 }
 
+/* What gaps are to steps. */
+static double gaps_factor(const struct place *place, uint64_t row, const struct mc_decision *d)
+{
+    const struct admit *a = &place->sched->admit;
+    const struct ahead then = load_then(place, row, d);
+
+    if (a->gaps < 0.5)
+        return 1;
+    return bands_margin(&a->tbt, place->view.now_ns, step_ns(place, row, &then, 0), 0.5,
+                        cost_step_band(place_step_cost(place, row)))
+        .mid;
+}
+
 static void remember(struct place *place, uint64_t prefill, uint64_t decode,
                      const struct mc_decision *d)
 {
@@ -432,11 +491,14 @@ static void remember(struct place *place, uint64_t prefill, uint64_t decode,
         .tokens = place->request->tokens,
         .reused = d->reuse_tokens,
         .other_ns = d->predicted.transfer_ns + d->predicted.other_ns,
+        .order = d->order,
+        .step_factor = gaps_factor(place, last, d),
         .slo = place->view.slo,
     };
+    const uint32_t behind =
+        d->order ? cluster_before(&sched->cluster, shadow.prefill, d->order) : at->prefill_last;
 
-    shadow_add(&sched->admit.shadows, &sched->cluster, place->view.now_ns, at->prefill_last,
-               &shadow);
+    shadow_add(&sched->admit.shadows, &sched->cluster, place->view.now_ns, behind, &shadow);
 }
 
 void admit_arrive(struct place *place, struct mc_decision *d)
@@ -539,13 +601,13 @@ void admit_first_token(struct mc_sched *sched, struct request *r)
     usual_learn(&a->other, sched->now_ns, took > own ? (double)(took - own) / 1e9 : 0);
 }
 
-void admit_finished(struct mc_sched *sched, struct request *r, uint64_t output_tokens)
+void admit_finished(struct mc_sched *sched, struct request *r, const struct mc_sched_progress *end)
 {
     struct admit *a = &sched->admit;
     const struct mc_sched_request asked = {
         .id = r->id, .tokens = r->tokens, .output_max = r->output_max, .output_hint = r->output_hint
     };
-    const uint64_t took = sched->now_ns - r->begun_ns;
+    const uint64_t took = sched->now_ns - r->begun_ns, output_tokens = end->tokens;
 
     if (r->stage != STAGE_DECODE || output_tokens == 0)
         return;
@@ -556,5 +618,6 @@ void admit_finished(struct mc_sched *sched, struct request *r, uint64_t output_t
         return;
     mean(&a->stay_s, (double)took / 1e9, 0.05);
     if (r->raw_tbt_ns != 0 && output_tokens > 3)
-        bands_learn(&a->tbt, sched->now_ns, r->raw_tbt_ns, took / (output_tokens - 1));
+        bands_learn(&a->tbt, sched->now_ns, r->raw_tbt_ns,
+                    a->gaps >= 0.5 && end->gap_ns != 0 ? end->gap_ns : took / (output_tokens - 1));
 }

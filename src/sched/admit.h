@@ -23,7 +23,8 @@ struct place;
 
 struct admit {
     enum mc_admission mode; /* settled: no default */
-    double threshold, observations, quantile, retry_s, with_bookings;
+    double threshold, observations, quantile, retry_s, with_bookings, pool;
+    double gaps; /* >= 0.5: TBT is the mean of the longest tenth of gaps, where that is told */
     const struct mc_length_predictor *predictor; /* borrowed */
     void *predictor_state;                       /* owned by the scheduler */
 
@@ -35,8 +36,8 @@ struct admit {
     struct shadows shadows;
 };
 
-/** Read "name=number,...". MC_OK or MC_E_ARG. */
-mc_status admit_init(struct admit *admit, const struct mc_sched_options *options,
+/** Read "name=number,..."; gaps: the default of that one. MC_OK or MC_E_ARG. */
+mc_status admit_init(struct admit *admit, const struct mc_sched_options *options, bool gaps,
                      struct mc_error *error);
 
 /** The tables. MC_OK or MC_E_NOMEM. */
@@ -63,6 +64,7 @@ void admit_placed(const struct place *place, const struct mc_decision *decision,
 
 /** Its first token came; it ended, whole if so. Before the cluster takes that in. */
 void admit_first_token(struct mc_sched *sched, struct request *request);
-void admit_finished(struct mc_sched *sched, struct request *request, uint64_t output_tokens);
+void admit_finished(struct mc_sched *sched, struct request *request,
+                    const struct mc_sched_progress *end);
 
 #endif /* SCHED_ADMIT_H */

@@ -3,7 +3,8 @@
  *
  * For each instance that can prefill, the longest prefix anywhere is worth pulling if it is more than
  * `threshold` times as long as the instance's own; otherwise its own prefix is used. Where it has none at
- * all, anything is worth pulling.
+ * all, anything is worth pulling. Of equals the one that has waited longest for a request is taken: else the
+ * same few would have everything while there is little to do, and no prefix would spread.
  */
 #include "sched/policy.h"
 
@@ -64,6 +65,14 @@ static bool holds_for(const struct cost_of *c, const struct mc_view *view, uint6
     return c->kind != 0 && c->kind == view->kinds[index] && c->own == p->matched_tokens;
 }
 
+static bool is_better(const struct mc_view *view, uint64_t a, struct option of_a, uint64_t b,
+                      struct option of_b)
+{
+    if (b == UINT64_MAX || of_a.ns != of_b.ns)
+        return b == UINT64_MAX || of_a.ns < of_b.ns;
+    return view->instances[a].last_ns < view->instances[b].last_ns;
+}
+
 static void place(void *state, const struct mc_view *view, const struct mc_sched_request *request,
                   struct mc_decision *decision)
 {
@@ -88,9 +97,9 @@ static void place(void *state, const struct mc_view *view, const struct mc_sched
         }
         const uint64_t in_turn = c->transfer_ns + p->queue_ns;
         const uint64_t at_once = c->transfer_ns < p->queue_ns ? p->queue_ns : c->transfer_ns;
-        const uint64_t ns = (overlaps ? at_once : in_turn) + c->prefill_ns;
-        if (ns < least.ns) {
-            least = (struct option){ ns, c->holder };
+        const struct option option = { (overlaps ? at_once : in_turn) + c->prefill_ns, c->holder };
+        if (is_better(view, i, option, pick, least)) {
+            least = option;
             pick = i;
         }
     }

@@ -24,7 +24,7 @@ struct work {
 };
 
 struct
-    member { /* of a list of requests: at a prefill or a decode instance, in order of their ids */
+    member { /* of a list of requests: at a prefill instance, what is worked on first; at a decode instance */
     uint32_t before, after;
 };
 
@@ -68,10 +68,12 @@ struct request {
     enum request_stage stage;
     bool prefill_known, running_known, reserved_known; /* the load report counts it */
     bool predicted;                                    /* ttft_ns means something */
+    uint64_t order;                       /* in the prefill queue, lower first */
     uint64_t tokens, to_compute, to_hold; /* prompt; less what is reused; memory for decode */
     uint64_t prefill_ns, ttft_ns;         /* predicted */
     uint64_t placed_ns, spent_ns;         /* spent: its prefill took, once that ended */
     uint64_t prefill_id, decode_id;       /* the instances, also when they are gone */
+    uint64_t tbt_slo_ns; /* stages.c holds it to that when its prefill ends; 0: to nothing */
 
     /* admit.c's */
     uint64_t arrived_ns, due_ns, begun_ns; /* begun: its first token came, once STAGE_DECODE */
@@ -148,6 +150,13 @@ void cluster_price(struct cluster *cluster);
 
 /** Until it could begin the next prefill. */
 uint64_t cluster_queue_ns(const struct cluster *cluster, uint32_t cell, uint64_t now_ns);
+
+/** The same for a request of this order: those that are behind it do not count. */
+uint64_t cluster_wait_ns(const struct cluster *cluster, uint32_t cell, uint64_t now_ns,
+                         uint64_t order);
+
+/** Who would be prefilled just before a request of this order, or CLUSTER_NONE. */
+uint32_t cluster_before(const struct cluster *cluster, uint32_t cell, uint64_t order);
 
 /** As struct mc_view_instance names them. */
 struct cluster_figures {

@@ -93,7 +93,7 @@ static const struct field progress_fields[] = {
     { 1, TYPE_U64, AT(progress.request) },   { 2, TYPE_U64, AT(progress.id) },
     { 3, TYPE_U64, AT(progress.tokens) },    { 4, TYPE_U64, AT(progress.reused) },
     { 5, TYPE_U64, AT(progress.sequences) }, { 6, TYPE_U64, AT(progress.duration_ns) },
-    { 7, TYPE_U32, AT(progress.status) },
+    { 7, TYPE_U32, AT(progress.status) },    { 8, TYPE_U64, AT(progress.gap_ns) },
 };
 
 static const struct field transfer_fields[] = {

@@ -34,7 +34,7 @@ static mc_status check_options(struct mc_sched_options *o, struct mc_error *erro
     if (o->flags != 0 || !sched_all_zero(o->reserved, sizeof(o->reserved) / sizeof(o->reserved[0])))
         return error_set(error, MC_E_UNSUPPORTED,
                          "scheduler: an option that this release (%s) does not know", mc_version());
-    if (o->admission > MC_ADMIT_EARLY_REQUEST || o->admission == MC_ADMIT_STAGES)
+    if (o->admission > MC_ADMIT_EARLY_REQUEST)
         return error_set(error, MC_E_UNSUPPORTED,
                          "scheduler: admission: %d is not in this release (%s)", (int)o->admission,
                          mc_version());
@@ -50,6 +50,21 @@ static mc_status check_options(struct mc_sched_options *o, struct mc_error *erro
     return limit(&o->block_tokens, BLOCK_TOKENS_DEFAULT, BLOCK_TOKENS_LIMIT, "block_tokens", error);
 }
 
+static bool take_match(struct kv_match *match, const struct mc_alloc *alloc, uint32_t instances)
+{
+    match->blocks = alloc_zeroed(alloc, instances, sizeof(*match->blocks));
+    match->held = alloc_zeroed(alloc, instances, sizeof(*match->held));
+    match->holders = alloc_zeroed(alloc, instances, sizeof(*match->holders));
+    return match->blocks && match->held && match->holders;
+}
+
+static void free_match(struct kv_match *match, const struct mc_alloc *alloc)
+{
+    alloc_free(alloc, match->holders);
+    alloc_free(alloc, match->held);
+    alloc_free(alloc, match->blocks);
+}
+
 static mc_status take_memory(mc_sched *sched, const struct mc_sched_options *o)
 {
     const uint32_t instances = (uint32_t)o->instances_max;
@@ -63,18 +78,19 @@ static mc_status take_memory(mc_sched *sched, const struct mc_sched_options *o)
     if (status != MC_OK)
         return status;
     sched->pooled = alloc_zeroed(o->alloc, instances, sizeof(*sched->pooled));
-    sched->match.blocks = alloc_zeroed(o->alloc, instances, sizeof(*sched->match.blocks));
-    sched->match.held = alloc_zeroed(o->alloc, instances, sizeof(*sched->match.held));
-    sched->match.holders = alloc_zeroed(o->alloc, instances, sizeof(*sched->match.holders));
     sched->policy_state = alloc_zeroed(o->alloc, 1, sched->policy->state_bytes);
     sched->admit.predictor_state =
         alloc_zeroed(o->alloc, 1, sched->admit.predictor->state_bytes + 1);
     if (admit_take_memory(&sched->admit, o->alloc) != MC_OK || !sched->admit.predictor_state)
         return MC_E_NOMEM;
-    if (!sched->pooled || !sched->match.blocks || !sched->match.held || !sched->match.holders ||
-        !sched->policy_state || fastest_init(&sched->fastest, o->alloc, instances) != MC_OK ||
+    if (!sched->pooled || !take_match(&sched->match, o->alloc, instances) || !sched->policy_state || fastest_init(&sched->fastest, o->alloc, instances) != MC_OK ||
         panes_init(&sched->panes, o->alloc, instances) != MC_OK)
         return MC_E_NOMEM;
+    if (sched->policy == &policy_conductor) {
+        if (!take_match(&sched->coming_match, o->alloc, instances) ||
+            kv_index_open(&index, &sched->coming) != MC_OK)
+            return MC_E_NOMEM;
+    }
     return kv_index_open(&index, &sched->index);
 }
 
@@ -100,10 +116,15 @@ mc_status mc_sched_open(const struct mc_sched_options *options, mc_sched **sched
                          .block_tokens = o.block_tokens,
                          .aborted = CLUSTER_NONE,
                          .aborted_last = CLUSTER_NONE };
-    status = admit_init(&sched->admit, &o, error);
+    status = admit_init(&sched->admit, &o, policy == &policy_conductor, error);
     if (status != MC_OK) {
         mc_sched_close(sched);
         return error_prefix(error, status, "scheduler: admission_parameters");
+    }
+    status = replicate_init(&sched->replicate, o.replication, o.alloc, error);
+    if (status != MC_OK) {
+        mc_sched_close(sched);
+        return status;
     }
     status = take_memory(sched, &o);
     if (status != MC_OK)
@@ -128,14 +149,15 @@ void mc_sched_close(mc_sched *sched)
     const struct mc_alloc *alloc = sched->alloc;
 
     kv_index_close(sched->index);
+    kv_index_close(sched->coming);
+    free_match(&sched->coming_match, alloc);
     alloc_free(alloc, sched->admit.predictor_state);
     admit_fini(&sched->admit);
+    replicate_fini(&sched->replicate);
     alloc_free(alloc, sched->policy_state);
     panes_fini(&sched->panes);
     fastest_fini(&sched->fastest);
-    alloc_free(alloc, sched->match.holders);
-    alloc_free(alloc, sched->match.held);
-    alloc_free(alloc, sched->match.blocks);
+    free_match(&sched->match, alloc);
     alloc_free(alloc, sched->pooled);
     cluster_fini(&sched->cluster);
     alloc_free(alloc, sched);

@@ -1,6 +1,8 @@
 /* place.c - one request's decision: refuse what cannot run, let the policy choose, then predict. */
 #include "sched/place.h"
 
+#include "sched/conductor.h"
+#include "sched/joins.h"
 #include "sched/policy.h"
 
 static const uint64_t RETRY_INSTANCE_NS = 1000000000, RETRY_MEMORY_NS = 100000000;
@@ -115,6 +117,11 @@ static uint64_t choose_decode(const struct place *place, uint64_t prefill, uint6
 
 /* ----------------------------------------------------------------------------------------- predict */
 
+static uint64_t less(uint64_t a, uint64_t b)
+{
+    return a > b ? a - b : 0;
+}
+
 /* What the chosen instance reuses, and what of it comes from elsewhere. */
 static uint64_t pulled_tokens(const struct place *place, uint64_t row, const struct mc_decision *d)
 {
@@ -138,10 +145,14 @@ static void predict_prefill(const struct place *place, uint64_t row, struct mc_d
         d->score = 0;
         return;
     }
-    p->queue_ns = view->instances[row].queue_ns;
+    if (p->queue_ns == 0)
+        p->queue_ns = d->order ? view->wait_ns(view, row, d->order)
+                               : view->instances[row].queue_ns;
     p->prefill_ns = view->prefill_ns(view, row, tokens, d->reuse_tokens);
     if (pulled != 0) {
         p->transfer_ns = view->transfer_ns(view, place_row(place, d->holder), row, pulled);
+        if (d->order != 0) /* who is in the queue by an order is passed over until its prefix is there */
+            p->transfer_ns = less(p->transfer_ns, p->queue_ns);
         d->pull_ns = own_ns > p->prefill_ns ? own_ns - p->prefill_ns : 0;
         if (d->pull_ns < PULL_NS_LEAST)
             d->pull_ns = PULL_NS_LEAST;
@@ -160,7 +171,10 @@ static void check_pull(const struct place *place, uint64_t row, struct mc_decisi
         d->pull_tokens = place->view.best_matched_tokens;
     if (holder == UINT64_MAX || holder == row || d->pull_tokens <= own)
         d->holder = d->pull_tokens = 0;
-    d->reuse_tokens = d->pull_tokens > own ? d->pull_tokens : own;
+    const uint64_t coming = place->view.instances[row].coming_tokens;
+    uint64_t reuse = d->reuse_tokens < coming ? d->reuse_tokens : coming;
+    reuse = reuse > own ? reuse : own;
+    d->reuse_tokens = d->pull_tokens > reuse ? d->pull_tokens : reuse;
 }
 
 static void book(uint64_t *until_ns, uint64_t now_ns, uint64_t duration_ns)
@@ -189,6 +203,7 @@ static void commit(struct place *place, uint64_t prefill, uint64_t decode,
         .prefill = sched->row_cells[prefill],
         .decode = sched->row_cells[decode],
         .predicted = d->predicted.ttft_ns != 0,
+        .order = d->order,
         .tokens = tokens,
         .to_compute = tokens - d->reuse_tokens,
         .to_hold = place->to_hold,
@@ -198,6 +213,9 @@ static void commit(struct place *place, uint64_t prefill, uint64_t decode,
         .prefill_id = d->prefill,
         .decode_id = d->decode,
     };
+
+    if (sched->admit.mode == MC_ADMIT_STAGES && !(place->request->flags & MC_REQUEST_TAKEN))
+        request.tbt_slo_ns = view->slo.tbt_ns;
 
     if (pulled != 0) {
         const uint64_t holder = place_row(place, d->holder);
@@ -211,6 +229,8 @@ static void commit(struct place *place, uint64_t prefill, uint64_t decode,
         book(&place_instance(place, prefill)->receive_until_ns, sched->now_ns, ns);
         cluster_touch(&sched->cluster, place->pane->cells[holder]);
     }
+    for (uint64_t i = 0; sched->coming && i < place->request->key_count; i++)
+        kv_index_insert(sched->coming, &place->request->keys[i], request.prefill);
     admit_placed(place, d, &request);
     cluster_place(&sched->cluster, sched->now_ns, &request);
 }
@@ -236,7 +256,11 @@ static void decide(struct place *place, struct mc_decision *d)
     }
     check_pull(place, prefill, d);
     predict_prefill(place, prefill, d);
-    const uint64_t decode = choose_decode(place, prefill, d->decode);
+    const double apart =
+        sched->policy == &policy_conductor ? conductor_apart(sched->policy_state) : 0;
+    const uint64_t decode = apart > 0 && d->decode == 0
+                                ? joins_choose(place, d, apart)
+                                : choose_decode(place, prefill, d->decode);
     admit_predict(place, prefill, decode, d);
     if (!admit_lets_in(place, prefill, decode, d))
         return;
@@ -245,6 +269,8 @@ static void decide(struct place *place, struct mc_decision *d)
         return;
     }
     d->decode = place->view.instances[decode].id;
+    if (sched->admit.mode == MC_ADMIT_STAGES)
+        d->flags |= MC_DECISION_STAGED;
     commit(place, prefill, decode, d);
 }
 
@@ -253,6 +279,8 @@ void sched_decide(mc_sched *sched, const struct mc_sched_request *request)
     struct mc_decision *d = &sched->decision;
     struct place place;
 
+    const double tokens = (double)request->tokens;
+    sched->mean_tokens += sched->mean_tokens > 0 ? 0.01 * (tokens - sched->mean_tokens) : tokens;
     place_view(&place, sched, request);
     *d = (struct mc_decision){ .request = request->id };
     admit_arrive(&place, d);
@@ -262,6 +290,7 @@ void sched_decide(mc_sched *sched, const struct mc_sched_request *request)
         sched->stats.placed++;
         sched->stats.soft_refused += d->soft != 0;
         sched->stats.back_placed += (d->flags & MC_DECISION_BACK) != 0;
+        replicate_placed(&place, place_row(&place, d->prefill), d);
     } else {
         admit_turned_away(&place, d);
         sched->stats.refused++;

@@ -9,11 +9,11 @@
 
 static const struct mc_policy *const built_in[] = {
     &policy_algorithm1, /* the default */
-    &policy_least_loaded,
-    &policy_round_robin,
-    &policy_random,
+    &policy_conductor,
+    &policy_least_loaded, &policy_round_robin, &policy_random, &policy_local,  &policy_dynamo,
+    &policy_lmetric,      &policy_llm_d,       &policy_sglang, &policy_aibrix, &policy_preble,
 };
-enum { BUILT_IN = sizeof(built_in) / sizeof(built_in[0]), NAMES_MAX = 320 };
+enum { BUILT_IN = sizeof(built_in) / sizeof(built_in[0]), NAMES_MAX = 480 };
 
 static void add_name(char names[NAMES_MAX], const char *name)
 {
@@ -100,6 +100,19 @@ void policy_choose(const struct mc_view *view, uint64_t index, uint32_t reason,
     decision->kind = MC_DECIDE_PLACE;
     decision->prefill = view->instances[index].id;
     decision->reason = could == 1 ? MC_REASON_ONLY_ONE : reason;
+}
+
+void policy_finish(const struct mc_view *view, uint64_t index, uint32_t reason, double pull,
+                   struct mc_decision *decision)
+{
+    if (index == UINT64_MAX) {
+        decision->kind = MC_DECIDE_REFUSE;
+        decision->reason = MC_REASON_NO_INSTANCE;
+        return;
+    }
+    policy_choose(view, index, reason, decision);
+    if (pull >= 0.5)
+        policy_pull(view, index, decision);
 }
 
 void policy_pull(const struct mc_view *view, uint64_t index, struct mc_decision *decision)

@@ -57,6 +57,24 @@ static void prefill_link(struct cluster *cluster, struct instance *at, uint32_t 
     at->prefill_blind += r->blind;
 }
 
+/* What is worked on comes first in the list. */
+static void prefill_to_front(struct cluster *cluster, struct instance *at, uint32_t cell)
+{
+    struct request *r = &cluster->requests[cell];
+    const struct member m = r->at_prefill;
+
+    if (at->prefill_first == cell)
+        return;
+    cluster->requests[m.before].at_prefill.after = m.after;
+    if (m.after == CLUSTER_NONE)
+        at->prefill_last = m.before;
+    else
+        cluster->requests[m.after].at_prefill.before = m.before;
+    r->at_prefill = (struct member){ .before = CLUSTER_NONE, .after = at->prefill_first };
+    cluster->requests[at->prefill_first].at_prefill.before = cell;
+    at->prefill_first = cell;
+}
+
 static uint64_t less(uint64_t a, uint64_t b)
 {
     return a > b ? a - b : 0;
@@ -181,8 +199,12 @@ void cluster_prefill_begin(struct cluster *cluster, uint32_t cell, uint64_t now_
     if (r->stage != STAGE_QUEUED)
         return;
     r->stage = STAGE_PREFILL;
-    if (cluster->instances[r->prefill].prefill_first == cell) {
-        cluster->instances[r->prefill].working_since_ns = now_ns;
+    struct instance *at = &cluster->instances[r->prefill];
+    const uint32_t first = at->prefill_first;
+    if (r->order != 0 && first != cell && cluster->requests[first].stage == STAGE_QUEUED)
+        prefill_to_front(cluster, at, cell);
+    if (at->prefill_first == cell) {
+        at->working_since_ns = now_ns;
         cluster_touch(cluster, r->prefill);
     }
 }

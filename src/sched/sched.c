@@ -3,6 +3,7 @@
 
 #include <math.h>
 
+#include "sched/stages.h"
 #include "sched/state.h"
 
 static const uint64_t TOKENS_LIMIT = (uint64_t)1 << 40; /* of a prompt: sums of many do not wrap */
@@ -57,6 +58,8 @@ static mc_status on_gone(mc_sched *sched, uint64_t id)
     while (instance->decode_first != CLUSTER_NONE)
         abort_request(sched, instance->decode_first);
     kv_index_reset(sched->index, cell);
+    if (sched->coming)
+        kv_index_reset(sched->coming, cell);
     sched->pooled[cell] = 0;
     cluster_instance_gone(&sched->cluster, cell);
     return MC_OK;
@@ -95,11 +98,14 @@ static mc_status on_blocks(mc_sched *sched, const struct mc_sched_blocks *blocks
         return MC_E_NOT_FOUND;
     if (blocks->count != 0 && !blocks->keys)
         return MC_E_ARG;
-    for (uint64_t i = 0; i < blocks->count; i++)
+    for (uint64_t i = 0; i < blocks->count; i++) {
         if (stored)
             kv_index_insert(sched->index, &blocks->keys[i], cell);
         else
             kv_index_remove(sched->index, &blocks->keys[i], cell);
+        if (sched->coming) /* it came, or was there and is gone: it is not on its way any more */
+            kv_index_remove(sched->coming, &blocks->keys[i], cell);
+    }
     return MC_OK;
 }
 
@@ -145,6 +151,7 @@ static void mean(double *mean_p, double predicted, double observed)
 static void on_prefill_end(mc_sched *sched, uint32_t cell, const struct mc_sched_progress *p)
 {
     const uint32_t at = cluster_find(&sched->cluster, p->id);
+    const bool again = sched->cluster.requests[cell].prefill == CLUSTER_NONE; /* it ended before */
 
     sched->cluster.requests[cell].spent_ns = p->duration_ns;
     if (at != CLUSTER_NONE) {
@@ -156,7 +163,13 @@ static void on_prefill_end(mc_sched *sched, uint32_t cell, const struct mc_sched
         cluster_touch(&sched->cluster, at);
     }
     cluster_prefill_end(&sched->cluster, cell, sched->now_ns);
+    if (sched->coming && at != CLUSTER_NONE &&
+        sched->cluster.instances[at].prefill_first == CLUSTER_NONE)
+        kv_index_reset(sched->coming, at); /* nothing is on its way there */
     shadow_release(&sched->admit.shadows, &sched->cluster, sched->now_ns, cell, true);
+    if (again || sched->admit.mode != MC_ADMIT_STAGES)
+        return;
+    stages_prefill_end(sched, cell);
 }
 
 /* What an instance timed of itself. */
@@ -164,7 +177,7 @@ static mc_status on_measured(mc_sched *sched, const struct mc_sched_progress *p)
 {
     const uint32_t at = cluster_find(&sched->cluster, p->id);
 
-    if (!sched_all_zero(p->reserved, 2))
+    if (!sched_all_zero(p->reserved, 1))
         return MC_E_UNSUPPORTED;
     if (p->tokens > TOKENS_LIMIT || p->reused > TOKENS_LIMIT || p->request != 0)
         return MC_E_ARG;
@@ -195,7 +208,7 @@ static void on_decode_begin(mc_sched *sched, uint32_t cell)
 static void on_request_end(mc_sched *sched, uint32_t cell, const struct mc_sched_progress *p)
 {
     if (p->status == 0)
-        admit_finished(sched, &sched->cluster.requests[cell], p->tokens);
+        admit_finished(sched, &sched->cluster.requests[cell], p);
     shadow_release(&sched->admit.shadows, &sched->cluster, sched->now_ns, cell, true);
     cluster_end(&sched->cluster, cell, sched->now_ns);
     if (p->status != 0)
@@ -207,7 +220,7 @@ static mc_status on_progress(mc_sched *sched, uint32_t kind, const struct mc_sch
 {
     const uint32_t cell = cluster_request(&sched->cluster, p->request);
 
-    if (!sched_all_zero(p->reserved, 2))
+    if (!sched_all_zero(p->reserved, 1))
         return MC_E_UNSUPPORTED;
     if (p->tokens > TOKENS_LIMIT || p->reused > TOKENS_LIMIT)
         return MC_E_ARG;
@@ -234,7 +247,7 @@ static mc_status on_decode_step(mc_sched *sched, const struct mc_sched_progress 
 {
     const uint32_t cell = cluster_find(&sched->cluster, p->id);
 
-    if (!sched_all_zero(p->reserved, 2))
+    if (!sched_all_zero(p->reserved, 1))
         return MC_E_UNSUPPORTED;
     if (cell == CLUSTER_NONE)
         return MC_E_NOT_FOUND;
@@ -322,7 +335,8 @@ static uint32_t next_aborted(mc_sched *sched)
 static void lose_decisions(mc_sched *sched)
 {
     sched->stats.decisions_lost += sched->has_decision;
-    sched->has_decision = false;
+    sched->stats.decisions_lost += sched->replicate.has_decision;
+    sched->has_decision = sched->replicate.has_decision = false;
     while (sched->aborted != CLUSTER_NONE) {
         cluster_request_free(&sched->cluster, next_aborted(sched));
         sched->stats.decisions_lost++;
@@ -352,6 +366,10 @@ mc_status mc_sched_take(mc_sched *sched, struct mc_decision *decisions_p, size_t
     if (sched->has_decision && count < capacity) {
         decisions_p[count++] = sched->decision;
         sched->has_decision = false;
+    }
+    if (sched->replicate.has_decision && count < capacity) {
+        decisions_p[count++] = sched->replicate.decision;
+        sched->replicate.has_decision = false;
     }
     while (sched->aborted != CLUSTER_NONE && count < capacity) {
         const uint32_t cell = next_aborted(sched);

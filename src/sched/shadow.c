@@ -40,7 +40,8 @@ static void judge(struct shadows *s, const struct cluster *cluster, uint64_t now
     if (shadow->slo.tbt_ns != 0 && cost_knows_step(&decode->cost)) {
         const struct cluster_figures f = cluster_figures(cluster, shadow->decode);
         met &= cost_ns(cost_step(&decode->cost, f.running + 1, f.context_tokens + shadow->tokens) *
-                       cost_step_pace(&decode->cost, now_ns)) <= shadow->slo.tbt_ns;
+                       cost_step_pace(&decode->cost, now_ns) * shadow->step_factor) <=
+               shadow->slo.tbt_ns;
     }
     s->judged++;
     s->met += met;
@@ -66,6 +67,15 @@ void shadow_add(struct shadows *s, struct cluster *cluster, uint64_t now_ns, uin
     cluster->requests[behind].shadow = cell;
 }
 
+/* Who goes before it now; CLUSTER_NONE: nobody, or it is late already. */
+static uint32_t still_before(const struct cluster *cluster, uint64_t now_ns, const struct shadow *shadow)
+{
+    if (shadow->order == 0 || !find(cluster, shadow->prefill, shadow->prefill_id) ||
+        (shadow->slo.ttft_ns != 0 && now_ns - shadow->arrived_ns > shadow->slo.ttft_ns))
+        return CLUSTER_NONE;
+    return cluster_before(cluster, shadow->prefill, shadow->order);
+}
+
 void shadow_release(struct shadows *s, struct cluster *cluster, uint64_t now_ns, uint32_t cell,
                     bool judged)
 {
@@ -75,6 +85,14 @@ void shadow_release(struct shadows *s, struct cluster *cluster, uint64_t now_ns,
     while (at != CLUSTER_NONE) {
         const uint32_t next = s->items[at].next;
 
+        const uint32_t before =
+            judged ? still_before(cluster, now_ns, &s->items[at]) : CLUSTER_NONE;
+        if (before != CLUSTER_NONE && before != cell) {
+            s->items[at].next = cluster->requests[before].shadow;
+            cluster->requests[before].shadow = at;
+            at = next;
+            continue;
+        }
         if (judged)
             judge(s, cluster, now_ns, &s->items[at]);
         s->items[at].next = s->free;

@@ -3,7 +3,8 @@
  *
  * A refused request is remembered with where it would have gone and behind which placed request. When that one's
  * prefill has ended, its own would have begun: that time, and its own prefill by what prefills cost then, make the
- * TTFT that it would have had. It is judged against its SLO, and so are the tokens it would have got.
+ * TTFT that it would have had. It is judged against its SLO, and so are the tokens it would have got. Where a queue
+ * has an order, those who came later and go before it push it back, as they would have done.
  *
  * Life:    shadows_init -> ... -> shadows_fini
  * Threads: one.
@@ -23,7 +24,9 @@ struct shadow {
     uint32_t prefill, decode; /* instances: cells; they may be others' by now, hence the ids */
     uint64_t prefill_id, decode_id;
     uint64_t arrived_ns, tokens, reused;
-    uint64_t other_ns; /* of TTFT: all but queue and prefill */
+    uint64_t other_ns;  /* of TTFT: all but queue and prefill */
+    uint64_t order;     /* its place in the queue; 0: behind those who were there */
+    double step_factor; /* of a step's cost, to what TBT is held against */
     struct mc_sched_slo slo;
 };
 

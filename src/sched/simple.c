@@ -20,19 +20,6 @@ static mc_status init(void *state, const char *parameters, struct mc_error *erro
     return policy_read(parameters, known, 1, error);
 }
 
-static void finish(const struct simple *s, const struct mc_view *view, uint64_t index,
-                   uint32_t reason, struct mc_decision *decision)
-{
-    if (index == UINT64_MAX) {
-        decision->kind = MC_DECIDE_REFUSE;
-        decision->reason = MC_REASON_NO_INSTANCE;
-        return;
-    }
-    policy_choose(view, index, reason, decision);
-    if (s->pull >= 0.5)
-        policy_pull(view, index, decision);
-}
-
 /* The number-th instance that can prefill, or UINT64_MAX. */
 static uint64_t nth(const struct mc_view *view, uint64_t number)
 {
@@ -46,12 +33,13 @@ static void place_at_random(void *state, const struct mc_view *view,
                             const struct mc_sched_request *request, struct mc_decision *decision)
 {
     (void)request;
+    const struct simple *s = state;
     uint64_t could = 0;
 
     for (uint64_t i = 0; i < view->count; i++)
         could += policy_can_prefill(&view->instances[i]);
-    finish(state, view, could ? nth(view, view->chance(view, 0) % could) : UINT64_MAX,
-           MC_REASON_CHANCE, decision);
+    policy_finish(view, could ? nth(view, view->chance(view, 0) % could) : UINT64_MAX,
+                  MC_REASON_CHANCE, s->pull, decision);
 }
 
 static void place_in_turn(void *state, const struct mc_view *view,
@@ -66,7 +54,7 @@ static void place_in_turn(void *state, const struct mc_view *view,
             pick = i;
             break;
         }
-    finish(s, view, pick, MC_REASON_TURN, decision);
+    policy_finish(view, pick, MC_REASON_TURN, s->pull, decision);
     if (pick != UINT64_MAX)
         s->last = view->instances[pick].id;
 }
@@ -76,6 +64,7 @@ static void place_at_least_load(void *state, const struct mc_view *view,
                                 struct mc_decision *decision)
 {
     (void)request;
+    const struct simple *s = state;
     uint64_t pick = UINT64_MAX;
 
     for (uint64_t i = 0; i < view->count; i++) {
@@ -87,7 +76,7 @@ static void place_at_least_load(void *state, const struct mc_view *view,
             (a->queue_ns == b->queue_ns && a->queued < b->queued))
             pick = i;
     }
-    finish(state, view, pick, MC_REASON_LEAST_LOAD, decision);
+    policy_finish(view, pick, MC_REASON_LEAST_LOAD, s->pull, decision);
 }
 
 const struct mc_policy policy_random = {

@@ -7,6 +7,7 @@
 #include "sched/cluster.h"
 #include "sched/fastest.h"
 #include "sched/pane.h"
+#include "sched/replicate.h"
 
 struct mc_sched {
     const struct mc_alloc *alloc; /* borrowed */
@@ -17,12 +18,18 @@ struct mc_sched {
     struct panes panes;
     struct fastest fastest;
     uint32_t *row_cells; /* the last view's: its pane's */
+    kv_index *coming; /* owned; of prompts that are not computed yet; NULL: not asked for */
+    struct kv_match coming_match; /* likewise */
+    struct pane *coming_pane;     /* whose rows say so; NULL: none */
 
     const struct mc_policy *policy; /* borrowed */
     void *policy_state;             /* owned */
     struct admit admit;
+    struct replicate replicate;
     struct mc_sched_slo slo;
     uint64_t seed, block_tokens;
+
+    double mean_tokens; /* of the prompts that came, moving */
 
     uint64_t now_ns;
     bool has_decision;

@@ -54,6 +54,14 @@ static uint64_t view_prefill_ns(const struct mc_view *view, uint64_t index, uint
     return last->ns;
 }
 
+static uint64_t view_wait_ns(const struct mc_view *view, uint64_t index, uint64_t order)
+{
+    const struct place *place = view->context;
+
+    return cluster_wait_ns(&place->sched->cluster, place->sched->row_cells[index], view->now_ns,
+                           order);
+}
+
 static uint64_t view_tbt_ns(const struct mc_view *view, uint64_t index, uint64_t sequences,
                             uint64_t tokens)
 {
@@ -122,6 +130,26 @@ static uint64_t first(uint64_t a, uint64_t b)
     return a ? a : b;
 }
 
+/* What will be there when prompts that were placed are computed: into the rows, and what the last request had out. */
+static void match_coming(struct place *place, uint64_t keys)
+{
+    mc_sched *sched = place->sched;
+    struct kv_match *match = &sched->coming_match;
+
+    for (uint32_t i = 0; sched->coming_pane && i < match->count; i++) {
+        const uint32_t row = sched->coming_pane->row_of[match->holders[i]];
+        if (row != CLUSTER_NONE)
+            sched->coming_pane->rows[row].coming_tokens = 0;
+    }
+    kv_index_match(sched->coming, place->request->keys, keys, NULL, match);
+    sched->coming_pane = place->pane;
+    for (uint32_t i = 0; i < match->count; i++) {
+        const uint32_t cell = match->holders[i], row = place->pane->row_of[cell];
+        if (row != CLUSTER_NONE)
+            place->pane->rows[row].coming_tokens = match->blocks[cell] * sched->block_tokens;
+    }
+}
+
 /* Look the request's keys up, and take what there is into the rows. */
 static void match(struct place *place)
 {
@@ -134,6 +162,8 @@ static void match(struct place *place)
 
     kv_index_match(sched->index, request->keys, keys, sched->pooled, &sched->match);
     pane_match(place->pane, &sched->match, block);
+    if (sched->coming)
+        match_coming(place, keys);
     fastest_forget(&sched->fastest);
     place->pool_tokens = place->view.best_matched_tokens = block * sched->match.pool;
     for (uint32_t i = 0; i < pane->holder_count; i++)
@@ -163,6 +193,7 @@ void place_view(struct place *place, mc_sched *sched, const struct mc_sched_requ
                   .tbt_ns = view_tbt_ns,
                   .holder = view_holder,
                   .chance = view_chance,
+                  .wait_ns = view_wait_ns,
                   .context = place,
                   .kinds = pane->alike },
     };

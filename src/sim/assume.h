@@ -34,8 +34,9 @@
     X(link_share, 1.0, "", "of a line rate given in Gbps that transfers reach up to 400 Gbps (F13)") \
     X(vram_load_bytes_per_s, 1.02e11, "B/s", "DRAM to VRAM at the decode node (F14)") \
     X(schedule_s, 0.050, "s", "tokenise, hash, decide, tell (F14)") \
-    X(store_tail_s, 0.100, "s", "storing the KVCache of the last layers after a prefill (A-F7)") \
-    X(stream, 1, "", "1: KVCache goes to the decode node while it is computed; 0: after it") \
+    X(store_tail_s, 0, "s", "storing the KVCache of the last layers after a prefill (F14 has none; A-F7: 0.1)") \
+    X(stream, 0, "", "0: KVCache goes to the decode node after it is computed (F13, F14: all of it is in TTFT); 1: meanwhile") \
+    X(decode_keeps, 1, "", "1: it stays in the decode node's DRAM, and what is there is not sent again (F13); 0: it goes") \
     X(first_step, 1, "", "1: the decode node's first step makes the first token (F14: 128 steps)") \
     X(join_fixed_s, 0.030, "s", "the batch stands still while one joins: fixed part (calibrated on F15)") \
     X(join_load_share, 1.0, "", "and this share of its load into VRAM (calibrated on F15)") \

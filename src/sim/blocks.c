@@ -18,12 +18,13 @@ mc_status blocks_open(sim *s, struct instance *i)
     const bool coupled = i->role == MC_ROLE_BOTH;
     const uint32_t dram =
         capacity_of(s, coupled ? i->vram_max : s->options.dram_tokens * i->stages);
-    const uint32_t ssd = coupled ? 0 : capacity_of(s, s->options.ssd_tokens * i->stages);
+    const uint32_t ssd =
+        coupled || i->keeps ? 0 : capacity_of(s, s->options.ssd_tokens * i->stages);
 
-    if (!i->has_blocks || dram == 0) {
-        i->has_blocks = false;
+    i->has_blocks = i->has_blocks && dram != 0;
+    i->keeps = i->keeps && dram != 0;
+    if (!i->has_blocks && !i->keeps)
         return MC_OK;
-    }
     const mc_status status = tier_init(&i->dram, s->alloc, dram, s->options.eviction);
     if (status != MC_OK || ssd == 0)
         return status;
@@ -208,6 +209,43 @@ void blocks_release_pull(sim *s, uint32_t request)
     life->holds_pull = 0;
 }
 
+/* -------------------------------------------------------------------------------- at the decode node */
+
+void blocks_hold_kept(sim *s, uint32_t request)
+{
+    struct instance *i = &s->instances[s->records[request].decode];
+    const uint32_t *blocks = blocks_of(s, request), most = reusable(s, request);
+    struct life *life = &s->lives[request];
+    uint32_t n = 0;
+
+    s->uses++;
+    for (; i->keeps && n < most && tier_touch(&i->dram, blocks[n], n, s->uses); n++)
+        tier_pin(&i->dram, blocks[n]);
+    life->kept_blocks = n;
+    life->holds_kept = n > 0;
+}
+
+void blocks_release_kept(sim *s, uint32_t request)
+{
+    struct life *life = &s->lives[request];
+
+    if (life->holds_kept)
+        release(s, s->records[request].decode, request, 0, life->kept_blocks);
+    life->holds_kept = 0;
+}
+
+void blocks_keep(sim *s, uint32_t request)
+{
+    struct instance *i = &s->instances[s->records[request].decode];
+    const uint32_t *blocks = blocks_of(s, request), count = request_of(s, request)->block_count;
+    uint32_t evicted;
+
+    s->uses++;
+    for (uint32_t n = 0; i->keeps && n < count; n++)
+        if (!tier_add(&i->dram, blocks[n], n, s->uses, &evicted) && !tier_has(&i->dram, blocks[n]))
+            break;
+}
+
 /* ------------------------------------------------------------------------------------------- storing */
 
 void blocks_store(sim *s, uint32_t instance, uint32_t request, uint32_t count)
@@ -253,6 +291,6 @@ void blocks_lose(sim *s, uint32_t instance)
     for (int t = 0; t < 2; t++)
         while (tiers[t]->capacity && (block = tier_any(tiers[t])) != TIER_NONE) {
             (void)tier_remove(tiers[t], block);
-            s->replicas[block] -= !has(i, block);
+            s->replicas[block] -= i->has_blocks && !has(i, block);
         }
 }

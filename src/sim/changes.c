@@ -34,6 +34,7 @@ static void stop_work(sim *s, uint32_t request)
         move_plan(s);
     blocks_release_own(s, request);
     blocks_release_pull(s, request);
+    blocks_release_kept(s, request);
     /* A prefill that goes on for nobody is stopped; chunks and pipelines end the one under way. */
     if (was_working && i->alive && i->role == MC_ROLE_PREFILL && i->stages == 1 &&
         s->options.chunk_tokens == 0) {
@@ -105,6 +106,8 @@ static void end_flows(sim *s, uint32_t instance)
     while (links_cancel(&s->links, s->instances[instance].node, 0, 0, &flow))
         if (flow.kind == FLOW_SEND)
             change_unsent(s, flow.whom);
+        else if (flow.kind == FLOW_REPLICA)
+            move_copy_end(s, flow.whom);
     move_plan(s);
     end_pulls(s, instance);
 }

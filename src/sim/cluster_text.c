@@ -1,4 +1,4 @@
-/* cluster_text.c - "10P+6D" as groups of instances. */
+/* cluster_text.c - "10P+6D", "4P+4D+1S" as groups of instances. */
 #include <string.h>
 
 #include "base/error.h"
@@ -26,6 +26,7 @@ static uint32_t role_of(char letter)
     return letter == 'P' || letter == 'p'   ? MC_ROLE_PREFILL
            : letter == 'D' || letter == 'd' ? MC_ROLE_DECODE
            : letter == 'C' || letter == 'c' ? MC_ROLE_BOTH
+           : letter == 'S' || letter == 's' ? MC_ROLE_STORE
                                             : 0u;
 }
 
@@ -46,10 +47,14 @@ mc_status sim_cluster_read(const char *text, struct sim_group *groups, uint32_t 
         if (!read_number(&at, &g->count) || (g->role = role_of(*at)) == 0)
             return error_set(error, MC_E_FORMAT,
                              "cluster \"%.60s\": want groups like 10P (prefill), 6D (decode), 16C "
-                             "(both) with + between",
+                             "(both), 2S (nodes of a pool) with + between",
                              text);
         at++;
         count++;
+        if (g->role == MC_ROLE_STORE) { /* blocks lie on all its nodes alike: they are as one */
+            g->stages = g->count;
+            g->count = 1;
+        }
         if (g->role == MC_ROLE_PREFILL && *at >= '0' && *at <= '9' &&
             (!read_number(&at, &g->stages) || g->stages > 64))
             return error_set(error, MC_E_FORMAT, "cluster \"%.60s\": a pipeline has 1 to 64 nodes",

@@ -87,22 +87,17 @@ static void on_refuse(sim *s, uint32_t request, const struct mc_decision *d)
         world_add(s, s->now_ns + d->retry_after_ns, EVENT_RETURN, request, life->turn);
         return;
     }
+    move_send_stop(s, request);
     request_over(s, request, r->prefill_end_ns ? SIM_REFUSED_LATE : SIM_REFUSED, 0);
 }
 
-/* Copy a hot prefix; whether it is kept is known when it is there. */
+/* It is a prefix of the request that was asked about: its placement tipped it. */
 static void on_replicate(sim *s, const struct mc_decision *d)
 {
     const uint32_t from = instance_of(d->holder), to = instance_of(d->prefill);
-    const double bytes = kv_bytes(s, d->key_count * s->options.trace->block_tokens);
 
-    if (from == NOBODY || to == NOBODY || from == to || bytes <= 0)
-        return;
-    move_flow_add(s, &(struct flow){ .from = s->instances[from].node,
-                                     .to = s->instances[to].node,
-                                     .whom = to,
-                                     .kind = FLOW_REPLICA,
-                                     .bytes = bytes });
+    if (from != NOBODY && to != NOBODY && from != to && d->key_count != 0)
+        move_copy(s, from, to, s->deciding, (uint32_t)d->key_count);
 }
 
 static void act(sim *s, const struct mc_decision *d)
@@ -237,6 +232,7 @@ void decide_request(sim *s, uint32_t request)
     struct life *life = &s->lives[request];
 
     life->turn++;
+    s->deciding = request;
     life->attempt = ++s->attempt_count;
     s->attempts[life->attempt - 1] = request;
     s->records[request].attempts++;
@@ -272,6 +268,7 @@ void request_over(sim *s, uint32_t request, enum sim_outcome outcome, uint32_t s
     assert(r->outcome == SIM_PENDING && life->stage != STAGE_OUTSIDE);
     blocks_release_own(s, request);
     blocks_release_pull(s, request);
+    blocks_release_kept(s, request);
     r->outcome = (uint16_t)outcome;
     r->end_ns = s->now_ns;
     life->turn++;
@@ -283,6 +280,8 @@ void request_over(sim *s, uint32_t request, enum sim_outcome outcome, uint32_t s
         s->wasted_s += r->busy_s;
     if (life->attempt != 0)
         decide_progress(s, MC_EVENT_REQUEST_END, request, r->decode,
-                        (struct mc_sched_progress){ .tokens = r->output, .status = status });
+                        (struct mc_sched_progress){ .tokens = r->output,
+                                                    .status = status,
+                                                    .gap_ns = (uint64_t)((double)r->tbt_worst * 1e9) });
     life->attempt = 0;
 }

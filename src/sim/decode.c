@@ -162,6 +162,7 @@ void decode_arrive(sim *s, uint32_t request)
     const uint32_t instance = s->records[request].decode;
     struct instance *i = &s->instances[instance];
 
+    blocks_release_kept(s, request);
     if (is_too_slow(s, i, request)) {
         s->records[request].reason = MC_REASON_TBT_SLO;
         request_over(s, request, SIM_REFUSED_LATE, 1);

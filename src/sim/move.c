@@ -1,4 +1,7 @@
 /* move.c - bytes between nodes: prefixes that are pulled, KVCache that goes to the decode node. */
+#include <string.h>
+
+#include "base/alloc.h"
 #include "sim/world.h"
 
 /* The next flow that will be through. */
@@ -91,20 +94,29 @@ static void pulled(sim *s, uint32_t request)
 
 /* ---------------------------------------------------------------------------------------------- sending */
 
-static void send_flow(sim *s, uint32_t request, double rate_max)
+/* All but what the decode node has. The last token is never among that. */
+static double send_bytes(const sim *s, uint32_t request)
+{
+    const uint64_t kept = (uint64_t)s->lives[request].kept_blocks * s->options.trace->block_tokens;
+
+    return kv_bytes(s, s->records[request].input - kept);
+}
+
+/* Within `seconds` at the least; 0: as fast as it goes. */
+static void send_flow(sim *s, uint32_t request, double seconds)
 {
     const struct sim_record *r = &s->records[request];
-    struct life *life = &s->lives[request];
-    const double bytes = kv_bytes(s, r->input);
 
-    life->sending = 1;
+    blocks_hold_kept(s, request);
+    const double bytes = send_bytes(s, request);
+    s->lives[request].sending = 1;
     tell(s, MC_EVENT_TRANSFER_BEGIN, request, r->prefill, r->decode, bytes);
     move_flow_add(s, &(struct flow){ .from = s->instances[r->prefill].node,
                                      .to = s->instances[r->decode].node,
                                      .whom = request,
                                      .kind = FLOW_SEND,
                                      .bytes = bytes,
-                                     .rate_max = rate_max });
+                                     .rate_max = seconds > 0 ? bytes / seconds : 0 });
 }
 
 void move_stream(sim *s, uint32_t request, double seconds)
@@ -112,7 +124,20 @@ void move_stream(sim *s, uint32_t request, double seconds)
     const struct sim_record *r = &s->records[request];
 
     if (s->options.assume.stream >= 0.5 && r->prefill != r->decode && seconds > 0)
-        send_flow(s, request, kv_bytes(s, r->input) / seconds);
+        send_flow(s, request, seconds);
+}
+
+/* Refused after its prefill: what was streamed meanwhile goes no further. */
+void move_send_stop(sim *s, uint32_t request)
+{
+    struct flow flow;
+
+    if (s->lives[request].sending != 1)
+        return;
+    s->lives[request].sending = 0;
+    links_advance(&s->links, s->now_ns);
+    if (links_cancel(&s->links, NOBODY, FLOW_SEND, request, &flow))
+        move_plan(s);
 }
 
 /* From DRAM into VRAM at the decode node, one request after the other. */
@@ -132,7 +157,8 @@ static void sent(sim *s, uint32_t request)
     const struct sim_record *r = &s->records[request];
     struct life *life = &s->lives[request];
 
-    tell(s, MC_EVENT_TRANSFER_END, request, r->prefill, r->decode, kv_bytes(s, r->input));
+    tell(s, MC_EVENT_TRANSFER_END, request, r->prefill, r->decode, send_bytes(s, request));
+    blocks_keep(s, request);
     life->sending = 2;
     if (life->computed)
         load(s, request);
@@ -164,6 +190,54 @@ void move_send(sim *s, uint32_t request)
         load(s, request);
 }
 
+/* --------------------------------------------------------------------------------------------- copies */
+
+static bool copies_room(sim *s)
+{
+    const uint32_t max = s->copies_max ? s->copies_max * 2 : 16;
+    struct copy *more = alloc_resize(s->alloc, s->copies, max, sizeof(*more));
+
+    if (!more) {
+        s->failed = true;
+        return false;
+    }
+    memset(more + s->copies_max, 0, (max - s->copies_max) * sizeof(*more));
+    s->copies = more;
+    s->copies_max = max;
+    return true;
+}
+
+void move_copy(sim *s, uint32_t from, uint32_t to, uint32_t request, uint32_t blocks)
+{
+    uint32_t copy = 0;
+
+    while (copy < s->copies_max && s->copies[copy].blocks != 0)
+        copy++;
+    if (copy == s->copies_max && !copies_room(s))
+        return;
+    s->copies[copy] = (struct copy){ .to = to, .request = request, .blocks = blocks };
+    move_flow_add(s, &(struct flow){
+                         .from = s->instances[from].node,
+                         .to = s->instances[to].node,
+                         .whom = copy,
+                         .kind = FLOW_REPLICA,
+                         .bytes = kv_bytes(s, (uint64_t)blocks * s->options.trace->block_tokens) });
+}
+
+void move_copy_end(sim *s, uint32_t copy)
+{
+    s->copies[copy] = (struct copy){ 0 };
+}
+
+static void copied(sim *s, uint32_t index)
+{
+    const struct copy copy = s->copies[index];
+
+    move_copy_end(s, index);
+    s->copied_blocks += copy.blocks;
+    blocks_store(s, copy.to, copy.request, copy.blocks);
+}
+
 /* ------------------------------------------------------------------------------------------------ flows */
 
 void move_flows(sim *s, uint32_t turn)
@@ -178,6 +252,8 @@ void move_flows(sim *s, uint32_t turn)
             pulled(s, flow.whom);
         else if (flow.kind == FLOW_SEND)
             sent(s, flow.whom);
+        else
+            copied(s, flow.whom);
     }
     move_plan(s);
 }

@@ -36,7 +36,7 @@ static mc_status check_coupled(struct sim_options *o, struct mc_error *error)
 
 static mc_status check_options(struct sim_options *o, struct mc_error *error)
 {
-    uint64_t instances = 0;
+    uint64_t instances = 0, pools = 0;
 
     if (!o->alloc || !o->trace || o->trace->block_tokens == 0)
         return error_set(error, MC_E_ARG, "simulation: alloc and trace are required");
@@ -51,16 +51,23 @@ static mc_status check_options(struct sim_options *o, struct mc_error *error)
         struct sim_group *g = &o->groups[i];
         g->stages = g->stages ? g->stages : 1;
         instances += g->count;
-        if (g->role < MC_ROLE_PREFILL || g->role > MC_ROLE_BOTH || g->stages > 64)
+        const bool pool = g->role == MC_ROLE_STORE;
+        pools += pool ? g->count : 0;
+        if (g->role < MC_ROLE_PREFILL || g->role > MC_ROLE_STORE || (g->stages > 64 && !pool))
             return error_set(error, MC_E_ARG, "simulation: group %u has no such role or stages", i);
-        if (g->role != MC_ROLE_PREFILL && g->stages != 1)
+        if (g->role != MC_ROLE_PREFILL && !pool && g->stages != 1)
             return error_set(error, MC_E_ARG, "simulation: only prefill instances are pipelines");
+        if (pools > 1)
+            return error_set(error, MC_E_ARG,
+                             "simulation: there is one pool; 4S is one of 4 nodes");
     }
     for (uint32_t i = 0; i < o->change_count; i++) {
         const struct sim_change *c = &o->changes[i];
         instances += c->kind == SIM_JOIN;
         if (c->kind == SIM_JOIN ? c->instance >= o->group_count : c->instance >= instances)
             return error_set(error, MC_E_RANGE, "simulation: change %u: no such instance", i);
+        if (c->kind == SIM_JOIN && o->groups[c->instance].role == MC_ROLE_STORE)
+            return error_set(error, MC_E_ARG, "simulation: change %u: a pool does not join", i);
     }
     if (instances == 0 || instances > INSTANCES_LIMIT)
         return error_set(error, MC_E_RANGE, "simulation: %llu instances, not 1 to %u",
@@ -95,15 +102,10 @@ static mc_status check_trace(const struct sim_trace *trace, struct mc_error *err
 
 /* -------------------------------------------------------------------------------------------- open */
 
-/* Each stage when its turn comes is played here: the scheduler looks at the prefill at arrival, and the decode
- * instance at itself when the KVCache is there. */
 static mc_status open_sched(sim *s, struct mc_error *error)
 {
     struct sim_options *o = &s->options;
-    const bool stages = o->admission == MC_ADMIT_STAGES;
     uint64_t blocks = o->trace->block_ids + 1;
-
-    o->check_decode = o->check_decode || stages;
 
     const struct mc_sched_options options = {
         .alloc = s->alloc,
@@ -111,9 +113,10 @@ static mc_status open_sched(sim *s, struct mc_error *error)
         .policy_parameters = o->policy_parameters,
         .policies = sim_policies,
         .policy_count = sim_policy_count,
-        .admission = stages ? MC_ADMIT_EARLY : o->admission,
+        .admission = o->admission,
         .admission_parameters = o->admission_parameters,
-        .slo = { o->slo_ttft_ns, stages ? 0 : o->slo_tbt_ns },
+        .replication = o->replication,
+        .slo = { o->slo_ttft_ns, o->slo_tbt_ns },
         .seed = o->seed,
         .block_tokens = o->trace->block_tokens,
         .instances_max = s->instances_max,
@@ -123,6 +126,14 @@ static mc_status open_sched(sim *s, struct mc_error *error)
     return mc_sched_open(&options, &s->sched, error);
 }
 
+static bool has_pool(const sim *s)
+{
+    for (uint32_t i = 0; i < s->options.group_count; i++)
+        if (s->options.groups[i].role == MC_ROLE_STORE)
+            return true;
+    return false;
+}
+
 static void open_instance(sim *s, struct instance *i, const struct sim_group *group)
 {
     *i = (struct instance){ .role = group->role,
@@ -130,7 +141,12 @@ static void open_instance(sim *s, struct instance *i, const struct sim_group *gr
                             .node = (uint32_t)(i - s->instances),
                             .cost = s->node.cost,
                             .vram_max = s->node.kv_tokens,
-                            .has_blocks = (group->role & MC_ROLE_PREFILL) != 0 };
+                             .has_blocks = group->role == MC_ROLE_STORE ||
+                                           (!has_pool(s) && (group->role & MC_ROLE_PREFILL) != 0),
+                             .keeps = group->role == MC_ROLE_DECODE &&
+                                      s->options.assume.decode_keeps >= 0.5 };
+    if (group->role == MC_ROLE_STORE)
+        i->cost.bytes_per_s *= group->stages;
     if (group->role == MC_ROLE_BOTH) {
         i->cost.p3 = 0; /* what it reuses is in VRAM */
         i->has_blocks = s->options.coupled == SIM_PREFIX;
@@ -175,6 +191,18 @@ static mc_status open_memory(sim *s)
     return agenda_init(&s->agenda, a);
 }
 
+/* A pool sends from all its nodes. */
+static void pool_rates(const sim *s, double *rates)
+{
+    const struct sim_options *o = &s->options;
+    uint32_t at = 0;
+
+    for (uint32_t g = 0; g < o->group_count; g++)
+        for (uint32_t n = 0; n < o->groups[g].count; n++, at++)
+            if (o->groups[g].role == MC_ROLE_STORE)
+                rates[at] *= o->groups[g].stages;
+}
+
 static mc_status open_links(sim *s)
 {
     const double rate = s->options.net_gbps > 0
@@ -187,6 +215,7 @@ static mc_status open_links(sim *s)
     s->node.cost.bytes_per_s = s->node.net_bytes_per_s = rate;
     for (uint32_t i = 0; i < s->instances_max; i++)
         rates[i] = rate;
+    pool_rates(s, rates);
     const mc_status status = links_init(&s->links, s->alloc, rates, s->instances_max);
     alloc_free(s->alloc, rates);
     return status;
@@ -215,9 +244,12 @@ static mc_status open_instances(sim *s)
     const struct sim_options *o = &s->options;
     uint32_t at = 0;
 
+    s->pool = NOBODY;
     for (uint32_t g = 0; g < o->group_count; g++)
-        for (uint32_t n = 0; n < o->groups[g].count; n++)
+        for (uint32_t n = 0; n < o->groups[g].count; n++) {
+            s->pool = o->groups[g].role == MC_ROLE_STORE ? at : s->pool;
             open_instance(s, &s->instances[at++], &o->groups[g]);
+        }
     s->instance_count = at;
     for (uint32_t c = 0; c < o->change_count; c++)
         if (o->changes[c].kind == SIM_JOIN)
@@ -301,6 +333,7 @@ void sim_close(sim *s)
     agenda_fini(&s->agenda);
     alloc_free(a, s->samples);
     alloc_free(a, s->gaps);
+    alloc_free(a, s->copies);
     alloc_free(a, s->decisions);
     alloc_free(a, s->scratch);
     alloc_free(a, s->keys);

@@ -116,6 +116,10 @@ static void b9(struct paper *p)
 
 /* ---------------------------------------------------------------------------------------- B10: bandwidth */
 
+/* A Gbps of F13 is 2^30 bits: its theoretical transfer times are those of a mean prompt's 5.02 GB then, at all
+ * rates. */
+static const double F13_GBPS = 1.073741824;
+
 static void b10(struct paper *p)
 {
     static const double gbps[] = { 24, 40, 80, 100, 160, 320, 400 };
@@ -124,8 +128,8 @@ static void b10(struct paper *p)
 
     for (uint32_t i = 0; i < COUNT(gbps); i++) {
         snprintf(name, sizeof(name), "B10 %.0f Gbps", gbps[i]);
-        const struct paper_run *r = paper_wants(
-            p, name, PAPER_SYNTHETIC, (struct sim_options){ .net_gbps = gbps[i] }, "8P+8D");
+        const struct sim_options o = { .net_gbps = gbps[i] * F13_GBPS };
+        const struct paper_run *r = paper_wants(p, name, PAPER_SYNTHETIC, o, "8P+8D");
         paper_row(p, name, "mean TTFT", "s", ttft[i], r != NULL, r ? r->summary.ttft_mean : 0);
     }
 }
@@ -197,7 +201,7 @@ static void b525(struct paper *p)
 }
 
 /* Rejections under overload. A row is left out where the scheduler at hand has no such admission. */
-static void b13_at(struct paper *p, const char *cluster, double speed)
+static void b13_at(struct paper *p, const char *cluster, double speed, bool pool)
 {
     static const struct {
         const char *name;
@@ -209,11 +213,17 @@ static void b13_at(struct paper *p, const char *cluster, double speed)
     char name[64];
 
     for (uint32_t i = 0; i < COUNT(admissions); i++) {
-        const struct sim_options o = { .admission = admissions[i].admission,
-                                       .slo_ttft_ns = 30000000000,
-                                       .slo_tbt_ns = 100000000,
-                                       .speed = speed };
-        snprintf(name, sizeof(name), "B13 %s (%s %gx)", admissions[i].name, cluster, speed);
+        const struct sim_options o = {
+            .admission = admissions[i].admission,
+            /* what is predicted, without a margin: the papers have none */
+            .admission_parameters =
+                pool ? "quantile=0.5,bookings=0,pool=1" : "quantile=0.5,bookings=0",
+            .slo_ttft_ns = 30000000000,
+            .slo_tbt_ns = 100000000,
+            .speed = speed
+        };
+        snprintf(name, sizeof(name), "B13 %s (%s %gx%s)", admissions[i].name, cluster, speed,
+                 pool ? ", pool" : "");
         const struct paper_run *r = paper_wants(p, name, PAPER_CONVERSATION, o, cluster);
         const struct summary *m = r ? &r->summary : NULL;
 
@@ -232,8 +242,10 @@ static void b13_at(struct paper *p, const char *cluster, double speed)
 
 static void b13(struct paper *p)
 {
-    b13_at(p, "8P+8D", 2);
-    b13_at(p, "6P+2D", 2);
+    b13_at(p, "8P+8D", 2, false);
+    b13_at(p, "8P+4D", 4.5, false);
+    b13_at(p, "8P+4D", 4.5, true);
+    b13_at(p, "10P+3D", 3, false);
 }
 
 void paper_cluster_cases(struct paper *p)

@@ -1,8 +1,6 @@
 /*
- * policies.c - placements that the papers compare with and that no real scheduler here offers.
- *
- * local: the least queue and prefill, each instance with its own prefix only. coupled-...: one instance for
- * prefill and decode, in turn, at random, or where the least work waits.
+ * policies.c - placements of the papers' baselines: one instance for prefill and decode, in turn, at random, or
+ * where the least work waits.
  */
 #include "sim/sim.h"
 
@@ -24,26 +22,6 @@ static void choose(const struct mc_view *view, uint64_t index, uint32_t reason,
     d->prefill = view->instances[index].id;
     if (view->instances[index].role & MC_ROLE_DECODE)
         d->decode = d->prefill;
-}
-
-static void place_local(void *state, const struct mc_view *view,
-                        const struct mc_sched_request *request, struct mc_decision *d)
-{
-    uint64_t best = UINT64_MAX, best_ns = 0;
-
-    (void)state;
-    for (uint64_t i = 0; i < view->count; i++) {
-        if (!can(&view->instances[i]))
-            continue;
-        const uint64_t ns =
-            view->instances[i].queue_ns +
-            view->prefill_ns(view, i, request->tokens, view->instances[i].matched_tokens);
-        if (best == UINT64_MAX || ns < best_ns) {
-            best = i;
-            best_ns = ns;
-        }
-    }
-    choose(view, best, MC_REASON_LEAST_TTFT, d);
 }
 
 static void place_in_turn(void *state, const struct mc_view *view,
@@ -101,9 +79,6 @@ static void place_least(void *state, const struct mc_view *view,
 }
 
 const struct mc_policy sim_policies[] = {
-    { .name = "local",
-      .summary = "least queue and prefill, own prefixes only",
-      .place = place_local },
     { .name = "coupled-round-robin",
       .summary = "both at one instance, in turn",
       .state_bytes = sizeof(uint64_t),

@@ -244,7 +244,7 @@ void prefill_end(sim *s, uint32_t request)
         r->busy_s = (double)took_ns / 1e9;
     blocks_release_own(s, request);
     blocks_release_pull(s, request);
-    blocks_store(s, instance, request, NOBODY);
+    blocks_store(s, s->pool == NOBODY ? instance : s->pool, request, NOBODY);
     world_stage(s, request, STAGE_MOVE);
     decide_progress(s, MC_EVENT_PREFILL_END, request, instance,
                     (struct mc_sched_progress){ .tokens = r->input - r->reused,

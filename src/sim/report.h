@@ -10,6 +10,9 @@
 
 #include "sim/summary.h"
 
+/** What a report keeps of each request of a run, about; and with its line of CSV. */
+enum { REPORT_REQUEST_BYTES = 16, REPORT_LINE_BYTES = 400 };
+
 struct report_run {
     char name[160];
     const struct mc_alloc *alloc; /* borrowed */

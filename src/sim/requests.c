@@ -102,6 +102,17 @@ static mc_status make_room(struct requests *r, uint32_t blocks)
     return MC_OK;
 }
 
+static bool is_within(const struct requests *r)
+{
+    const uint64_t here = r->capacity * sizeof(*r->requests) +
+                          r->block_capacity * sizeof(*r->blocks) +
+                          r->id_capacity * (sizeof(*r->ids) + sizeof(*r->numbers));
+
+    return r->room.bytes == 0 ||
+           here + r->count * r->room.request_bytes + r->id_count * r->room.block_bytes <=
+               r->room.bytes;
+}
+
 mc_status requests_add(struct requests *r, const struct trace_request *t)
 {
     const uint32_t whole = t->input_tokens / r->block_tokens;
@@ -125,7 +136,7 @@ mc_status requests_add(struct requests *r, const struct trace_request *t)
                               .input = t->input_tokens,
                               .output = t->output_tokens ? t->output_tokens : 1 };
     r->block_count += blocks;
-    return MC_OK;
+    return is_within(r) ? MC_OK : MC_E_RANGE;
 }
 
 struct sim_trace requests_trace(const struct requests *r)

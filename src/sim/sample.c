@@ -46,18 +46,39 @@ static void loads(const sim *s, struct sim_sample *sample)
         sample->decode_load = sample->step_s / ((double)s->options.slo_tbt_ns / 1e9);
 }
 
+/* A request that comes after a year must not cost a year of samples: every second one goes, and they are taken
+ * half as often from here on. */
+static void thin_out(sim *s)
+{
+    for (uint32_t i = 1; i < s->sample_count / 2; i++)
+        s->samples[i] = s->samples[2 * i];
+    s->sample_count /= 2;
+    s->options.sample_ns *= 2;
+}
+
+static bool make_room(sim *s)
+{
+    if (s->sample_count < s->samples_max)
+        return true;
+    if (s->samples_max >= SIM_SAMPLES_MAX) {
+        thin_out(s);
+        return true;
+    }
+    struct sim_sample *samples =
+        alloc_resize(s->alloc, s->samples, (size_t)s->samples_max * 2, sizeof(*samples));
+    if (!samples) {
+        s->failed = true;
+        return false;
+    }
+    s->samples = samples;
+    s->samples_max *= 2;
+    return true;
+}
+
 void sample_take(sim *s)
 {
-    if (s->sample_count == s->samples_max) {
-        struct sim_sample *samples =
-            alloc_resize(s->alloc, s->samples, (size_t)s->samples_max * 2, sizeof(*samples));
-        if (!samples) {
-            s->failed = true;
-            return;
-        }
-        s->samples = samples;
-        s->samples_max *= 2;
-    }
+    if (!make_room(s))
+        return;
     struct sim_sample *sample = &s->samples[s->sample_count++];
     *sample = (struct sim_sample){ .ns = s->now_ns,
                                    .waiting = s->counts[STAGE_QUEUE] + s->counts[STAGE_DECIDING],

@@ -5,6 +5,9 @@
  * links and memory are models. A run is a function of its options: the same ones give the same bytes, on any
  * machine, in any thread.
  *
+ * Blocks for reuse are at the prefill instances, each its own, or in a pool of nodes that only hold them, from
+ * which every one is pulled: what `mooncake serve` has.
+ *
  *     arrives -> decided -> (pull of the prefix) -> prefill -> KVCache to the decode node -> its VRAM
  *             -> joins the batch -> first token -> ... -> last token
  *
@@ -48,8 +51,8 @@ enum sim_change_kind { SIM_FAIL, SIM_DRAIN, SIM_JOIN };
 
 struct sim_group {
     uint32_t count;
-    uint32_t role;   /* enum mc_role, but STORE */
-    uint32_t stages; /* nodes of one pipeline; 0 means 1 */
+    uint32_t role;   /* enum mc_role; STORE: a pool, of which there is one at most */
+    uint32_t stages; /* nodes of one pipeline, or of the pool; 0 means 1 */
 };
 
 struct sim_change {
@@ -58,7 +61,10 @@ struct sim_change {
     uint32_t instance; /* FAIL, DRAIN: from 0, in order of the groups; JOIN: the group it is like */
 };
 
-enum { SIM_GROUPS_MAX = 8, SIM_WATCHED_MAX = 4 };
+enum { SIM_GROUPS_MAX = 8, SIM_WATCHED_MAX = 4, SIM_SAMPLES_MAX = 1 << 15 };
+
+/** What a run takes for each request and for each different block, about; and its summary. */
+enum { SIM_REQUEST_BYTES = 512, SIM_BLOCK_BYTES = 128 };
 
 /** What is 0 has its default, but for alloc, trace and groups. */
 struct sim_options {
@@ -74,6 +80,7 @@ struct sim_options {
         *policy_parameters; /* as in struct mc_sched_options; besides: sim_policies */
     enum mc_admission admission;
     const char *admission_parameters;
+    const char *replication; /* as in struct mc_sched_options */
     bool check_decode; /* the decode node refuses what would break the TBT SLO when it gets there */
     uint64_t slo_ttft_ns, slo_tbt_ns;
     double speed; /* arrivals come so many times faster; default 1 */
@@ -91,8 +98,9 @@ struct sim_options {
     uint32_t output_max; /* answers are cut to it; 0: not */
     uint32_t retries;    /* a request that lost its instance is placed again so often */
     double come_back; /* share of clients that wait as told when they are refused, and ask again */
-    uint32_t come_back_max;            /* so often at most; default 3 */
-    uint64_t sample_ns;                /* time series; default 10 s */
+    uint32_t come_back_max; /* so often at most; default 3 */
+    uint64_t
+        sample_ns; /* time series; default 10 s; twice as long when there are SIM_SAMPLES_MAX */
     uint32_t watched[SIM_WATCHED_MAX]; /* blocks whose replicas are counted in the series */
     uint32_t watched_count;
 };
@@ -141,12 +149,13 @@ struct sim_result {
     const struct sim_record *records; /* [record_count], in order of the trace */
     const struct sim_sample *samples; /* [sample_count] */
     uint32_t record_count, sample_count;
-    uint64_t end_ns;    /* the last event */
-    uint64_t events;    /* of the simulator */
-    double moved_bytes; /* between nodes */
-    double wasted_s;    /* prefill of requests that did not finish */
-    double gaps_late;   /* share of all gaps between tokens that are over the TBT SLO */
-    uint64_t gaps[128]; /* of all gaps: count by sim_gap_bucket() */
+    uint64_t end_ns;        /* the last event */
+    uint64_t events;        /* of the simulator */
+    double moved_bytes;     /* between nodes */
+    double wasted_s;        /* prefill of requests that did not finish */
+    double gaps_late;       /* share of all gaps between tokens that are over the TBT SLO */
+    uint64_t gaps[128];     /* of all gaps: count by sim_gap_bucket() */
+    uint64_t copied_blocks; /* by replication */
     struct mc_sched_stats sched;
 };
 
@@ -170,12 +179,12 @@ struct sim_result sim_result(const sim *sim);
 /** NULL is allowed. */
 void sim_close(sim *sim);
 
-/** "10P+6D", "16C", "2P4+8D" (pipelines of 4 nodes): MC_OK, or MC_E_FORMAT and what is wrong. */
+/** "10P+6D", "16C", "2P4+8D" (pipelines of 4 nodes), "4P+4D+2S" (a pool of two nodes that has the blocks,
+ * and prefill instances none): MC_OK, or MC_E_FORMAT and what is wrong. */
 mc_status sim_cluster_read(const char *text, struct sim_group *groups, uint32_t *count_p,
                            struct mc_error *error);
 
-/** Placement policies of the papers that are no scheduler's: "local", and "coupled-..." for instances that
- * do both. */
+/** Placement policies of the papers that are no scheduler's: "coupled-...", for instances that do both. */
 extern const struct mc_policy sim_policies[];
 extern const uint32_t sim_policy_count;
 

@@ -131,6 +131,8 @@ mc_status summary_make(const struct sim_options *options, const struct sim_resul
                          .wasted_s = result->wasted_s,
                          .moved_bytes = result->moved_bytes,
                          .gaps_late = result->gaps_late,
+                         .copies = result->sched.replicated,
+                         .copied_blocks = result->copied_blocks,
                          .refusals = result->sched.refused,
                          .would_have_met = result->sched.would_have_met };
     double prompt_tokens = 0;

@@ -28,6 +28,7 @@ struct summary {
     double queue_mean_s, move_mean_s;  /* before the prefill; from its end to the first token */
     double accepted[SUMMARY_DECILES];  /* share that finished, by decile of prompt length */
     uint64_t refusals, would_have_met; /* decisions; and by shadow evaluation, of these */
+    uint64_t copies, copied_blocks;    /* of hot prefixes: ordered; blocks that came */
     uint32_t came_back, got_in;        /* refused and asked again; of these: finished */
 };
 

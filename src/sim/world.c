@@ -233,6 +233,7 @@ struct sim_result sim_result(const sim *s)
                                  .events = s->events,
                                  .moved_bytes = s->links.moved,
                                  .wasted_s = s->wasted_s,
+                                 .copied_blocks = s->copied_blocks,
                                  .gaps_late = s->gap_count
                                                   ? (double)s->gaps_late / (double)s->gap_count
                                                   : 0 };

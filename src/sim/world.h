@@ -26,7 +26,12 @@ enum event_kind {
     EVENT_TICK, /* the scheduler asked for it */
 };
 
-enum flow_kind { FLOW_PULL, FLOW_SEND, FLOW_REPLICA };
+enum flow_kind { FLOW_PULL, FLOW_SEND, FLOW_REPLICA }; /* whom: request, request, copy */
+
+/** A hot prefix on its way: the first blocks of a request. */
+struct copy {
+    uint32_t to, request, blocks; /* blocks 0: this record is free */
+};
 
 enum stage {
     STAGE_OUTSIDE,  /* not arrived, or over */
@@ -42,21 +47,22 @@ enum stage {
 
 /** What a request is doing. Its past is in its record. */
 struct life {
-    uint64_t attempt;              /* the scheduler's id of it; 0: none */
-    uint64_t order;                /* in the queue, lower first */
-    uint64_t done_tokens;          /* prefilled in chunks so far, reused ones included */
-    uint64_t pull_ns;              /* a pull may take so long; 0: any time */
-    uint64_t read_until_ns;        /* what it reuses is back from SSD; 0: it was not there */
-    uint32_t next, before;         /* in the list of its instance */
-    uint32_t own_blocks;           /* reused from the prefill instance itself: pinned there */
-    uint32_t pull_blocks;          /* reused in all, the pulled ones included */
-    uint32_t turn;                 /* events of other turns are not for it */
-    uint16_t stage;                /* enum stage */
-    uint8_t holds_own, holds_pull; /* pins are there */
-    uint8_t pulling, reading;      /* what it waits for before its prefill */
-    uint8_t sending, computed;     /* the KVCache is on its way; its prefill is over */
-    uint8_t listed;                /* at its instance */
-    uint8_t taken;                 /* it was placed before, and lost its instance */
+    uint64_t attempt;       /* the scheduler's id of it; 0: none */
+    uint64_t order;         /* in the queue, lower first */
+    uint64_t done_tokens;   /* prefilled in chunks so far, reused ones included */
+    uint64_t pull_ns;       /* a pull may take so long; 0: any time */
+    uint64_t read_until_ns; /* what it reuses is back from SSD; 0: it was not there */
+    uint32_t next, before;  /* in the list of its instance */
+    uint32_t own_blocks;    /* reused from the prefill instance itself: pinned there */
+    uint32_t pull_blocks;   /* reused in all, the pulled ones included */
+    uint32_t kept_blocks;   /* that the decode node had: pinned there, and not sent */
+    uint32_t turn;          /* events of other turns are not for it */
+    uint16_t stage;         /* enum stage */
+    uint8_t holds_own, holds_pull, holds_kept; /* pins are there */
+    uint8_t pulling, reading;                  /* what it waits for before its prefill */
+    uint8_t sending, computed;                 /* the KVCache is on its way; its prefill is over */
+    uint8_t listed;                            /* at its instance */
+    uint8_t taken;                             /* it was placed before, and lost its instance */
 };
 
 struct list {
@@ -69,7 +75,8 @@ struct instance {
     uint32_t turn;
     struct mc_cost cost; /* of one node */
 
-    bool has_blocks;
+    bool has_blocks; /* that others may pull */
+    bool keeps;      /* a decode node: what it was sent stays in its DRAM; nobody hears of it */
     struct tier dram, ssd; /* of blocks; ssd.capacity 0: none */
     uint64_t ssd_free_ns;
 
@@ -100,6 +107,8 @@ struct sim {
 
     struct instance *instances; /* owned; [instances_max] */
     uint32_t instance_count, instances_max;
+    uint32_t
+        pool; /* the instance that only holds blocks; NOBODY: prefill instances hold their own */
     struct life *lives;         /* owned; [trace count] */
     struct sim_record *records; /* owned; likewise */
     uint32_t *attempts;         /* owned; [attempts_max]: whose the scheduler's id - 1 is */
@@ -110,6 +119,9 @@ struct sim {
     uint32_t scratch_max, block_max; /* block_max: of one request */
     struct mc_decision *decisions;   /* owned; [decisions_max]: taken and not acted on */
     uint32_t decision_count, decisions_max;
+    struct copy *copies; /* owned; [copies_max] */
+    uint32_t copies_max;
+    uint32_t deciding;          /* the request that the scheduler was asked about last */
     struct batch_stretch *gaps; /* owned; [gaps_max] */
     uint32_t gaps_max;
     struct sim_sample *samples; /* owned; [samples_max] */
@@ -119,6 +131,7 @@ struct sim {
     uint32_t counts[STAGES];
     uint32_t finished, refused;
     uint64_t uses; /* of blocks: the clock of tiers */
+    uint64_t copied_blocks;
     uint64_t hit_tokens, prompt_tokens, events, gap_count, gaps_late;
     uint64_t gap_buckets[128];
     double wasted_s;
@@ -179,6 +192,11 @@ void blocks_release_pull(sim *s, uint32_t request);
 /** Its first `count` blocks are at `instance` now; the scheduler hears what is new and what had to go. */
 void blocks_store(sim *s, uint32_t instance, uint32_t request, uint32_t count);
 /** Hold so much less (coupled instances: their KVCache shares VRAM with the batch). */
+/** What its decode node has of it is held there until it is in VRAM, and needs not be sent. */
+void blocks_hold_kept(sim *s, uint32_t request);
+void blocks_release_kept(sim *s, uint32_t request);
+/** All of it is there now, and stays while there is room. */
+void blocks_keep(sim *s, uint32_t request);
 void blocks_limit(sim *s, uint32_t instance, uint64_t tokens);
 
 /* ------------------------------------------------------------------------------------------ prefill.c */
@@ -198,6 +216,11 @@ void move_plan(sim *s);
 void move_pull(sim *s, uint32_t request);
 void move_pull_late(sim *s, uint32_t request);
 void move_send(sim *s, uint32_t request);
+void move_send_stop(sim *s, uint32_t request);
+/** The first blocks of a request, from one instance to another. */
+void move_copy(sim *s, uint32_t from, uint32_t to, uint32_t request, uint32_t blocks);
+/** One that is no longer under way. */
+void move_copy_end(sim *s, uint32_t copy);
 /** The prefill begins: with streaming, so does the sending. */
 void move_stream(sim *s, uint32_t request, double seconds);
 void move_computed(sim *s, uint32_t request);

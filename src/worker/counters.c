@@ -65,6 +65,7 @@ static void refresh_pool(struct worker *w)
     bring_to(w, METRIC_pulls_failed, 0, c->pull_failed);
     bring_to(w, METRIC_put, 0, c->put_bytes);
     bring_to(w, METRIC_puts_stored, 0, c->put_stored);
+    bring_to(w, METRIC_puts_copied, 0, c->copied);
     bring_to(w, METRIC_puts_existed, 0, c->put_existed);
     bring_to(w, METRIC_puts_failed, 0, c->put_failed);
     bring_to(w, METRIC_puts_dropped, 0, c->put_dropped);

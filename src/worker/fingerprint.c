@@ -61,11 +61,11 @@ static mc_status combine(const mc_model *model, struct kv_model *kv, const struc
 
     for (size_t i = 0; i < model->shard_count; i++)
         count += model->shards[i].count;
-    struct kv_tensor *tensors = alloc_zeroed(alloc, count, sizeof(*tensors));
-    if (!tensors)
+    struct kv_tensor *tensors = count ? alloc_zeroed(alloc, count, sizeof(*tensors)) : NULL;
+    if (count && !tensors)
         return error_set(error, MC_E_NOMEM, "out of memory for a fingerprint");
     kv->tensors = tensors;
-    kv->tensor_count = without_doubles(tensors, gather(model, tensors));
+    kv->tensor_count = count ? without_doubles(tensors, gather(model, tensors)) : 0;
     mc_status status = MC_E_FORMAT;
     if (kv->tensor_count != SIZE_MAX)
         status = kv_fingerprint(kv, fingerprint_p);

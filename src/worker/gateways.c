@@ -1,4 +1,5 @@
 /* gateways.c - a dialled connection to each gateway: registration, load reports, the end of a gateway. */
+#include <assert.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -12,6 +13,8 @@
 #define REPORT_DEFAULT_NS UINT64_C(100000000)
 #define REPORT_MIN_NS UINT64_C(10000000)
 #define LEASE_MIN_NS UINT64_C(2000000000)
+static_assert(offsetof(struct mc_cost, reserved) == 11 * sizeof(double), "as it is registered");
+enum { COST_NUMBERS = 11 };
 enum { LEASE_REPORTS = 10 }; /* so many reports lost, and we count as silent */
 
 /* --------------------------------------------------------------------------------------- reports */
@@ -25,8 +28,8 @@ static struct wire_load_report report_of(struct gateway_link *gateway)
         .instance = gateway->instance,
         .lease_ns = lease_ns > LEASE_MIN_NS ? lease_ns : LEASE_MIN_NS,
         .free_tokens = (uint64_t)pages_free(w->pages) * KV_PAGE_TOKENS,
-        .send_bytes = w->pushes.bytes,
-        .receive_bytes = w->pool.pull_bytes,
+        .send_bytes = worker_stands_for(w, w->pushes.bytes),
+        .receive_bytes = worker_stands_for(w, w->pool.pull_bytes),
         .draining = w->draining,
         .dropped_puts = w->pool.counts.put_dropped,
         .latest = gateway->latest,
@@ -49,7 +52,7 @@ static struct wire_load_report report_of(struct gateway_link *gateway)
         const struct seat *seat = w->seats[i];
         report.running += seat->machine.phase == DECODE_DECODING;
         if (seat->machine.phase == DECODE_RESERVED) /* promised to be received */
-            report.receive_bytes += seat->window_pages * w->page_bytes;
+            report.receive_bytes += worker_stands_for(w, seat->window_pages * w->page_bytes);
         if (seat->revoke_wait_ns)
             report.quarantined_bytes += seat->page_count * w->page_bytes;
     }
@@ -117,6 +120,7 @@ static void register_at(struct gateway_link *gateway)
 {
     struct worker *w = gateway->worker;
     const struct mc_kv_layout *l = &w->engine_limits.layout;
+    const struct timing_model *m = &w->model_of;
     const struct wire_worker_register message = {
         .name = wire_text(w->name),
         .role = (uint32_t)w->role,
@@ -132,7 +136,9 @@ static void register_at(struct gateway_link *gateway)
         .chunk_tokens = w->limits.chunk_tokens,
         .context_max = w->context_max,
         .host = *net_host(w->net),
-        .kernel = wire_text(mc_engine_kernel(w->engine)),
+        .kernel = wire_text(w->kernel),
+        .cost = { &m->cost, w->timing ? COST_NUMBERS : 0 },
+        .kv_token_bytes = w->timing ? (uint64_t)m->kv_token_bytes : 0,
     };
 
     if (net_ask(gateway->conn, WIRE_WORKER_REGISTER, &message, os_loop_now(w->loop) + REGISTER_NS,

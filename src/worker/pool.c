@@ -27,6 +27,7 @@ struct put {
     put_final *final;
     void *owner;
     uint32_t count;
+    struct mc_placement placement;
     struct mc_put puts[PUT_BLOCKS_MAX];
     struct mc_range ranges[PUT_BLOCKS_MAX];
 };
@@ -166,11 +167,12 @@ void pull_stop(struct pool *pool, const void *owner)
 
 static void start_puts(struct pool *pool);
 
-static void count_put(struct pool *pool, const struct mc_put *put)
+static void count_put(struct pool *pool, const struct mc_put *put, bool copy)
 {
     switch (put->status) {
     case MC_OK:
         pool->counts.put_stored++;
+        pool->counts.copied += copy;
         pool->counts.put_bytes += pool->options.page_bytes;
         break;
     case MC_E_EXISTS:
@@ -193,7 +195,7 @@ static void end_put(struct put *put)
     for (uint32_t i = 0; i < put->count; i++) {
         pages[i] = put->ranges[i].address;
         if (put->request)
-            count_put(pool, &put->puts[i]);
+            count_put(pool, &put->puts[i], put->placement.flags & MC_PLACE_ANOTHER);
         else
             pool->counts.put_dropped++;
     }
@@ -232,7 +234,7 @@ static void look_at_put(void *user, uint32_t events)
 static mc_status ask_put(struct pool *pool, struct put *put)
 {
     mc_status status =
-        mc_store_put_begin(pool->options.store, put->puts, put->count, NULL,
+        mc_store_put_begin(pool->options.store, put->puts, put->count, &put->placement,
                            os_now_ns() + pool->options.put_timeout_ns, &put->request);
 
     if (status != MC_OK)
@@ -260,8 +262,9 @@ static void start_puts(struct pool *pool)
     }
 }
 
-bool pool_put(struct pool *pool, const struct mc_identity *identities, void *const *pages,
-              uint32_t count, put_final *final, void *owner)
+static bool queue(struct pool *pool, const struct mc_identity *identities, void *const *pages,
+                  uint32_t count, const struct mc_placement *placement, put_final *final,
+                  void *owner)
 {
     struct put *put = NULL;
 
@@ -279,6 +282,7 @@ bool pool_put(struct pool *pool, const struct mc_identity *identities, void *con
     put->final = final;
     put->owner = owner;
     put->count = count;
+    put->placement = *placement;
     for (uint32_t i = 0; i < count; i++) {
         put->ranges[i] = (struct mc_range){ pages[i], pool->options.page_bytes };
         put->puts[i] = (struct mc_put){
@@ -289,6 +293,20 @@ bool pool_put(struct pool *pool, const struct mc_identity *identities, void *con
     *pool->waiting_end = put;
     pool->waiting_end = &put->next;
     return true;
+}
+
+bool pool_put(struct pool *pool, const struct mc_identity *identities, void *const *pages,
+              uint32_t count, put_final *final, void *owner)
+{
+    return queue(pool, identities, pages, count, &(struct mc_placement){ 0 }, final, owner);
+}
+
+bool pool_copy(struct pool *pool, const struct mc_identity *identities, void *const *pages,
+               uint32_t count, uint64_t node, put_final *final, void *owner)
+{
+    const struct mc_placement another = { .node = node, .flags = MC_PLACE_ANOTHER };
+
+    return queue(pool, identities, pages, count, &another, final, owner);
 }
 
 void pool_go_on(struct pool *pool)

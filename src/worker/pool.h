@@ -40,6 +40,7 @@ struct pool_options {
 struct pool_counts {
     uint64_t pulled_bytes, pull_failed; /* blocks that were asked for and did not come */
     uint64_t put_bytes, put_stored, put_existed, put_failed, put_dropped; /* blocks but for bytes */
+    uint64_t copied; /* of put_stored: further copies */
 };
 
 struct pool {
@@ -77,6 +78,10 @@ typedef void put_final(void *owner);
  */
 bool pool_put(struct pool *pool, const struct mc_identity *identities, void *const *pages,
               uint32_t count, put_final *final, void *owner);
+
+/** As pool_put(), of blocks that are in the pool: a further copy of each, at `node` if it has none (0: any). */
+bool pool_copy(struct pool *pool, const struct mc_identity *identities, void *const *pages,
+               uint32_t count, uint64_t node, put_final *final, void *owner);
 
 /** Begin what waits, as far as there is room; after its owner knows of it. */
 void pool_go_on(struct pool *pool);

@@ -155,5 +155,5 @@ void seat_verify(struct seat *seat)
             worker_log(seat->worker, MC_LOG_ERROR, "event=page_corrupt request=%llu page=%u",
                        (unsigned long long)seat->answer.request, i);
         }
-    seat_happen(seat, (struct decode_event){ .kind = DECODE_VERIFIED, .status = status });
+    delay_verified(seat, status);
 }

@@ -5,7 +5,7 @@
  *      tasks.c     the prefill side of requests           peers.c     connections to decode workers
  *      seats.c     the decode side: reservations          answers.c   tokens on their way to a gateway
  *      *_open.c, seat_hand_off.c   what a message must be, and what it becomes
- *      measure.c   timing itself when asked
+ *      measure.c   timing itself when asked            delay.c     what a timing worker holds back
  *      counters.c  the metric table                       sampling.c  a message's sampling, kept
  *
  * Threads: one, the loop's.
@@ -25,9 +25,10 @@
 #include "worker/worker.h"
 
 enum {
-    WORKER_INBOX_MAX = 64,   /* events that an outbox makes at once */
-    WORKER_RECENT_MAX = 256, /* hand-offs that ended and may be asked again */
-    WORKER_ASKS_MAX = 16,    /* drains that are not answered */
+    WORKER_INBOX_MAX = 64,      /* events that an outbox makes at once */
+    WORKER_RECENT_MAX = 256,    /* hand-offs that ended and may be asked again */
+    WORKER_ASKS_MAX = 16,       /* drains that are not answered */
+    WORKER_PULL_BLOCKS = 16384, /* of one request: 262,144 tokens */
 };
 
 /** A gateway that this worker dials. */
@@ -102,8 +103,14 @@ struct task {
     struct blocks blocks;
     uint32_t cache; /* enum cache_bits */
     uint64_t pull_ns;
+    struct os_timer pull_timer; /* delay.c's, as the next four */
+    uint64_t pull_begin_ns;
+    uint32_t pulled_blocks;
+    bool held_back;
     uint32_t pull_known; /* tokens that the gateway knew of in the pool */
     uint32_t pull_most;  /* tokens that may be pulled at all; 0: the pool is not to be read */
+    uint32_t copy_blocks; /* once pulled, of so many a further copy is put at copy_node */
+    uint64_t copy_node;
     void **pages;        /* owned; [page_count] once it started: the prompt's */
     uint32_t page_count;
     uint32_t *checksums; /* owned; [page_count], the first `checked` are there */
@@ -133,7 +140,10 @@ struct seat {
     bool stepping;
     struct os_timer timer;
     struct os_timer revoke_timer;
-    uint64_t revoke_wait_ns; /* 0: not revoking */
+    uint64_t revoke_wait_ns;      /* 0: not revoking */
+    struct os_timer verify_timer; /* delay.c's, as the next two */
+    mc_status verified;
+    bool held_back;
 
     struct answer answer;
     uint64_t cancel_ask;
@@ -178,7 +188,11 @@ struct worker {
     mc_model *model;
     struct mc_model_info info;
     mc_engine *engine;
+    const char *kernel; /* as others are told */
     struct mc_engine_limits engine_limits;
+    bool timing; /* the engine is one of numbers, of `model_of` */
+    struct timing_model model_of;
+    uint64_t pull_free_ns, load_free_ns; /* delay.c's */
     struct mc_identity fingerprint;
     uint64_t page_bytes;
     uint32_t context_max;
@@ -220,6 +234,11 @@ void worker_log(const struct worker *w, enum mc_log_level level, const char *for
     MC_PRINTF(3, 4);
 /** Pages came free, or a place in the engine: look, soon, who can start and who waits for a drain. */
 void worker_look_soon(struct worker *w);
+
+/* engine_open.c */
+/** Model, engine, fingerprint and what follows from them. */
+mc_status worker_open_engine(struct worker *w, const struct worker_options *options,
+                             struct mc_error *error);
 
 /* gateways.c */
 mc_status gateways_open(struct worker *w, const struct worker_options *options,
@@ -263,6 +282,15 @@ void task_cancel(struct task *task, uint64_t ask);
 void task_happen(struct task *task, struct prefill_event event);
 /** Start those whose turn it is and who get pages. */
 void tasks_start(struct worker *w);
+
+/* delay.c: with a timing model events come as late as they would; else at once. */
+void delay_pull_begin(struct task *task);
+void delay_pulled(struct task *task, uint32_t blocks);
+void delay_pull_stop(struct task *task); /* nobody waits for it: at once */
+void delay_verified(struct seat *seat, mc_status status);
+void delay_verify_stop(struct seat *seat);
+/** Of so many bytes of its pages: what they stand for. */
+uint64_t worker_stands_for(const struct worker *w, uint64_t bytes);
 
 /* seat_open.c */
 mc_status seat_open(struct worker *w, struct gateway_link *gateway,
@@ -368,6 +396,8 @@ void counters_answer(struct worker *w, net_conn *conn, uint64_t ask,
     X(pushed, "pushed", COUNTER, BYTES, NULL, NULL, "KVCache pushed to decode workers.") \
     X(put, "put", COUNTER, BYTES, NULL, NULL, "KVCache put to the pool.") \
     X(puts_stored, "puts_stored", COUNTER, NONE, NULL, NULL, "Blocks put to the pool.") \
+    X(puts_copied, "puts_copied", COUNTER, NONE, NULL, NULL, \
+      "Of these: further copies of hot blocks.") \
     X(puts_existed, "puts_existed", COUNTER, NONE, NULL, NULL, "Blocks that the pool had.") \
     X(puts_failed, "puts_failed", COUNTER, NONE, NULL, NULL, "Blocks that the pool did not take.") \
     X(puts_dropped, "puts_dropped", COUNTER, NONE, NULL, NULL, \

@@ -6,7 +6,10 @@
 #include "base/error.h"
 #include "worker/state.h"
 
-enum { PUSH_PAGES = 64, PULL_BLOCKS_MAX = 4096 }; /* of one push of whole pages; of one pull */
+enum {
+    PUSH_PAGES = 64,
+    PULL_BLOCKS_MAX = WORKER_PULL_BLOCKS
+}; /* of one push of whole pages; of one pull */
 
 void task_free(struct task *task)
 {
@@ -137,6 +140,8 @@ static mc_status fill(struct task *task, const struct wire_prefill *m, struct mc
 }
 
 /* Whole blocks that may be pulled, so that at least one token is left to compute. */
+enum { COPY_BLOCKS_MAX = 4096 }; /* who asks for more is not understood */
+
 static uint32_t pull_most(const struct task *task, const struct wire_prefill *m)
 {
     const uint32_t blocks = (task->token_count - 1) / KV_PAGE_TOKENS;
@@ -173,6 +178,10 @@ mc_status task_open(struct worker *w, struct gateway_link *gateway, const struct
     const struct mc_kv_layout *layout = &w->engine_limits.layout;
     const uint64_t known = m->pull_tokens / KV_PAGE_TOKENS * KV_PAGE_TOKENS;
     task->pull_most = pull_most(task, m);
+    if (!(m->cache & CACHE_UNWRITTEN) && m->copy_tokens / KV_PAGE_TOKENS <= COPY_BLOCKS_MAX) {
+        task->copy_blocks = (uint32_t)(m->copy_tokens / KV_PAGE_TOKENS);
+        task->copy_node = m->copy_node;
+    }
     task->pull_known = known < task->pull_most ? (uint32_t)known : task->pull_most;
     const struct prefill_options options = {
         .layout = { layout->layers, KV_PAGE_TOKENS, w->page_bytes / layout->layers },

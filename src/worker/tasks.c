@@ -6,7 +6,7 @@
 #include "worker/state.h"
 
 #define LOOK_AGAIN_NS UINT64_C(10000000)
-enum { AHEAD_CHUNKS = 4 };
+enum { AHEAD_CHUNKS = 4, COPY_PUTS_MAX = WORKER_INBOX_MAX / 2 };
 
 void task_due(void *user, uint64_t now_ns)
 {
@@ -69,15 +69,31 @@ static void put_blocks(struct task *task, uint32_t first, uint32_t count)
     pool_go_on(&w->pool);
 }
 
+/* The gateway has found them hot: they are here, and so is their name. As many as the inbox takes the puts of. */
+static void copy_blocks(struct task *task, uint32_t pulled)
+{
+    struct worker *w = task->worker;
+    uint32_t count = pulled < task->copy_blocks ? pulled : task->copy_blocks;
+
+    if (count > COPY_PUTS_MAX * PUT_BLOCKS_MAX)
+        count = COPY_PUTS_MAX * PUT_BLOCKS_MAX;
+    if (task->machine.phase == PREFILL_ENDING)
+        return;
+    for (uint32_t first = 0; first < count; first += PUT_BLOCKS_MAX) {
+        const uint32_t left = count - first, some = left < PUT_BLOCKS_MAX ? left : PUT_BLOCKS_MAX;
+
+        pages_hold(w->pages, task->pages + first, some);
+        if (pool_copy(&w->pool, task->blocks.identities + first, task->pages + first, some,
+                      task->copy_node, on_put_final, task))
+            task_happen(task, (struct prefill_event){ .kind = PREFILL_PUT });
+    }
+    pool_go_on(&w->pool);
+}
+
 static void on_pulled(void *owner, uint32_t blocks)
 {
-    struct task *task = owner;
-    struct worker *w = task->worker;
-
-    task->pulled_bytes = blocks * w->page_bytes;
-    worker_count(w, METRIC_reused_tokens, (uint64_t)blocks * KV_PAGE_TOKENS);
-    task_happen(
-        task, (struct prefill_event){ .kind = PREFILL_PULLED, .tokens = blocks * KV_PAGE_TOKENS });
+    copy_blocks(owner, blocks);
+    delay_pulled(owner, blocks);
 }
 
 static void pull(struct task *task, uint32_t tokens)
@@ -86,6 +102,7 @@ static void pull(struct task *task, uint32_t tokens)
     const uint32_t count = tokens / KV_PAGE_TOKENS;
 
     blocks_name(&task->blocks, task->tokens, count);
+    delay_pull_begin(task);
     pull_begin(&w->pool, task->blocks.identities, task->pages, count,
                task->pull_known / KV_PAGE_TOKENS, os_loop_now(w->loop) + task->pull_ns, on_pulled,
                task);
@@ -319,8 +336,8 @@ static void tell(struct task *task)
     const struct wire_prefill_progress message = {
         .request = task->answer.request,
         .tokens = task->machine.ready.done,
-        .pulled_bytes = task->pulled_bytes,
-        .pushed_bytes = task->pushed_bytes,
+        .pulled_bytes = worker_stands_for(task->worker, task->pulled_bytes),
+        .pushed_bytes = worker_stands_for(task->worker, task->pushed_bytes),
         .phase = phase_number(task->machine.phase),
     };
 
@@ -341,8 +358,8 @@ static void tell_end(struct task *task, mc_status status)
         .status = status,
         .text = wire_text(status == MC_OK ? "" : mc_status_text(status)),
         .reused_tokens = task->machine.reused,
-        .pulled_bytes = task->pulled_bytes,
-        .pushed_bytes = task->pushed_bytes,
+        .pulled_bytes = worker_stands_for(task->worker, task->pulled_bytes),
+        .pushed_bytes = worker_stands_for(task->worker, task->pushed_bytes),
         .queue_ns = between(t->queued_ns, t->started_ns),
         .pull_ns = between(t->started_ns, t->pulled_ns),
         .compute_ns = between(t->pulled_ns, t->computed_ns),
@@ -399,6 +416,7 @@ static void carry_out(struct task *task, const struct prefill_out *out)
         break;
     case PREFILL_OUT_STOP_PULL:
         pull_stop(&w->pool, task);
+        delay_pull_stop(task);
         break;
     case PREFILL_OUT_STOP_ENGINE:
         runner_cancel(w->runner, &task->job);

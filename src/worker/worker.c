@@ -8,9 +8,9 @@
 #include "base/error.h"
 #include "base/prng.h"
 #include "os/clock.h"
-#include "worker/fingerprint.h"
 #include "worker/measure.h"
 #include "worker/state.h"
+#include "worker/timing_engine.h"
 
 enum {
     KV_TOKENS_DEFAULT = 16384,
@@ -124,32 +124,6 @@ static mc_status settle(struct worker *w, const struct worker_options *o, struct
 
 /* -------------------------------------------------------------------------------------------- open */
 
-static mc_status open_engine(struct worker *w, const struct worker_options *o,
-                             struct mc_error *error)
-{
-    const struct mc_model_options model = { .alloc = w->alloc };
-    const bool decodes = w->role & MC_ROLE_DECODE;
-    const struct mc_engine_options engine = {
-        .threads = o->threads,
-        .kernel = o->kernel,
-        .kv_dtype = o->kv_dtype,
-        .tokens_max = w->limits.chunk_tokens + (decodes ? w->limits.sequences_max : 0),
-        .sequences_max = w->limits.sequences_max,
-    };
-
-    mc_status status = mc_model_open(o->model, &model, &w->model, error);
-    if (status != MC_OK)
-        return status;
-    mc_model_info(w->model, &w->info);
-    status = mc_engine_open(w->model, &engine, &w->engine, error);
-    if (status != MC_OK)
-        return status;
-    mc_engine_limits(w->engine, &w->engine_limits);
-    w->page_bytes = mc_kv_page_bytes(&w->engine_limits.layout);
-    return fingerprint_of(w->model, o->model, &w->engine_limits.layout, mc_engine_kernel(w->engine),
-                          w->alloc, &w->fingerprint, error);
-}
-
 /* "host:0" of "host:port": the Transfer Engine listens beside us. */
 static mc_status beside(const char *listen, char text[OS_ADDRESS_TEXT], struct mc_error *error)
 {
@@ -249,6 +223,7 @@ static mc_status open_store(struct worker *w, const struct worker_options *o,
         .secret = o->secret,
         .secret_size = o->secret_size,
         .requests_max = w->limits.requests_max + PUTS_IN_FLIGHT,
+        .items_max = WORKER_PULL_BLOCKS,
     };
 
     return o->master ? mc_store_open(&options, &w->store, error) : MC_OK;
@@ -262,7 +237,7 @@ static mc_status open_runner(struct worker *w, struct mc_error *error)
         .engine = w->engine,
         .pages = w->pages,
         .jobs_max = w->limits.requests_max + w->seats_max + MEASURE_JOBS_MAX,
-        .running_max = w->limits.sequences_max,
+        .running_max = w->engine_limits.sequences_max,
         .chunk_tokens = w->limits.chunk_tokens,
     };
     const struct pool_options pool = {
@@ -309,7 +284,7 @@ static mc_status open_all(struct worker *w, const struct worker_options *o, stru
     mc_status status = settle(w, o, error);
 
     if (status == MC_OK)
-        status = open_engine(w, o, error);
+        status = worker_open_engine(w, o, error);
     if (status == MC_OK)
         status = open_transfer(w, o, error);
     if (status == MC_OK)
@@ -376,10 +351,17 @@ static void end_requests(struct worker *w)
 {
     const uint64_t until = os_now_ns() + QUIET_NS;
 
+    if (w->timing)
+        timing_engine_stop(w->engine);
     for (uint32_t i = w->task_count; i > 0; i--)
         task_cancel(w->tasks[i - 1], 0);
-    for (uint32_t i = w->seat_count; i > 0; i--)
-        seat_cancel(w->seats[i - 1], 0);
+    for (uint32_t i = w->seat_count; i > 0; i--) {
+        struct seat *seat = w->seats[i - 1];
+        const bool held_back = seat->held_back; /* then it stays until it is not */
+        seat_cancel(seat, 0);
+        if (held_back)
+            delay_verify_stop(seat);
+    }
     runner_close(w->runner); /* each that was in the engine is told */
     w->runner = NULL;
     pushes_fini(&w->pushes);

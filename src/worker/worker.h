@@ -19,8 +19,16 @@
 #include <mooncake/transfer.h>
 
 #include "os/loop.h"
+#include "worker/core/timing.h"
 
 typedef struct worker worker; /* opaque */
+
+/** An engine of numbers instead of one that computes: core/timing.h. */
+struct worker_timing {
+    struct timing_model model;
+    uint32_t layers; /* of the LLM that it stands for */
+    double kv_scale; /* bytes that are kept and moved, for each that it would have; 0 .. 1 */
+};
 
 /** alloc, loop, model and listen must be set, the rest may be 0. All is copied but alloc and loop. */
 struct worker_options {
@@ -29,7 +37,8 @@ struct worker_options {
     struct mc_log log;
     const char *name;  /* default: "worker" */
     enum mc_role role; /* default MC_ROLE_BOTH */
-    const char *model; /* a directory, as for mc_model_open() */
+    const char *model; /* a directory, as for mc_model_open(); with `timing` for its text alone */
+    const struct worker_timing *timing; /* copied; NULL: an engine that computes */
     const char
         *listen;   /* "host:port" where other workers hand off; its Transfer Engine listens at the
                             * same host, any port */

@@ -26,10 +26,11 @@ class Prompt:
 
     def __init__(self, chance, pages):
         self.pages = pages
-        count = max(1, pages * PAGE_TOKENS // FACT_TOKENS)
-        things = chance.sample(range(len(COLOURS) * len(OBJECTS)), count)
-        self.facts = [(f"{COLOURS[i % len(COLOURS)]} {OBJECTS[i // len(COLOURS)]}",
-                       f"{chance.randrange(10000):04d}") for i in things]
+        count = min(max(1, pages * PAGE_TOKENS // FACT_TOKENS), len(COLOURS))
+        # No colour and no object twice: the bundled model takes one fact for another of the same colour once
+        # in some thousand questions, and what is looked for here are the server's mistakes.
+        things = zip(chance.sample(COLOURS, count), chance.sample(OBJECTS, count))
+        self.facts = [(f"{colour} {thing}", f"{chance.randrange(10000):04d}") for colour, thing in things]
         self.text = " ".join(f"The code of the {thing} is {code}." for thing, code in self.facts)
 
     def questions(self):
@@ -143,7 +144,7 @@ class Load:
             self.counts["right"] += 1
             return
         self.counts["wrong"] += 1
-        if len(self.wrong) < 20:
+        if len(self.wrong) < 1000:
             self.wrong.append({"prompt": prompt.text, "question": question, "answer": text,
                                "right": right})
 

@@ -175,6 +175,28 @@ def test_a_worker_that_starts_again_is_measured_again():
         cluster.end()
 
 
+def test_stage_by_stage_the_decode_stage_refuses_after_the_prefill():
+    cluster = Served("--admission=stages", "--slo-ttft=60s", "--slo-tbt=1us")
+    measured(cluster)
+    for i, stream in enumerate((False, True)):  # of a stream nothing is shown before
+        status, headers, body = ask(cluster, prompt=PROMPT + str(i), stream=stream)
+        refusal = check_refusal(status, headers, body, reasons=("tbt_slo",))
+        assert refusal["slo"]["tbt_ms"] == 0.001 and refusal["predicted"]["prefill_ms"] > 0
+        assert headers["content-type"].startswith("application/json")
+    assert metric(cluster, "prefill_wasted_seconds_total") > 0  # what the other admissions avoid
+    assert metric(cluster, 'refused_total{reason="tbt_slo"}') == 2
+
+    def all_free():
+        workers = [cluster.stats(name) for name in ("prefill-1", "decode-1")]
+        return all(worker["worker_pages_free"] == worker["worker_pages"] for worker in workers)
+    until(all_free, "what they held is given back")
+    status, _, body = ask(cluster, headers={"x-slo-tpot-ms": "60000"})
+    assert status == 200 and body["choices"][0]["text"], body
+    status, _, body = ask(cluster, headers={"x-slo-ttft-ms": "0.001"})  # the prefill stage, at arrival
+    assert status == 429 and body["error"]["refusal"]["reason"] == "ttft_slo", body
+    assert cluster.end() == 0
+
+
 def test_settings_that_cannot_be_kept_are_refused():
     for flags, says in ((["--slo-ttft=2"], b"slo-ttft"), (["--slo-tbt=-1ms"], b"slo-tbt"),
                         (["--admission=never"], b"admission"),

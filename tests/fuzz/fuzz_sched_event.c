@@ -10,11 +10,19 @@
 
 enum { KEYS_MAX = 4096, BYTES_MAX = 10 + 32 * 10 + 16 + KEYS_MAX * 16 };
 
-/* Two workers that are there, then the event, then a request. */
+/* Two workers that are there, then the event, then a request. By the time: which policy, and which admission. */
 static void play(uint64_t now_ns, const struct mc_sched_event *event)
 {
+    static const char *const policies[] = { NULL,    "local",  "dynamo", "lmetric",
+                                            "llm-d", "sglang", "aibrix", "preble" };
     const struct mc_sched_options options = {
-        .alloc = os_alloc(), .instances_max = 4, .requests_max = 4, .blocks_max = 8
+        .alloc = os_alloc(),
+        .policy = policies[now_ns % 8],
+        .admission = (enum mc_admission)(now_ns / 8 % 6),
+        .replication = "asked=1,gain=0.1,rate=1000",
+        .instances_max = 4,
+        .requests_max = 4,
+        .blocks_max = 8,
     };
     const struct mc_sched_event one = { .kind = MC_EVENT_INSTANCE,
                                         .instance = { .id = 1, .role = MC_ROLE_BOTH } };

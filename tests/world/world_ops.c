@@ -226,7 +226,8 @@ void ops_begin_one(struct world *w, struct sim_client *client)
     const struct store_call call = {
         .op = ops[op->kind],
         .placement = { .replicas = 1 + world_below(w, 2),
-                       .pin_ns = world_chance(w, 50) ? 100 * MS : 0 },
+                       .pin_ns = world_chance(w, 50) ? 100 * MS : 0,
+                       .flags = world_chance(w, 250) ? MC_PLACE_ANOTHER : 0u },
         .lease_ns = (100 + world_below(w, 400)) * MS,
     };
     world_trace(w, "%s begins op %d of %u from key %u", actor_name(&client->actor), op->kind,

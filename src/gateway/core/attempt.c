@@ -89,7 +89,7 @@ struct request_out_end *attempt_give_up(struct request *r, uint64_t now_ns, mc_s
  * brings the counters of the answer's head. */
 void attempt_show(struct request *r, uint64_t now_ns, struct request_outbox *outbox)
 {
-    if (!r->prefill_over)
+    if (!r->prefill_over || attempt_is_staged(r))
         return;
     if (!r->begun && (r->finish != 0 || (r->options->stream && r->output_tokens > 0))) {
         attempt_put(outbox, REQUEST_OUT_BEGIN, 0);
@@ -105,6 +105,7 @@ void attempt_show(struct request *r, uint64_t now_ns, struct request_outbox *out
 void attempt_prefill_over(struct request *r, uint64_t now_ns, struct request_outbox *outbox)
 {
     r->prefill_over = true;
+    r->may_decode = !r->in_sched; /* nobody would say so */
     r->phase = REQUEST_DECODING;
     attempt_show(r, now_ns, outbox);
 }
@@ -131,7 +132,7 @@ void attempt_ask(struct request *r, struct request_outbox *outbox)
     r->output_tokens = 0;
     r->finish = 0;
     r->stopped = false;
-    r->prefill_begun = r->prefill_over = false;
+    r->prefill_begun = r->prefill_over = r->may_decode = false;
     r->wait_until_ns = r->settle_until_ns = UINT64_MAX;
     r->times = (struct request_times){ .started_ns = r->times.started_ns };
     r->in_sched = true;

@@ -11,7 +11,7 @@
 #include "gateway/core/request.h"
 
 /* What numbers mean on the wire and in scheduler events. */
-enum { CANCEL_CLIENT = 1, CANCEL_DEADLINE, CANCEL_LOST, CANCEL_DRAIN, CANCEL_STOP };
+enum { CANCEL_CLIENT = 1, CANCEL_DEADLINE, CANCEL_LOST, CANCEL_DRAIN, CANCEL_STOP, CANCEL_REFUSED };
 enum { FINISH_STOP = 1, FINISH_LENGTH, FINISH_FAILED, FINISH_CANCELLED };
 enum { SCHED_FINISHED, SCHED_FAILED, SCHED_CLIENT, SCHED_DEADLINE };
 
@@ -51,6 +51,12 @@ struct request_out_end *attempt_end(struct request *r, uint64_t now_ns, mc_statu
 struct request_out_end *attempt_give_up(struct request *r, uint64_t now_ns, mc_status status,
                                         uint32_t cancel, uint32_t sched,
                                         struct request_outbox *outbox);
+
+/** Does the scheduler still have to say whether it is decoded? Until then nothing is shown. */
+static inline bool attempt_is_staged(const struct request *r)
+{
+    return (r->decision.flags & MC_DECISION_STAGED) && !r->may_decode;
+}
 
 /** Show what is there to the client, and end when all is there. */
 void attempt_show(struct request *r, uint64_t now_ns, struct request_outbox *outbox);

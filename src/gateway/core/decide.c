@@ -54,7 +54,9 @@ void attempt_prefill(struct request *r, const struct wire_reserved *reserved,
                                       .tenant = o->tenant,
                                       .cache = o->cache,
                                       .priority = o->sched.priority,
-                                      .order = r->decision.order,
+                                      /* As decided: reservations are granted in any order, and the
+                                       * scheduler's predictions count on its own. */
+                                      .order = r->decision.order ? r->decision.order : r->attempt,
                                       .pull_tokens = r->decision.pull_tokens,
                                       .pull_ns = r->decision.pull_ns,
                                       .holder = r->decision.holder };
@@ -96,11 +98,38 @@ static bool on_abort(struct request *r, uint64_t now_ns, struct request_outbox *
     return true;
 }
 
+/* After its prefill, where each stage is decided when its turn comes. */
+static bool on_stage(struct request *r, uint64_t now_ns, const struct mc_decision *d,
+                     struct request_outbox *outbox)
+{
+    if (d->kind == MC_DECIDE_DECODE) {
+        r->may_decode = true;
+        attempt_show(r, now_ns, outbox);
+        return true;
+    }
+    if (d->kind != MC_DECIDE_REFUSE)
+        return false;
+    const struct mc_prediction was = r->decision.predicted;
+    r->in_sched = false;
+    r->decision = *d;
+    r->decision.predicted = was;
+    r->decision.predicted.tbt_ns = d->predicted.tbt_ns;
+    r->decision.predicted.tbt_high_ns = d->predicted.tbt_high_ns;
+    r->decision.predicted.decode_load = d->predicted.decode_load;
+    struct request_out_end *out =
+        attempt_give_up(r, now_ns, status_of_refusal(d->reason), CANCEL_REFUSED, 0, outbox);
+    out->reason = d->reason;
+    out->retry_after_ns = d->retry_after_ns;
+    return true;
+}
+
 bool attempt_decided(struct request *r, uint64_t now_ns, const struct mc_decision *d,
                      struct request_outbox *outbox)
 {
     if (d->kind == MC_DECIDE_ABORT)
         return on_abort(r, now_ns, outbox);
+    if (r->phase == REQUEST_DECODING && attempt_is_staged(r))
+        return on_stage(r, now_ns, d, outbox);
     if (r->phase != REQUEST_PLACING)
         return false;
     r->decision = *d;

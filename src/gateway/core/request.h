@@ -32,6 +32,8 @@
  *    what only the registry knows: reserve.holder (incarnation of request.prefill's engine),
  *    prefill.decode_address, and the pool's number of prefill.holder (the scheduler's id here). What cannot be sent at all is answered by a REQUEST_NOT_... event, after
  *    the outbox was carried out, never inside.
+ *  - A decision that is MC_DECISION_STAGED: the worker decodes from the hand-off on, but what it says is kept until
+ *    the scheduler has answered MC_EVENT_PREFILL_END; refused then, the answer is cancelled unseen.
  *  - When an instance is gone: first give MC_EVENT_INSTANCE_GONE to the scheduler and hand its decisions
  *    on, then step every request with REQUEST_LOST (which decides: MC_DECIDE_ABORT alone says too little).
  *  - Call with REQUEST_TIME at request_due_ns().
@@ -194,6 +196,7 @@ struct request {
     bool at_prefill, at_decode; /* something of this attempt is held there */
     bool in_sched;              /* the scheduler knows this attempt */
     bool prefill_begun, prefill_over, begun;
+    bool may_decode; /* the scheduler said so, of a decision that is MC_DECISION_STAGED */
     uint32_t finish; /* of the last tokens; 0: they go on */
     bool stopped;    /* by us: the worker would go on */
     uint64_t barred, barred_decode;

@@ -86,8 +86,9 @@ static bool call_is_known(const struct store_call *call)
 
     if (call->op != STORE_PUT && call->op != STORE_ALLOT)
         return true;
-    return p->medium != MC_MEDIUM_SSD && p->group == 0 && p->reserved[0] == 0 &&
-           p->reserved[1] == 0;
+    return p->medium != MC_MEDIUM_SSD && p->group == 0 &&
+           (p->flags & ~(uint32_t)MC_PLACE_ANOTHER) == 0 && p->reserved32 == 0 &&
+           p->reserved[0] == 0;
 }
 
 static size_t parts_max(const struct store_call *call)

@@ -110,6 +110,7 @@ static enum next ask_begin(store_client *c, store_request *r)
         .pin_ns = placement->pin_ns,
         .lease_ns = c->o.lease_ns,
         .host = c->o.host,
+        .another = (placement->flags & MC_PLACE_ANOTHER) != 0,
     };
     return client_ask(c, r, WIRE_PUT_BEGIN, &message);
 }

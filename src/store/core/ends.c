@@ -12,36 +12,62 @@ static uint32_t end_token(const store_master *m, const struct wire_put_end *end,
     return i != 0 && memcmp(&m->tokens[i].key, &end->key, sizeof(end->key)) == 0 ? i : 0;
 }
 
-static mc_status commit(store_master *m, uint32_t i, uint32_t mask)
+/** The places that were written become replicas of `object`, the others are given back. */
+static void keep_places(store_master *m, struct token *t, uint32_t object, uint32_t mask)
 {
-    struct token *t = &m->tokens[i];
-    uint32_t kept = 0, n = 0;
-
-    for (uint32_t p = 0; p < t->count; p++)
-        kept += t->places[p] != 0 && (mask == 0 || mask >> p & 1);
-    if (kept == 0)
-        return mask != 0 ? MC_E_ARG : MC_E_STALE;
-    struct object *o = &m->objects[t->object];
-    o->state = OBJECT_COMMITTED;
-    o->token = 0;
-    table_link_newest(m, t->object);
     for (uint32_t p = 0; p < t->count; p++) {
         const uint32_t extent = t->places[p];
         t->places[p] = 0;
         if (extent == 0)
             continue;
-        if (mask != 0 && !(mask >> p & 1)) {
+        const uint32_t node = m->space.extents[extent].node;
+        if ((mask != 0 && !(mask >> p & 1)) || table_has_replica(m, object, node) ||
+            table_replicas(m, object) == MC_REPLICAS_MAX) {
             puts_place_drop(m, extent);
             continue;
         }
         m->writing -= m->space.extents[extent].size;
         puts_window_free(m, extent);
-        table_add_replica(m, t->object, extent);
-        n++;
+        table_add_replica(m, object, extent);
     }
-    assert(n == kept);
     t->state = TOKEN_COMMITTED;
     t->object = 0;
+}
+
+/** To the object that it is a copy of. What went meanwhile does not come back by it. */
+static mc_status commit_copy(store_master *m, uint32_t i, uint32_t mask)
+{
+    struct token *t = &m->tokens[i];
+    const uint32_t copy = t->object, there = m->objects[copy].older;
+    struct object *o = &m->objects[there];
+
+    if (o->state != OBJECT_COMMITTED || o->serial != m->objects[copy].newer) {
+        puts_token_revoke(m, i, MC_E_STALE);
+        return MC_E_STALE;
+    }
+    if (o->pin_until < m->objects[copy].pin_until)
+        o->pin_until = m->objects[copy].pin_until;
+    keep_places(m, t, there, mask);
+    table_free(m, copy);
+    return MC_OK;
+}
+
+static mc_status commit(store_master *m, uint32_t i, uint32_t mask)
+{
+    struct token *t = &m->tokens[i];
+    struct object *o = &m->objects[t->object];
+    uint32_t kept = 0;
+
+    for (uint32_t p = 0; p < t->count; p++)
+        kept += t->places[p] != 0 && (mask == 0 || mask >> p & 1);
+    if (kept == 0)
+        return mask != 0 ? MC_E_ARG : MC_E_STALE;
+    if (o->state == OBJECT_COPY)
+        return commit_copy(m, i, mask);
+    o->state = OBJECT_COMMITTED;
+    o->token = 0;
+    table_link_newest(m, t->object);
+    keep_places(m, t, t->object, mask);
     m->total.committed_objects++;
     return MC_OK;
 }

@@ -3,14 +3,6 @@
 
 #include "store/core/master_state.h"
 
-static bool has_replica(const store_master *m, uint32_t object, uint32_t node)
-{
-    for (uint32_t e = m->objects[object].places; e != 0; e = m->space.extents[e].other)
-        if (m->space.extents[e].node == node)
-            return true;
-    return false;
-}
-
 /** The object to which a replica may be added, made if need be; 0: it may not. */
 static uint32_t object_for(store_master *m, uint32_t n, const struct wire_held *held)
 {
@@ -25,7 +17,7 @@ static uint32_t object_for(store_master *m, uint32_t n, const struct wire_held *
         return i;
     }
     return m->objects[i].state == OBJECT_COMMITTED && m->objects[i].length == held->length &&
-                   !has_replica(m, i, n)
+                   !table_has_replica(m, i, n)
                ? i
                : 0;
 }

@@ -14,7 +14,12 @@
 #include "store/core/master.h"
 #include "store/core/space.h"
 
-enum object_state { OBJECT_FREE, OBJECT_WRITING, OBJECT_COMMITTED };
+enum object_state {
+    OBJECT_FREE,
+    OBJECT_WRITING,
+    OBJECT_COMMITTED,
+    OBJECT_COPY, /* a further copy of a committed one is written: its places; in no bucket */
+};
 enum object_flags {
     OBJECT_GUARDED = 1, /* lease_until stands for leases of a life before */
     OBJECT_SHRUNK = 2,  /* a replica was dropped under its leases: they are not renewed */
@@ -23,14 +28,15 @@ enum object_flags {
 struct object {
     struct mc_key key;
     uint64_t length;
-    uint64_t lease_until;  /* the end of the last lease, if leases or GUARDED */
-    uint64_t pin_until;    /* not evicted before */
-    uint32_t chain;        /* next in the bucket, or of the free records */
-    uint32_t older, newer; /* neighbours by last use */
-    uint32_t places;       /* first replica */
-    uint32_t leases;       /* that cover it */
-    uint32_t serial;       /* another one each time the record is used */
-    uint32_t token;        /* while it is written */
+    uint64_t lease_until; /* the end of the last lease, if leases or GUARDED */
+    uint64_t pin_until;   /* not evicted before */
+    uint32_t chain;       /* next in the bucket, or of the free records */
+    uint32_t older,
+        newer;       /* neighbours by last use; of a OBJECT_COPY: the original, and its serial */
+    uint32_t places; /* first replica */
+    uint32_t leases; /* that cover it */
+    uint32_t serial; /* another one each time the record is used */
+    uint32_t token;  /* while it is written */
     uint8_t state, flags;
     uint16_t unused;
 };
@@ -208,6 +214,9 @@ uint32_t table_find(const store_master *m, const struct mc_key *key);
 uint32_t table_add(store_master *m, const struct mc_key *key, uint64_t length,
                    enum object_state state);
 void table_free(store_master *m, uint32_t object);
+/** How many replicas; and does this node (a record's number) hold one? */
+uint32_t table_replicas(const store_master *m, uint32_t object);
+bool table_has_replica(const store_master *m, uint32_t object, uint32_t node);
 void table_link_newest(store_master *m, uint32_t object);
 void table_touch(store_master *m, uint32_t object);
 bool table_leased(const store_master *m, uint32_t object);

@@ -246,15 +246,31 @@ void puts_window(store_master *m, uint32_t extent, const struct wire_window *win
     token_settle(m, i);
 }
 
-/** Allot places on distinct nodes. MC_PENDING or why not. */
+/** May a further copy of it be written? */
+static bool may_copy(store_master *m, uint32_t there, const struct wire_put_item *item,
+                     const struct wire_put_begin *ask)
+{
+    const struct object *o = &m->objects[there];
+    const struct node *node = ask->node ? nodes_find(m, ask->node) : NULL;
+
+    return ask->another && o->state == OBJECT_COMMITTED && o->length == item->length &&
+           table_replicas(m, there) < MC_REPLICAS_MAX &&
+           !(node && table_has_replica(m, there, (uint32_t)(node - m->nodes)));
+}
+
+/** Allot places on distinct nodes, none of which holds `there` (0: no object). MC_PENDING or why not. */
 static mc_status allot(store_master *m, uint32_t i, const struct wire_put_item *item,
-                       const struct wire_put_begin *ask)
+                       const struct wire_put_begin *ask, uint32_t there)
 {
     struct token *t = &m->tokens[i];
-    const uint32_t replicas = ask->replicas ? ask->replicas : 1;
+    const uint32_t wanted = ask->replicas ? ask->replicas : 1;
+    const uint32_t most = MC_REPLICAS_MAX - (there ? table_replicas(m, there) : 0);
+    const uint32_t replicas = wanted < most ? wanted : most;
     const uint64_t size = mc_object_bytes(item->length);
 
     m->mark++;
+    for (uint32_t e = there ? m->objects[there].places : 0; e != 0; e = m->space.extents[e].other)
+        m->nodes[m->space.extents[e].node].mark = m->mark;
     while (t->count < replicas) {
         const uint32_t extent = nodes_place(m, size, ask->node, &ask->host, ask->medium);
         if (extent == 0)
@@ -284,7 +300,7 @@ static mc_status put_new(store_master *m, const struct wire_put_item *item,
 
     memcpy(&key, &item->identity, sizeof(key));
     const uint32_t there = table_find(m, &key);
-    if (there != 0)
+    if (there != 0 && !may_copy(m, there, item, ask))
         return m->objects[there].state == OBJECT_COMMITTED ? MC_E_EXISTS : MC_E_BUSY;
     if (item->length > MC_OBJECT_LENGTH_MAX)
         return MC_E_FULL;
@@ -293,19 +309,25 @@ static mc_status put_new(store_master *m, const struct wire_put_item *item,
         return MC_E_FULL;
     struct token *t = &m->tokens[i];
     t->key = key;
-    t->object = table_add(m, &key, item->length, OBJECT_WRITING);
+    t->object = table_add(m, &key, item->length, there ? OBJECT_COPY : OBJECT_WRITING);
     if (t->object == 0) {
         table_evict(m, 1); /* the records are full: make one free for who asks again */
         puts_token_free(m, i);
         return MC_E_FULL;
     }
     m->objects[t->object].token = i;
+    if (there != 0) { /* of this life of it: removed and put anew, its bytes may be others */
+        m->objects[t->object].older = there;
+        m->objects[t->object].newer = m->objects[there].serial;
+    }
     m->objects[t->object].pin_until =
         ask->pin_ns > UINT64_MAX - m->now ? UINT64_MAX : m->now + ask->pin_ns;
-    const mc_status status = allot(m, i, item, ask);
+    const mc_status status = allot(m, i, item, ask, there);
     if (status != MC_PENDING) {
         table_free(m, t->object);
         puts_token_free(m, i);
+        if (there != 0)
+            return MC_E_EXISTS; /* a further copy is not worth others' only one */
         table_evict(m, mc_object_bytes(item->length)); /* for who asks again soon */
         return status;
     }

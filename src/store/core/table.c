@@ -23,6 +23,23 @@ uint32_t table_find(const store_master *m, const struct mc_key *key)
     return i;
 }
 
+static void hash_in(store_master *m, uint32_t i)
+{
+    uint32_t *bucket = &m->buckets[bucket_of(m, &m->objects[i].key)];
+
+    m->objects[i].chain = *bucket;
+    *bucket = i;
+}
+
+static void hash_out(store_master *m, uint32_t i)
+{
+    uint32_t *p = &m->buckets[bucket_of(m, &m->objects[i].key)];
+
+    while (*p != i)
+        p = &m->objects[*p].chain;
+    *p = m->objects[i].chain;
+}
+
 uint32_t table_add(store_master *m, const struct mc_key *key, uint64_t length,
                    enum object_state state)
 {
@@ -32,12 +49,11 @@ uint32_t table_add(store_master *m, const struct mc_key *key, uint64_t length,
         return 0;
     struct object *o = &m->objects[i];
     const uint32_t serial = o->serial + 1;
-    uint32_t *bucket = &m->buckets[bucket_of(m, key)];
     m->object_spare = o->chain;
-    *o = (struct object){
-        .key = *key, .length = length, .serial = serial, .state = (uint8_t)state, .chain = *bucket
-    };
-    *bucket = i;
+    *o =
+        (struct object){ .key = *key, .length = length, .serial = serial, .state = (uint8_t)state };
+    if (state != OBJECT_COPY)
+        hash_in(m, i);
     m->object_count++;
     return i;
 }
@@ -45,12 +61,10 @@ uint32_t table_add(store_master *m, const struct mc_key *key, uint64_t length,
 void table_free(store_master *m, uint32_t i)
 {
     struct object *o = &m->objects[i];
-    uint32_t *p = &m->buckets[bucket_of(m, &o->key)];
 
     assert(o->places == 0);
-    while (*p != i)
-        p = &m->objects[*p].chain;
-    *p = o->chain;
+    if (o->state != OBJECT_COPY)
+        hash_out(m, i);
     if (o->state == OBJECT_COMMITTED) {
         *(o->older ? &m->objects[o->older].newer : &m->oldest) = o->newer;
         *(o->newer ? &m->objects[o->newer].older : &m->newest) = o->older;
@@ -105,6 +119,23 @@ void table_add_replica(store_master *m, uint32_t i, uint32_t extent)
     m->used += e->size;
     feed_add(m, MC_STORE_STORED, m->nodes[e->node].id, medium_of(m, e), &m->objects[i].key,
              m->objects[i].length);
+}
+
+uint32_t table_replicas(const store_master *m, uint32_t object)
+{
+    uint32_t count = 0;
+
+    for (uint32_t e = m->objects[object].places; e != 0; e = m->space.extents[e].other)
+        count++;
+    return count;
+}
+
+bool table_has_replica(const store_master *m, uint32_t object, uint32_t node)
+{
+    for (uint32_t e = m->objects[object].places; e != 0; e = m->space.extents[e].other)
+        if (m->space.extents[e].node == node)
+            return true;
+    return false;
 }
 
 /** Out of the object's list, with the sums kept. */

@@ -15,8 +15,8 @@ enum { LEND_READ, LEND_WRITE, LEND_REGIONS };
 
 struct mc_store_node {
     mc_store *store;
-    uint8_t *memory; /* of the Transfer Engine; owned */
-    uint64_t size;
+    uint8_t *memory;            /* of the Transfer Engine; owned */
+    uint64_t size, objects_max; /* objects_max: 0: as many as is usual */
     struct mc_region regions[LEND_REGIONS];
     bool registered;
     mc_status opened; /* of what ran in the loop */

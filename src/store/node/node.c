@@ -179,6 +179,7 @@ static mc_status lend_memory(mc_store_node *node, const struct mc_store_node_opt
         return status;
     node->memory = memory;
     node->size = o->capacity_bytes;
+    node->objects_max = o->objects_max;
     const struct mc_region_options regions[LEND_REGIONS] = {
         [LEND_READ] = { .address = memory,
                         .size = node->size,
@@ -197,9 +198,9 @@ static mc_status lend_memory(mc_store_node *node, const struct mc_store_node_opt
     return status;
 }
 
-static uint32_t places_for(uint64_t size)
+static uint32_t places_for(uint64_t size, uint64_t wanted)
 {
-    const uint64_t places = size / PLACE_BYTES;
+    const uint64_t places = wanted ? wanted : size / PLACE_BYTES;
 
     return places < PLACES_MIN ? PLACES_MIN : places > PLACES_MAX ? PLACES_MAX : (uint32_t)places;
 }
@@ -219,7 +220,7 @@ static mc_status open_core(mc_store_node *node)
         .segment = info.name,
         .incarnation = info.incarnation,
         .host = *net_host(node->net),
-        .places_max = places_for(node->size),
+        .places_max = places_for(node->size, node->objects_max),
     };
     node->out = (struct store_node_out){
         .answer = out_answer,

@@ -36,8 +36,10 @@ struct fake_worker {
     char refused_text[300];
     const mc_model *model;
     struct mc_identity fingerprint;
-    const char *model_name;   /* default: the model's */
-    struct fake_worker *peer; /* who decodes what this one prefills, and the other way */
+    const char *model_name;     /* default: the model's */
+    const struct mc_cost *cost; /* of a model of time: it registers with it */
+    uint64_t context;           /* default: 1000 */
+    struct fake_worker *peer;   /* who decodes what this one prefills, and the other way */
 
     bool deaf_reserve, deaf_prefill; /* does not answer */
     bool full;                       /* refuses reservations */
@@ -250,12 +252,15 @@ static inline void fake_up(void *user, net_conn *conn, const struct net_peer *pe
         .address = wire_text(w->name),
         .segment = wire_text("127.0.0.1:9"),
         .incarnation = net_incarnation(w->net),
-        .layout = { info.layers, info.kv_heads, info.head_dim, 16, MC_DTYPE_BF16, 1024 },
+        .layout = { info.layers + (w->cost != NULL), info.kv_heads, info.head_dim, 16,
+                    MC_DTYPE_BF16, 1024 },
         .kv_tokens_max = 100000,
         .sequences_max = 16,
         .chunk_tokens = 64,
-        .context_max = 1000,
-        .kernel = wire_text("ref"),
+        .context_max = w->context ? w->context : 1000,
+        .kernel = wire_text(w->cost ? "timing" : "ref"),
+        .cost = { w->cost, w->cost ? 11 : 0 },
+        .kv_token_bytes = w->cost ? 327680 : 0,
     };
     assert_int_equal(net_ask(conn, WIRE_WORKER_REGISTER, &m, 0, fake_registered, w, NULL), MC_OK);
 }

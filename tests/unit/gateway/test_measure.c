@@ -44,6 +44,38 @@ static void test_one_after_another(void **state)
     assert_int_equal(w[0].measures, 1);
 }
 
+/* A model of time says what it costs; its pages are no real model's. */
+static void test_who_knows_its_costs_is_not_asked(void **state)
+{
+    const struct mc_cost cost = { .p0 = 0.07, .p1 = 1e-4, .d0 = 0.025, .bytes_per_s = 1e9 };
+
+    (void)state;
+    w[0].cost = &cost;
+    w[0].context = 262144;
+    start(0, "timing");
+    start(1, "measured");
+    WAIT(w[1].measures == 1);
+    answer(&w[1], false);
+    WAIT(measured() == 1);
+    assert_int_equal(w[0].measures, 0);
+}
+
+static void test_costs_that_are_no_numbers_are_refused_by_name(void **state)
+{
+    const struct mc_cost cost = { .p0 = -1 };
+
+    (void)state;
+    w[0].cost = &cost;
+    w[0].loop = loop;
+    w[0].model = model;
+    w[0].name = "odd";
+    w[0].role = MC_ROLE_BOTH;
+    fake_open(&w[0], gateway_control_address(g));
+    WAIT(w[0].refused != MC_OK);
+    assert_int_equal(w[0].refused, MC_E_ARG);
+    assert_non_null(strstr(w[0].refused_text, "costs"));
+}
+
 static void test_one_that_cannot_is_left_alone_and_a_busy_one_asked_a_few_times(void **state)
 {
     (void)state;
@@ -103,6 +135,9 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_one_after_another, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_who_knows_its_costs_is_not_asked, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_costs_that_are_no_numbers_are_refused_by_name, setup,
+                                        teardown),
         cmocka_unit_test_setup_teardown(
             test_one_that_cannot_is_left_alone_and_a_busy_one_asked_a_few_times, setup, teardown),
         cmocka_unit_test_setup_teardown(test_a_request_ends_it_and_it_is_asked_again, setup,

@@ -167,7 +167,7 @@ static void test_it_chooses_as_the_papers_pseudocode_does(void **state)
     assert_true(compared > 1000 && pulled > 100 && local > 50);
 }
 
-static void test_what_is_equal_goes_to_the_lower_id(void **state)
+static void test_what_is_equal_goes_to_who_has_waited_longest(void **state)
 {
     (void)state;
     struct play p;
@@ -175,7 +175,12 @@ static void test_what_is_equal_goes_to_the_lower_id(void **state)
     play_open(&p, NULL);
     for (uint64_t id = 9; id >= 3; id -= 3)
         play_join(&p, id, MC_ROLE_BOTH);
-    assert_int_equal(play_ask(&p, (struct mc_sched_request){ .tokens = 64 }).prefill, 3);
+    for (uint64_t i = 0; i < 7; i++) { /* nobody was asked yet: the lower id */
+        p.now_ns += MS;
+        const struct mc_decision d = play_ask(&p, (struct mc_sched_request){ .tokens = 64 });
+        assert_int_equal(d.prefill, 3 + i % 3 * 3);
+        assert_int_equal(play_progress(&p, MC_EVENT_REQUEST_END, d.request, d.prefill), MC_OK);
+    }
     play_close(&p);
 }
 
@@ -265,7 +270,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_it_chooses_as_the_papers_pseudocode_does),
-        cmocka_unit_test(test_what_is_equal_goes_to_the_lower_id),
+        cmocka_unit_test(test_what_is_equal_goes_to_who_has_waited_longest),
         cmocka_unit_test(test_a_pull_may_overlap_the_queue),
         cmocka_unit_test(test_simple_policies_do_what_their_names_say),
         cmocka_unit_test(test_simple_policies_pull_unless_told_not_to),

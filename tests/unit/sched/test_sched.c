@@ -416,7 +416,7 @@ static void test_options_that_cannot_be_kept_are_refused(void **state)
         { { .policy_parameters = "threshold" }, MC_E_ARG, "threshold needs" },
         { { .policy_parameters = "speed=1" }, MC_E_ARG, "speed" },
         { { .policy_parameters = "threshold=2x" }, MC_E_ARG, "2x" },
-        { { .admission = MC_ADMIT_STAGES }, MC_E_UNSUPPORTED, "admission" },
+        { { .admission = MC_ADMIT_EARLY_REQUEST + 1 }, MC_E_UNSUPPORTED, "admission" },
         { { .admission_parameters = "a=1" }, MC_E_ARG, "admission_parameters: parameter a" },
         { { .predictor = &predictor }, MC_E_ARG, "predictor" },
         { { .flags = 1 }, MC_E_UNSUPPORTED, "option" },
@@ -455,9 +455,12 @@ static void test_every_failed_allocation_leaves_nothing_behind(void **state)
         mc_sched *sched = NULL;
 
         faulty_init(&f, k);
-        const struct mc_sched_options o = {
-            .alloc = &f.alloc, .instances_max = 2, .requests_max = 2, .blocks_max = 2
-        };
+        const struct mc_sched_options o = { .alloc = &f.alloc,
+                                            .policy = "sglang",
+                                            .replication = "on",
+                                            .instances_max = 2,
+                                            .requests_max = 2,
+                                            .blocks_max = 2 };
         const mc_status status = mc_sched_open(&o, &sched, &error);
         if (status == MC_OK) {
             mc_sched_close(sched);

@@ -1,7 +1,9 @@
 /* test_laws.c - what holds for every cluster, trace and setting: ends, bounds, determinism, memory. */
 #include "world.h"
 
-static const char *const clusters[] = { "3P+2D", "1P+1D", "2P2+2D", "3C", "1C+1C" };
+static const char *const clusters[] = { "3P+2D", "1P+1D",    "2P2+2D",  "3C",
+                                        "1C+1C", "2P+2D+2S", "1P+1S+2D" };
+enum { CLUSTERS = sizeof(clusters) / sizeof(clusters[0]) };
 static const char *const policies[] = { "algorithm1",          "local",
                                         "least-loaded",        "random",
                                         "round-robin",         "coupled-random",
@@ -21,7 +23,7 @@ static void fill(struct play *p, struct prng *prng, uint32_t count)
 
 static void choose(struct play *p, struct prng *prng, struct sim_change changes[3])
 {
-    play_init(p, clusters[prng_below(prng, 5)]);
+    play_init(p, clusters[prng_below(prng, CLUSTERS)]);
     struct sim_options *o = &p->options;
 
     o->policy =
@@ -35,9 +37,11 @@ static void choose(struct play *p, struct prng *prng, struct sim_change changes[
     o->eviction = (enum tier_policy)prng_below(prng, 4);
     o->ssd_tokens = prng_below(prng, 2) ? 3000 : 0;
     o->assume.stream = prng_below(prng, 2);
+    o->assume.decode_keeps = prng_below(prng, 2);
     o->assume.first_step = prng_below(prng, 2);
     o->assume.step_sequence_s = 0.0003; /* two in a batch are too slow */
     o->check_decode = prng_below(prng, 2);
+    o->replication = prng_below(prng, 2) ? "rate=1000,gain=0.1,asked=1" : "off";
     o->slo_ttft_ns = 5000000000;
     o->slo_tbt_ns = 10500000;
     o->retries = prng_below(prng, 3);
@@ -48,7 +52,8 @@ static void choose(struct play *p, struct prng *prng, struct sim_change changes[
                                           .kind = (enum sim_change_kind)prng_below(prng, 3),
                                           .instance = prng_below(prng, 2) };
     for (uint32_t i = 0; i < 3; i++)
-        if (changes[i].kind == SIM_JOIN && changes[i].instance >= o->group_count)
+        if (changes[i].kind == SIM_JOIN && (changes[i].instance >= o->group_count ||
+                                            o->groups[changes[i].instance].role == MC_ROLE_STORE))
             changes[i].instance = 0;
     o->changes = changes;
     o->change_count = prng_below(prng, 4);

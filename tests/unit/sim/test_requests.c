@@ -39,6 +39,30 @@ static void test_blocks_are_numbered_and_times_begin_at_the_first_request(void *
     assert_int_equal(f.held, 0);
 }
 
+static void test_a_trace_may_be_larger_than_its_room(void **state)
+{
+    (void)state;
+    uint64_t ids[64];
+    mc_status status = MC_OK;
+    struct requests r;
+    struct faulty f;
+
+    faulty_init(&f, -1);
+    requests_init(&r, 16, &f.alloc);
+    r.room = (struct requests_room){ .bytes = 1 << 20, .request_bytes = 1000, .block_bytes = 100 };
+    for (uint32_t i = 0; status == MC_OK && i < 10000; i++) {
+        for (uint32_t n = 0; n < 64; n++)
+            ids[n] = i * 64 + n;
+        status = requests_add(
+            &r, &(struct trace_request){
+                    .input_tokens = 1024, .output_tokens = 1, .hash_ids = ids, .hash_count = 64 });
+    }
+    assert_int_equal(status, MC_E_RANGE);
+    assert_in_range(r.count * UINT64_C(1000) + r.id_count * UINT64_C(100), 500000, 1 << 20);
+    requests_fini(&r);
+    assert_int_equal(f.held, 0);
+}
+
 static void test_a_trace_without_memory_leaves_nothing_behind(void **state)
 {
     (void)state;
@@ -248,6 +272,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_blocks_are_numbered_and_times_begin_at_the_first_request),
+        cmocka_unit_test(test_a_trace_may_be_larger_than_its_room),
         cmocka_unit_test(test_a_trace_without_memory_leaves_nothing_behind),
         cmocka_unit_test(test_statistics_of_three_requests),
         cmocka_unit_test(test_a_pool_hits_what_it_can_hold),

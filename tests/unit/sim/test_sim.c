@@ -3,6 +3,32 @@
 
 #include <math.h>
 
+/* Nobody pulls: what one instance has, the others compute, until it is copied to them. */
+static void test_a_hot_prefix_is_copied_to_who_lacks_it(void **state)
+{
+    (void)state;
+    for (int on = 0; on < 2; on++) {
+        struct play p;
+        uint32_t reused = 0;
+
+        play_init(&p, "3P+1D");
+        p.options.policy = "round-robin";
+        p.options.policy_parameters = "pull=0";
+        p.options.replication = on ? "asked=1,gain=0.1,rate=1000" : "off";
+        for (int i = 0; i < 9; i++)
+            play_add(&p, i * 10, 450, 1, 1, 4);
+        const struct sim_record *r = play_run(&p);
+        for (int i = 0; i < 9; i++)
+            reused += r[i].reused != 0;
+        /* Of nine requests in turn, the first three find nothing. The second has 400 tokens to compute that the
+         * first one's instance has: that tips it, and the copy is at the third instance before the third comes. */
+        assert_int_equal(reused, on ? 7 : 6);
+        assert_int_equal(p.result.copied_blocks, on ? 4 : 0);
+        assert_int_equal(p.result.sched.replicated, on ? 1 : 0);
+        play_close(&p);
+    }
+}
+
 /* Prefill 0 .. 1.5, sent until 2.0, loaded until 2.05, first token with the first step at 2.06, two more. */
 static void test_one_request_goes_its_way(void **state)
 {
@@ -44,6 +70,52 @@ static void test_with_streaming_the_kvcache_is_there_when_the_prefill_ends(void 
     assert_at(r[0].moved_ns, 1.5);
     assert_at(r[0].first_token_ns, 1.56);
     assert_at(r[1].moved_ns, 14);
+    play_close(&p);
+}
+
+static double tokens_moved(const struct play *p)
+{
+    return p->result.moved_bytes / assume_node(&p->options.assume).kv_token_bytes;
+}
+
+/* 300 of the second prompt's 450 tokens are in the decode node's DRAM; the last is always sent. */
+static void test_what_the_decode_node_has_is_not_sent_again(void **state)
+{
+    (void)state;
+    struct play p;
+
+    play_init(&p, "1P+1D");
+    play_add(&p, 0, 450, 1, 1, 3);
+    play_add(&p, 5, 450, 1, 1, 3);
+    play_add(&p, 10, 300, 1, 1, 3); /* all of it is there: its last block is sent again */
+    const struct sim_record *r = play_run(&p);
+    assert_at(r[0].moved_ns, 1.45 + 0.45);
+    assert_at(r[1].moved_ns, 5 + 1.15 + 0.15);
+    assert_at(r[1].join_ns, 5 + 1.15 + 0.15 + 0.045); /* but all of it goes into VRAM */
+    assert_at(r[2].moved_ns, 10 + 1.1 + 0.1);
+    assert_true(fabs(tokens_moved(&p) - 700) < 0.01);
+    play_close(&p);
+
+    play_init(&p, "1P+1D");
+    p.options.assume.decode_keeps = 0;
+    play_add(&p, 0, 450, 1, 1, 3);
+    play_add(&p, 5, 450, 1, 1, 3);
+    (void)play_run(&p);
+    assert_true(fabs(tokens_moved(&p) - 900) < 0.01);
+    play_close(&p);
+}
+
+static void test_a_decode_nodes_dram_is_bounded(void **state)
+{
+    (void)state;
+    struct play p;
+
+    play_init(&p, "1P+1D"); /* 1000 tokens */
+    play_add(&p, 0, 550, 1, 1, 5);
+    play_add(&p, 10, 850, 1, 2, 8); /* pushes the first out */
+    play_add(&p, 20, 550, 1, 1, 5);
+    (void)play_run(&p);
+    assert_true(tokens_moved(&p) > 550 + 850 + 50);
     play_close(&p);
 }
 
@@ -243,11 +315,35 @@ static void test_a_pipeline_works_on_two_chunks_at_once(void **state)
     play_close(&p);
 }
 
+/* A request a year later, looked at each second: the series is as long as it may be, and even. */
+static void test_a_time_series_is_bounded(void **state)
+{
+    (void)state;
+    static const double YEAR = 365 * 86400.0;
+    struct play p;
+
+    play_init(&p, "1P+1D");
+    p.options.sample_ns = 1000000000;
+    play_add(&p, 0, 450, 3, 1, 0);
+    play_add(&p, YEAR, 450, 3, 2, 0);
+    (void)play_run(&p);
+    assert_in_range(p.result.sample_count, SIM_SAMPLES_MAX / 2, SIM_SAMPLES_MAX);
+    const struct sim_sample *s = p.result.samples;
+    const uint64_t step = s[1].ns - s[0].ns;
+    for (uint32_t i = 0; i < p.result.sample_count; i++)
+        assert_true(s[i].ns == i * step);
+    assert_true((double)s[p.result.sample_count - 1].ns > (YEAR - 5000) * 1e9);
+    play_close(&p);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_a_hot_prefix_is_copied_to_who_lacks_it),
         cmocka_unit_test(test_one_request_goes_its_way),
         cmocka_unit_test(test_with_streaming_the_kvcache_is_there_when_the_prefill_ends),
+        cmocka_unit_test(test_what_the_decode_node_has_is_not_sent_again),
+        cmocka_unit_test(test_a_decode_nodes_dram_is_bounded),
         cmocka_unit_test(test_what_a_node_has_is_not_computed_again),
         cmocka_unit_test(test_who_waits_sees_what_was_computed_meanwhile),
         cmocka_unit_test(test_a_prefix_is_pulled_where_that_is_quicker),
@@ -258,6 +354,7 @@ int main(void)
         cmocka_unit_test(test_queues_are_in_order_of_arrival_or_of_length),
         cmocka_unit_test(test_chunks_take_turns),
         cmocka_unit_test(test_a_pipeline_works_on_two_chunks_at_once),
+        cmocka_unit_test(test_a_time_series_is_bounded),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

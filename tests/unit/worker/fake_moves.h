@@ -26,6 +26,8 @@ struct fake_moves {
     /* Counted: */
     uint64_t moved_bytes, refused;
     uint32_t objects;
+    uint32_t copies;         /* further ones, of objects that are there; one to each */
+    uint64_t copy_node;      /* where the last one was wanted */
     uint64_t pulls, pull_ns; /* asked for; how long the last one may take */
 };
 

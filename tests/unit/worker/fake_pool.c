@@ -14,12 +14,14 @@ struct object {
     struct mc_identity identity;
     uint64_t size;
     char *bytes;
+    bool copied;
 };
 
 struct mc_store_request {
     struct mc_store_request *next;
     struct mc_get *gets;
     struct mc_put *puts;
+    struct mc_placement placement;
     size_t count;
     uint64_t deadline_ns;
     mc_status status;
@@ -102,9 +104,9 @@ mc_status mc_store_put_begin(mc_store *store, struct mc_put *puts, size_t count,
                              mc_store_request **request_p)
 {
     (void)store;
-    (void)placement;
     *request_p = ask(count, deadline_ns);
     (*request_p)->puts = puts;
+    (*request_p)->placement = placement ? *placement : (struct mc_placement){ 0 };
     return MC_OK;
 }
 
@@ -129,18 +131,25 @@ static void get(struct mc_get *item, size_t number)
 }
 
 /* An object that is there has the same bytes: that is what its name says. */
-static void put(struct mc_put *item)
+static void put(struct mc_put *item, const struct mc_placement *placement)
 {
     struct object *object = find_object(&item->identity);
 
     if (object) {
         assert(!memcmp(object->bytes, item->ranges->address, object->size));
         item->status = MC_E_EXISTS;
+        if ((placement->flags & MC_PLACE_ANOTHER) && !object->copied) {
+            object->copied = true;
+            fake_moves.copies++;
+            fake_moves.copy_node = placement->node;
+            item->status = MC_OK;
+        }
         return;
     }
     assert(fake_moves.objects < OBJECTS);
     object = &objects[fake_moves.objects++];
-    *object = (struct object){ item->identity, item->ranges->size, malloc(item->ranges->size) };
+    *object =
+        (struct object){ item->identity, item->ranges->size, malloc(item->ranges->size), false };
     assert(object->bytes);
     memcpy(object->bytes, item->ranges->address, object->size);
     item->status = MC_OK;
@@ -162,7 +171,7 @@ static void try_request(struct mc_store_request *r)
         if (r->gets)
             get(&r->gets[i], i);
         else
-            put(&r->puts[i]);
+            put(&r->puts[i], &r->placement);
     os_event_raise(r->fd);
 }
 

@@ -291,6 +291,8 @@ static void ask_prefill(struct client *c)
                               .sampling = c->sampling,
                               .fingerprint = p->fingerprint,
                               .pull_tokens = c->pull_tokens,
+                              .copy_tokens = c->copy_tokens,
+                              .copy_node = c->copy_tokens ? 77 : 0,
                               .pull_ns = c->pull_ns ? c->pull_ns : 5 * SECOND,
                               .cache = c->cache };
 

@@ -22,7 +22,7 @@ struct client {
     uint32_t prompt[HOUSE_PROMPT], prompt_count;
     struct wire_sampling sampling;
     uint32_t prefill, decode; /* indices of workers; equal: one does it all */
-    uint32_t pull_tokens, cache;
+    uint32_t pull_tokens, copy_tokens, cache;
     uint64_t lease_ns, pull_ns;
 
     bool alone; /* the reservation is not followed by a prefill */

@@ -105,6 +105,59 @@ static void test_a_prefix_from_the_pool_is_used_and_changes_nothing(void **state
     house_close(h);
 }
 
+static void test_a_hot_prefix_is_copied_by_who_has_pulled_it(void **state)
+{
+    (void)state;
+    struct house *h = house_pair(64, true);
+    struct client *first = house_client(h, 1, 100, 5);
+
+    house_ask(first);
+    house_until(h, client_done(first));
+    house_until(h, house_is_empty(h));
+
+    struct client *hot = house_client(h, 1, 100, 5);
+    hot->pull_tokens = 96;
+    hot->copy_tokens = 64; /* four of the six blocks */
+    house_ask(hot);
+    house_until(h, client_done(hot));
+    house_until(h, house_is_empty(h));
+    assert_int_equal(fake_moves.copies, 4);
+    assert_int_equal(fake_moves.copy_node, 77);
+    assert_int_equal(house_counter(h, 0, "puts_copied"), 4);
+
+    struct client *again =
+        house_client(h, 1, 100, 5); /* they are there now; more than is pulled is not copied */
+    again->pull_tokens = 96;
+    again->copy_tokens = 1000;
+    house_ask(again);
+    house_until(h, client_done(again));
+    house_until(h, house_is_empty(h));
+    assert_int_equal(fake_moves.copies, 6);
+
+    fake_moves.lose_pulls = true; /* what did not come cannot be copied */
+    struct client *other = house_client(h, 3, 100, 5);
+    other->pull_tokens = 96;
+    other->copy_tokens = 96;
+    house_ask(other);
+    house_until(h, client_done(other));
+    house_until(h, house_is_empty(h));
+    assert_int_equal(fake_moves.copies, 6);
+
+    fake_moves.lose_pulls = false;
+    fake_moves.hold_puts = true;
+    struct client *gone = house_client(h, 3, 100, 5);
+    gone->pull_tokens = 96;
+    gone->copy_tokens = 96;
+    gone->cache = 2; /* the pool is not to be written */
+    house_ask(gone);
+    house_until(h, client_done(gone));
+    fake_moves.hold_puts = false;
+    house_until(h, house_is_empty(h));
+    assert_int_equal(fake_moves.copies, 6);
+    assert_all_right(h);
+    house_close(h);
+}
+
 static void test_an_answer_continues_from_the_pool_as_a_conversation_does(void **state)
 {
     (void)state;
@@ -206,6 +259,7 @@ int main(void)
         cmocka_unit_test(test_an_answer_through_two_workers_is_the_same),
         cmocka_unit_test(test_many_at_once_do_not_disturb_each_other),
         cmocka_unit_test(test_a_prefix_from_the_pool_is_used_and_changes_nothing),
+        cmocka_unit_test(test_a_hot_prefix_is_copied_by_who_has_pulled_it),
         cmocka_unit_test(test_an_answer_continues_from_the_pool_as_a_conversation_does),
         cmocka_unit_test(test_one_that_waited_asks_for_more_and_not_for_longer_than_is_sensible),
         cmocka_unit_test(test_one_worker_does_it_all),

@@ -55,6 +55,15 @@ static void place(struct life *l, uint64_t prefill, uint64_t decode)
                                     .pull_ns = 5 });
 }
 
+/* As above, where the scheduler decides again after the prefill. */
+static void place_staged(struct life *l, uint64_t prefill, uint64_t decode)
+{
+    decide(l, (struct mc_decision){ .kind = MC_DECIDE_PLACE,
+                                    .prefill = prefill,
+                                    .decode = decode,
+                                    .flags = MC_DECISION_STAGED });
+}
+
 static void refused(struct life *l, uint32_t reason, uint64_t retry_ns)
 {
     decide(l, (struct mc_decision){
@@ -727,6 +736,62 @@ static void test_a_worker_of_both_roles_that_was_stopped_early_is_still_given_ba
                                    "cancel@3(5) sched-end(0) end(MC_OK)");
 }
 
+/* ------------------------------------------------------------------------------------ stage by stage */
+
+static void drive_staged(struct life *l, bool stream)
+{
+    life_init(l, stream);
+    simple(l, REQUEST_START);
+    place_staged(l, P, D);
+    reserved(l);
+    tokens(l, 0, 1, 0);
+    prefilled(l, MC_OK);
+    assert_string_equal(shown(l), "DECODING sched-prefilled(8,32)");
+}
+
+static void test_what_may_be_refused_after_its_prefill_is_not_shown_before(void **state)
+{
+    (void)state;
+    struct life l;
+
+    drive_staged(&l, true);
+    tokens(&l, 1, 2, 0);
+    assert_string_equal(shown(&l), "DECODING tokens(0+2)");
+    decide(&l, (struct mc_decision){ .kind = MC_DECIDE_DECODE, .prefill = P, .decode = D });
+    assert_string_equal(shown(&l), "DECODING begin");
+    tokens(&l, 3, 1, 1);
+    assert_string_equal(shown(&l), "ENDED tokens(0+1) sched-end(0) end(MC_OK)");
+
+    drive_staged(&l, false); /* all of it is there before the scheduler has spoken */
+    tokens(&l, 1, 2, 2);
+    assert_string_equal(shown(&l), "DECODING tokens(0+2)");
+    decide(&l, (struct mc_decision){ .kind = MC_DECIDE_DECODE, .prefill = P, .decode = D });
+    assert_string_equal(shown(&l), "ENDED begin sched-end(0) end(MC_OK)");
+}
+
+static void test_refused_after_its_prefill_the_decode_worker_is_told(void **state)
+{
+    (void)state;
+    struct life l;
+
+    drive_staged(&l, true);
+    refused(&l, MC_REASON_TBT_SLO, 7);
+    assert_string_equal(shown(&l), "ENDED cancel@2(6) end(MC_E_FULL)");
+    const struct request_out_end *end = &l.outbox.items[l.outbox.count - 1].end;
+    assert_int_equal(end->reason, MC_REASON_TBT_SLO);
+    assert_int_equal(end->retry_after_ns, 7);
+    assert_int_equal(l.request.decision.kind, MC_DECIDE_REFUSE);
+
+    drive_staged(&l, true); /* what was lost meanwhile is placed again, and let go on */
+    lost(&l, D);
+    assert_int_equal(l.request.phase, REQUEST_PLACING);
+    place(&l, P, D);
+    reserved(&l);
+    prefilled(&l, MC_OK);
+    tokens(&l, 0, 1, 0);
+    assert_true(l.request.begun);
+}
+
 /* --------------------------------------------------------------------------------------- random lives */
 
 /* What workers, scheduler and client have seen of one request. */
@@ -918,6 +983,25 @@ static bool is_bad(enum act a)
     return true;
 }
 
+/* The scheduler answers a prefill's end at once. */
+static void decide_stage(struct world *w, struct life *l, struct prng *prng)
+{
+    const struct request *r = &l->request;
+
+    if (r->phase != REQUEST_DECODING || !(r->decision.flags & MC_DECISION_STAGED) || r->may_decode)
+        return;
+    assert_false(w->begun);
+    if (prng_below(prng, 4) == 0) {
+        w->open_attempt = 0;
+        refused(l, MC_REASON_TBT_SLO, 5);
+        watch(w, l);
+        assert_true(w->ended);
+        return;
+    }
+    decide(l, (struct mc_decision){ .kind = MC_DECIDE_DECODE });
+    watch(w, l);
+}
+
 static void live_randomly(uint64_t seed, uint32_t *ended_well, uint32_t *outbox_max)
 {
     struct prng prng = { .seed = seed };
@@ -942,9 +1026,12 @@ static void live_randomly(uint64_t seed, uint32_t *ended_well, uint32_t *outbox_
             over = l.request.attempt;
         if (a == ACT_PLACED && prng_below(&prng, 3) == 0)
             place(&l, BOTH, BOTH);
+        else if (a == ACT_PLACED && prng_below(&prng, 3) == 0)
+            place_staged(&l, prng_below(&prng, 3) ? P : BOTH, prng_below(&prng, 2) ? D : BOTH);
         else
             act(&l, a);
         watch(&w, &l);
+        decide_stage(&w, &l, &prng);
         if (w.outbox_max > *outbox_max)
             *outbox_max = w.outbox_max;
     }
@@ -989,6 +1076,8 @@ int main(void)
         cmocka_unit_test(test_all_tokens_before_the_prefills_end_wait_for_it),
         cmocka_unit_test(test_a_worker_of_both_roles_that_reports_late_is_still_given_back),
         cmocka_unit_test(test_a_worker_of_both_roles_that_was_stopped_early_is_still_given_back),
+        cmocka_unit_test(test_what_may_be_refused_after_its_prefill_is_not_shown_before),
+        cmocka_unit_test(test_refused_after_its_prefill_the_decode_worker_is_told),
         cmocka_unit_test(test_whatever_happens_all_is_given_back_exactly_once),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

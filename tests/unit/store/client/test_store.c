@@ -341,6 +341,40 @@ static void test_two_writers_of_one_identity_leave_one_object(void **state)
     cluster_close(&c);
 }
 
+/* The holder of a copy goes: the other one still has it. */
+static void test_a_further_copy_is_as_good_as_the_first(void **state)
+{
+    (void)state;
+    enum { SIZE = 100000 };
+    const struct mc_placement another = { .flags = MC_PLACE_ANOTHER };
+    struct cluster c;
+    struct mc_store_stats stats;
+    mc_status again[2];
+
+    cluster_open(&c, NULL);
+    assert_int_equal(put(&c.client, "hot", SIZE, 1), MC_OK);
+    for (int i = 0; i < 2; i++) { /* the second finds one at each node */
+        struct mc_range range = { c.client.memory, SIZE };
+        struct mc_put item = { .identity = identity("hot"), .ranges = &range, .count = 1 };
+        mc_store_request *request = NULL;
+
+        paint(c.client.memory, SIZE, "hot");
+        assert_int_equal(mc_store_put_begin(c.client.store, &item, 1, &another, 0, &request),
+                         MC_OK);
+        assert_int_equal(finish(request), MC_OK);
+        again[i] = item.status;
+    }
+    assert_int_equal(again[0], MC_OK);
+    assert_int_equal(again[1], MC_E_EXISTS);
+    assert_int_equal(mc_store_stats(c.client.store, in_seconds(5), &stats, NULL), MC_OK);
+    assert_int_equal(stats.objects, 1);
+    assert_int_equal(stats.replicas, 2);
+    member_close(&c.nodes[0]);
+    c.nodes[0].engine = NULL;
+    assert_int_equal(get(&c.client, "hot", SIZE), MC_OK);
+    cluster_close(&c);
+}
+
 /* ------------------------------------------------------------------------------------------ limits */
 
 static void test_a_full_pool_gives_up_what_was_used_longest_ago(void **state)
@@ -472,6 +506,7 @@ int main(void)
         cmocka_unit_test(test_what_fits_nowhere_is_refused),
         cmocka_unit_test(test_ranges_that_are_too_short_are_said_so),
         cmocka_unit_test(test_memory_that_is_not_registered_is_refused_before_anything_moves),
+        cmocka_unit_test(test_a_further_copy_is_as_good_as_the_first),
         cmocka_unit_test(test_a_placement_of_a_later_release_is_refused),
         cmocka_unit_test(test_an_empty_request_is_done),
     };

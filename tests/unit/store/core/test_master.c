@@ -6,7 +6,7 @@
 
 #define MS UINT64_C(1000000)
 
-enum { NODE_CONN = 7, CLIENT_CONN = 8, MAX = 16 };
+enum { NODE_CONN = 7, CLIENT_CONN = 8, OTHER_CONN = 9, MAX = 16 };
 
 /** What the master said last. */
 struct said {
@@ -29,6 +29,7 @@ struct fixture {
     store_master *master;
     uint64_t now, node;
     struct said answer, ask, event;
+    uint64_t opener; /* the node that was asked for windows last */
 };
 
 static void keep(struct said *s, enum wire_kind kind, const void *message)
@@ -113,6 +114,8 @@ static mc_status ask(void *user, uint64_t conn, uint64_t tag, enum wire_kind kin
     (void)deadline_ns;
     x->ask.conn = conn;
     x->ask.tag = tag;
+    if (kind == WIRE_PLACE_OPEN)
+        x->opener = conn;
     keep(&x->ask, kind, message);
     return MC_OK;
 }
@@ -224,7 +227,7 @@ static void open_windows(struct fixture *x, uint64_t tag, uint32_t count)
     for (uint32_t i = 0; i < count; i++)
         windows[i] = (struct wire_window){ .key = { { 9, (uint8_t)i } }, .size = 256 };
     const struct wire_place_windows message = { .windows = { .items = windows, .count = count } };
-    step(x, &(struct store_master_event){ STORE_MASTER_ANSWER, NODE_CONN, tag, MC_OK,
+    step(x, &(struct store_master_event){ STORE_MASTER_ANSWER, x->opener, tag, MC_OK,
                                           WIRE_PLACE_WINDOWS, &message });
 }
 
@@ -376,6 +379,123 @@ static void test_a_token_ends_its_own_put_only(void **state)
     assert_int_equal(commit(x, 1, 2), MC_E_STALE);
     assert_int_equal(commit(x, 3, 3), MC_E_STALE);
     assert_int_equal(commit(x, 1, 1), MC_OK);
+}
+
+/* ----------------------------------------------------------------------------------- further copies */
+
+static uint64_t register_other(struct fixture *x)
+{
+    const struct wire_lent lent = {
+        .region = 1, .generation = 1, .size = 1024, .medium = MC_MEDIUM_DRAM, .align = 64
+    };
+    const struct wire_node_register message = { .segment = wire_text("m"),
+                                                .incarnation = 12,
+                                                .lent = { .items = &lent, .count = 1 } };
+
+    say(x, OTHER_CONN, 1, WIRE_NODE_REGISTER, &message);
+    assert_int_equal(x->answer.kind, WIRE_NODE_REGISTERED);
+    return x->answer.node;
+}
+
+/* What becomes of the question. MC_OK: it has a window. */
+static mc_status begin_copy(struct fixture *x, uint8_t name, uint64_t length, uint64_t node,
+                            uint8_t token)
+{
+    const struct wire_put_item item = { .identity = { { name } },
+                                        .length = length,
+                                        .token = { { token, 1 } } };
+    const struct wire_put_begin message = { .items = { .items = &item, .count = 1 },
+                                            .node = node,
+                                            .another = true };
+
+    say(x, CLIENT_CONN, 2, WIRE_PUT_BEGIN, &message);
+    if (x->ask.kind == WIRE_PLACE_OPEN)
+        open_windows(x, x->ask.tag, 1);
+    assert_int_equal(x->answer.kind, WIRE_PUT_BEGUN);
+    return x->answer.puts[0].status;
+}
+
+static void test_a_further_copy_is_one_more_replica(void **state)
+{
+    struct fixture *x = *state;
+
+    put(x, 1, 100);
+    assert_int_equal(begin_copy(x, 1, 100, 0, 21), MC_E_EXISTS); /* no other node */
+    const uint64_t other = register_other(x);
+    assert_int_equal(begin_copy(x, 1, 100, x->node, 22), MC_E_EXISTS); /* it is there */
+    assert_int_equal(begin_copy(x, 1, 99, other, 23), MC_E_EXISTS);    /* not of that */
+    assert_int_equal(begin_copy(x, 1, 100, other, 24), MC_OK);
+    assert_int_equal(x->opener, OTHER_CONN);
+    assert_int_equal(figures(x).replicas, 1); /* not before it is written */
+    assert_int_equal(lookup(x, 1, 0), MC_OK);
+    assert_int_equal(commit(x, 1, 24), MC_OK);
+    assert_int_equal(commit(x, 1, 24), MC_OK); /* asked again */
+    assert_int_equal(figures(x).replicas, 2);
+    assert_int_equal(figures(x).objects, 1);
+    assert_int_equal(lookup(x, 1, 0), MC_OK);
+    assert_int_equal(x->answer.found[0].replicas.count, 2);
+    assert_int_equal(begin_copy(x, 1, 100, other, 25), MC_E_EXISTS);
+    assert_int_equal(begin_copy(x, 1, 100, 0, 26), MC_E_EXISTS); /* all have it */
+
+    assert_int_equal(begin_copy(x, 2, 100, other, 27), MC_OK); /* of nothing: as any put */
+    assert_int_equal(lookup(x, 2, 0), MC_E_NOT_FOUND);
+    assert_int_equal(commit(x, 2, 27), MC_OK);
+    assert_int_equal(figures(x).replicas, 3);
+    assert_int_equal(take_away(x, 1, true), MC_OK); /* both go */
+    assert_int_equal(figures(x).replicas, 1);
+}
+
+static void test_what_was_removed_does_not_come_back_by_a_copy(void **state)
+{
+    struct fixture *x = *state;
+
+    (void)register_other(x);
+    put(x, 1, 100);
+    assert_int_equal(begin_copy(x, 1, 100, 0, 21), MC_OK);
+    assert_int_equal(take_away(x, 1, true), MC_OK);
+    assert_int_equal(commit(x, 1, 21), MC_E_STALE);
+    assert_int_equal(lookup(x, 1, 0), MC_E_NOT_FOUND);
+
+    const struct wire_put_item again = { .identity = { { 1 } },
+                                         .length = 100,
+                                         .token = { { 31, 1 } } };
+    begin(x, &again, 1);
+    open_windows(x, x->ask.tag, 1);
+    assert_int_equal(commit(x, 1, 31), MC_OK);
+    assert_int_equal(begin_copy(x, 1, 100, 0, 22), MC_OK);
+    assert_int_equal(take_away(x, 1, true), MC_OK);
+    const struct wire_put_item third = { .identity = { { 1 } },
+                                         .length = 100,
+                                         .token = { { 32, 1 } } };
+    begin(x, &third, 1); /* the same name and length, maybe other bytes */
+    open_windows(x, x->ask.tag, 1);
+    assert_int_equal(commit(x, 1, 32), MC_OK);
+    assert_int_equal(commit(x, 1, 22), MC_E_STALE);
+    assert_int_equal(lookup(x, 1, 0), MC_OK);
+    assert_int_equal(figures(x).replicas, 1);
+    assert_int_equal(figures(x).objects, 1);
+}
+
+static void test_a_copy_that_is_not_written_leaves_the_object(void **state)
+{
+    struct fixture *x = *state;
+
+    (void)register_other(x);
+    put(x, 1, 100);
+    assert_int_equal(begin_copy(x, 1, 100, 0, 21), MC_OK);
+    const struct wire_put_end end = { .key = { { 1 } }, .token = { { 21, 1 } } };
+    const struct wire_put_revoke revoke = { .items = { .items = &end, .count = 1 }, .epoch = 5 };
+    say(x, CLIENT_CONN, 3, WIRE_PUT_REVOKE, &revoke);
+    assert_int_equal((mc_status)(int32_t)x->answer.statuses[0], MC_OK);
+    assert_int_equal(commit(x, 1, 21), MC_E_STALE);
+    assert_int_equal(lookup(x, 1, 0), MC_OK);
+
+    assert_int_equal(begin_copy(x, 1, 100, 0, 22), MC_OK);
+    step(x, &(struct store_master_event){ .kind = STORE_MASTER_DOWN, .conn = OTHER_CONN });
+    tick(x, 30000 * MS); /* nodes are forgotten, and the token expires */
+    tick(x, 1 * MS);
+    assert_int_equal(figures(x).tokens, 0);
+    assert_int_equal(figures(x).objects, 0);
 }
 
 static void test_a_token_expires_and_its_place_comes_back(void **state)
@@ -592,6 +712,9 @@ int main(void)
         TEST(test_an_answer_names_no_place_of_another_put),
         TEST(test_a_second_writer_finds_it_busy_and_then_there),
         TEST(test_a_token_ends_its_own_put_only),
+        TEST(test_a_further_copy_is_one_more_replica),
+        TEST(test_what_was_removed_does_not_come_back_by_a_copy),
+        TEST(test_a_copy_that_is_not_written_leaves_the_object),
         TEST(test_a_token_expires_and_its_place_comes_back),
         TEST(test_a_place_is_free_when_its_node_says_quiet),
         TEST(test_what_is_leased_stays_until_the_lease_is_over),

@@ -1,0 +1,153 @@
+"""Clusters whose workers are models of time: the same roles and protocol, recorded and played again."""
+import json
+import os
+import re
+import signal
+
+import pytest
+
+from cluster import Served, until
+from conftest import ROOT, mooncake
+
+LOOKUP = str(ROOT / "models" / "lookup")
+# Times in milliseconds instead of seconds, so that a test is short.
+PROFILE = """
+prefill_fixed_s = 0.002
+prefill_token_s = 1e-6
+prefill_pair_s = 0
+step_fixed_s = 0.002
+step_sequence_s = 1e-5
+join_fixed_s = 0.001
+store_tail_s = 0.001
+link_latency_s = 0.001
+"""
+
+
+def profile(folder):
+    path = folder / "profile"
+    path.write_text(PROFILE, encoding="utf-8")
+    return path
+
+
+def timing(folder, *arguments):
+    return Served("--engine=timing", f"--profile={profile(folder)}", "--pool-memory=64M", *arguments, model=LOOKUP)
+
+
+def replay(path, *arguments):
+    done = mooncake("sim", "--replay", str(path), *arguments)
+    return done.returncode, done.stdout.decode(), done.stderr.decode()
+
+
+def bench(served, *arguments):
+    done = mooncake("bench", "serve", "--url", f"http://{served.address}", *arguments)
+    assert done.returncode == 0, done.stderr.decode()
+    return done.stdout.decode()
+
+
+def is_ready(served):
+    try:
+        return served.client.get("/health/ready")[0] == 200
+    except OSError:
+        return False
+
+
+def sent(served):
+    """So many requests of 512 tokens that share half, and all are answered."""
+    out = bench(served, "--rate=40", "--duration=3s", "--input-tokens=512", "--shared-prefix=256",
+                "--output-tokens=8")
+    found = re.search(r"(\d+) sent = (\d+) answered \+ 0 refused \+ 0 failed", out)
+    assert found and found.group(1) == found.group(2), out
+    return int(found.group(1))
+
+
+def test_a_cluster_without_weights_answers_alike_and_plays_again(tmp_path):
+    recording = tmp_path / "recording"
+    served = timing(tmp_path, "--prefill=3", "--decode=2", f"--record={recording}")
+    try:
+        body = {"prompt": list(range(10, 300)), "max_tokens": 12, "temperature": 0}
+        answers = [served.client.complete(**body).tokens for _ in range(4)]
+        assert len(answers[0]) == 12 and all(answer == answers[0] for answer in answers)
+        requests = sent(served)
+    finally:
+        assert served.end() == 0
+    code, out, _ = replay(recording, "--json", str(tmp_path / "replay.json"))
+    assert code == 0, out
+    assert "the same decisions, byte for byte" in out and "; whole" in out
+    rows = {row["metric"]: row["value"] for row in json.loads((tmp_path / "replay.json").read_text())["rows"]}
+    assert rows["same decisions"] == 1 and rows["decisions"] >= requests + 4
+
+
+def test_refusals_are_recorded_with_their_reasons(tmp_path):
+    recording = tmp_path / "recording"
+    served = timing(tmp_path, f"--record={recording}", "--slo-ttft=20ms", "--admission-parameters=observations=1")
+    try:
+        out = bench(served, "--rate=150", "--duration=3s", "--input-tokens=2048", "--output-tokens=2")
+    finally:
+        assert served.end() == 0
+    refused = int(re.search(r"(\d+) refused", out).group(1))
+    assert refused > 0, out
+    code, out, _ = replay(recording)
+    assert code == 0, out
+    assert re.search(r"refused \d+: the first token would be late", out), out
+    told = re.findall(r"^  refused (\d+): (.+)$", out, re.M)
+    assert sum(int(count) for count, _ in told) == int(re.search(r"(\d+) refused, ", out).group(1))
+    assert all(reason not in ("", "no reason") for _, reason in told)
+
+
+def test_a_gateway_that_is_killed_leaves_a_recording_that_plays(tmp_path):
+    recording = tmp_path / "recording"
+    served = timing(tmp_path, f"--record={recording}")
+    try:
+        sent(served)
+        pid = served.members()["gateway"]
+        os.kill(pid, signal.SIGKILL)
+        until(lambda: served.members()["gateway"] != pid, "started again")
+        until(lambda: os.path.exists(f"{recording}.1"), "another recording")
+        until(lambda: is_ready(served), "ready")
+        sent(served)
+    finally:
+        assert served.end() == 0
+    code, out, _ = replay(recording)
+    assert code == 0 and "; whole" not in out, out
+    code, out, _ = replay(f"{recording}.1")
+    assert code == 0 and "; whole" in out, out
+
+
+def test_a_recording_that_was_changed_is_found_out(tmp_path):
+    recording = tmp_path / "recording"
+    served = timing(tmp_path, f"--record={recording}")
+    try:
+        sent(served)
+    finally:
+        assert served.end() == 0
+    content = bytearray(recording.read_bytes())
+    content[len(content) // 2] ^= 1
+    recording.write_bytes(content)
+    code, _, error = replay(recording)
+    assert code == 1 and "checksum" in error
+    code, _, error = replay(tmp_path / "profile")
+    assert code == 1 and "not a recording" in error
+
+
+@pytest.mark.parametrize("words, text", [
+    (("--profile=z9-llama3-70b",), "neither a file nor"),
+    (("--profile=a800-gpt5",), "neither a file nor"),
+    (("--kv-scale=2",), "--kv-scale"),
+])
+def test_a_profile_that_there_is_not_is_said(words, text):
+    done = mooncake("worker", LOOKUP, "--gateway=127.0.0.1:1", "--engine=timing", *words)
+    assert done.returncode != 0 and text in done.stderr.decode()
+
+
+def test_a_directory_that_has_no_weights_is_enough(tmp_path):
+    model = tmp_path / "text-only"
+    model.mkdir()
+    for name in ("config.json", "tokenizer.json", "tokenizer_config.json"):
+        (model / name).write_bytes((ROOT / "models" / "lookup" / name).read_bytes())
+    served = Served("--engine=timing", f"--profile={profile(tmp_path)}", "--nodes=0", model=str(model))
+    try:
+        assert len(served.client.complete(prompt="red box", max_tokens=5).tokens) == 5
+    finally:
+        assert served.end() == 0
+    done = mooncake("worker", str(model), "--gateway=127.0.0.1:1")
+    assert done.returncode != 0 and "safetensors" in done.stderr.decode()

@@ -1,0 +1,320 @@
+/* test_conductor.c - what the policy `conductor` promises: who goes first, who waits for whom, who decodes where. */
+#include "fixture.h"
+
+enum { SECOND = 1000 * MS };
+
+/* A prefill takes 1 ms a token: prompts of seconds fit into small memories. */
+static void join(struct play *p, uint64_t id, uint32_t role)
+{
+    const struct mc_sched_event event = {
+        .kind = MC_EVENT_INSTANCE,
+        .instance = { .id = id,
+                      .role = role,
+                      .kv_tokens_max = 1 << 20,
+                      .sequences_max = 64,
+                      .kv_token_bytes = 100,
+                      .cost = { .p1 = 1e-3, .d0 = 10e-3, .d1 = 1e-3, .bytes_per_s = 1e9 } }
+    };
+    assert_int_equal(play_step(p, event), MC_OK);
+}
+
+static void open_with(struct play *p, uint64_t prefills, uint64_t decodes, uint64_t ttft_ns)
+{
+    const struct mc_sched_options options = { .policy = "conductor",
+                                              .admission = ttft_ns ? MC_ADMIT_EARLY_SYSTEM
+                                                                   : MC_ADMIT_ALL,
+                                              .blocks_max = 4096,
+                                              .slo = { .ttft_ns = ttft_ns } };
+    play_open(p, &options);
+    p->now_ns = SECOND;
+    for (uint64_t i = 1; i <= prefills; i++)
+        join(p, i, MC_ROLE_PREFILL);
+    for (uint64_t i = 1; i <= decodes; i++)
+        join(p, 100 + i, MC_ROLE_DECODE);
+}
+
+/* So that there are prices to compare with: as much cheap work as dear. */
+static void see_prices(struct play *p)
+{
+    for (int i = 0; i < 40; i++) {
+        const bool cheap = i % 4 != 0;
+        const struct mc_decision d =
+            play_ask(p, (struct mc_sched_request){ .tokens = cheap ? 100 : 3000 });
+        p->now_ns += 4 * (uint64_t)SECOND;
+        assert_int_equal(play_progress(p, MC_EVENT_PREFILL_BEGIN, p->last_request, d.prefill), MC_OK);
+        assert_int_equal(play_progress(p, MC_EVENT_PREFILL_END, p->last_request, d.prefill), MC_OK);
+        assert_int_equal(play_progress(p, MC_EVENT_REQUEST_END, p->last_request, d.decode), MC_OK);
+    }
+}
+
+static void the_cheap_go_before_the_dear(void **state)
+{
+    struct play p;
+
+    (void)state;
+    open_with(&p, 1, 1, 30 * (uint64_t)SECOND);
+    see_prices(&p);
+    const struct mc_decision running = play_ask(&p, (struct mc_sched_request){ .tokens = 1000 });
+    assert_int_equal(
+        play_progress(&p, MC_EVENT_PREFILL_BEGIN, p.last_request, running.prefill), MC_OK);
+    const struct mc_decision dear = play_ask(&p, (struct mc_sched_request){ .tokens = 3000 });
+    const struct mc_decision cheap = play_ask(&p, (struct mc_sched_request){ .tokens = 100 });
+
+    assert_int_equal(dear.kind, MC_DECIDE_PLACE);
+    assert_int_equal(cheap.kind, MC_DECIDE_PLACE);
+    assert_true(cheap.order < dear.order);
+    /* It waits for the running one, not for the dear one; the dear one for those who may come, too. */
+    assert_in_range(cheap.predicted.queue_ns, 900 * MS, 1100 * MS);
+    assert_true(dear.predicted.queue_ns >= 1000 * (uint64_t)MS);
+    /* Nobody's patience is longer than what makes him late. */
+    assert_true(dear.order <= p.now_ns + 27 * (uint64_t)SECOND + 1);
+    play_close(&p);
+}
+
+static void later_ones_do_not_overtake_for_ever(void **state)
+{
+    struct play p;
+
+    (void)state;
+    open_with(&p, 1, 1, 30 * (uint64_t)SECOND);
+    see_prices(&p);
+    const struct mc_decision dear = play_ask(&p, (struct mc_sched_request){ .tokens = 3000 });
+    p.now_ns += 29 * (uint64_t)SECOND;
+    const struct mc_decision cheap = play_ask(&p, (struct mc_sched_request){ .tokens = 100 });
+    assert_true(dear.order < cheap.order);
+    play_close(&p);
+}
+
+/* What goes on now is at the front of the queue, wherever it was in it: time that goes by is time of its own. */
+static void the_one_that_is_worked_on_is_counted_down(void **state)
+{
+    struct play p;
+
+    (void)state;
+    open_with(&p, 1, 1, 30 * (uint64_t)SECOND);
+    see_prices(&p);
+    play_ask(&p, (struct mc_sched_request){ .tokens = 3000 });
+    const struct mc_decision cheap = play_ask(&p, (struct mc_sched_request){ .tokens = 400 });
+    assert_int_equal(play_progress(&p, MC_EVENT_PREFILL_BEGIN, p.last_request, cheap.prefill),
+                     MC_OK);
+    p.now_ns += 300 * MS;
+    const struct mc_decision next = play_ask(&p, (struct mc_sched_request){ .tokens = 100 });
+    assert_in_range(next.predicted.queue_ns, 90 * MS, 110 * MS);
+    play_close(&p);
+}
+
+static void a_prefix_on_its_way_is_waited_for(void **state)
+{
+    struct mc_key keys[128];
+    struct play p;
+
+    (void)state;
+    open_with(&p, 4, 1, 0);
+    play_keys(keys, 128, 1);
+    const struct mc_sched_request first = { .tokens = 2000, .keys = keys, .key_count = 120 };
+    const struct mc_decision a = play_ask(&p, first);
+    const struct mc_decision b =
+        play_ask(&p, (struct mc_sched_request){ .tokens = 2040, .keys = keys, .key_count = 124 });
+
+    assert_int_equal(b.prefill, a.prefill);
+    assert_int_equal(b.reason, MC_REASON_BATCHED);
+    assert_int_equal(b.reuse_tokens, 120 * 16);
+    assert_in_range(b.predicted.prefill_ns, 110 * MS, 130 * MS);
+
+    /* The queue is done, and nothing was said to be stored: nothing is on its way any more. */
+    for (uint64_t r = 1; r <= 2; r++) {
+        assert_int_equal(play_progress(&p, MC_EVENT_PREFILL_BEGIN, r, a.prefill), MC_OK);
+        assert_int_equal(play_progress(&p, MC_EVENT_PREFILL_END, r, a.prefill), MC_OK);
+    }
+    const struct mc_decision c = play_ask(&p, first);
+    assert_int_equal(c.reuse_tokens, 0);
+    play_close(&p);
+}
+
+/* Where computing it again elsewhere is sooner, it is computed again. */
+static void a_prefix_that_comes_too_late_is_not(void **state)
+{
+    struct mc_key keys[8];
+    struct play p;
+
+    (void)state;
+    open_with(&p, 2, 1, 0);
+    play_keys(keys, 8, 1);
+    play_ask(&p, (struct mc_sched_request){ .tokens = 3000, .keys = keys, .key_count = 8 });
+    const struct mc_decision b =
+        play_ask(&p, (struct mc_sched_request){ .tokens = 200, .keys = keys, .key_count = 8 });
+    assert_int_equal(b.prefill, 2);
+    assert_int_equal(b.reuse_tokens, 0);
+    play_close(&p);
+}
+
+static void a_pull_hides_behind_the_queue(void **state)
+{
+    struct mc_key keys[100];
+    struct play p;
+
+    (void)state;
+    open_with(&p, 1, 1, 0);
+    join(&p, 50, MC_ROLE_STORE);
+    play_keys(keys, 100, 1);
+    play_stored(&p, 50, keys, 100);
+    play_ask(&p, (struct mc_sched_request){ .tokens = 2000 });
+    const struct mc_decision d =
+        play_ask(&p, (struct mc_sched_request){ .tokens = 1700, .keys = keys, .key_count = 100 });
+    assert_int_equal(d.holder, 50);
+    assert_true(d.predicted.queue_ns >= 1900 * (uint64_t)MS);
+    assert_int_equal(d.predicted.transfer_ns, 0);
+    play_close(&p);
+}
+
+static void joins_are_kept_apart(void **state)
+{
+    struct play p;
+
+    (void)state;
+    open_with(&p, 2, 2, 0);
+    /* A short prompt is at the first; with the second one in mind, 101 has the shorter step for a while. */
+    const struct mc_decision a = play_ask(&p, (struct mc_sched_request){ .tokens = 5000 });
+    const struct mc_decision b = play_ask(&p, (struct mc_sched_request){ .tokens = 5000 });
+    assert_true(a.decode != b.decode); /* they will join at the same time */
+    /* One that joins much later does not care: it is the step that counts. */
+    const struct mc_decision c = play_ask(&p, (struct mc_sched_request){ .tokens = 9000 });
+    assert_true(c.decode == a.decode || c.decode == b.decode);
+    play_close(&p);
+}
+
+/* Of a request that was decoded, its longest gaps are what the TBT is; the other policies take the mean. */
+static uint64_t predicted_tbt(const char *policy)
+{
+    const struct mc_sched_options options = { .policy = policy,
+                                              .slo = { .tbt_ns = 100 * MS } };
+    struct play p;
+    struct mc_decision d = { 0 };
+
+    play_open(&p, &options);
+    p.now_ns = SECOND;
+    join(&p, 1, MC_ROLE_PREFILL);
+    join(&p, 101, MC_ROLE_DECODE);
+    for (int i = 0; i < 60; i++) {
+        d = play_ask(&p, (struct mc_sched_request){ .tokens = 100 });
+        const uint64_t r = p.last_request;
+        if (d.kind != MC_DECIDE_PLACE)
+            break;
+        p.now_ns += 100 * MS;
+        assert_int_equal(play_progress(&p, MC_EVENT_PREFILL_BEGIN, r, 1), MC_OK);
+        assert_int_equal(play_progress(&p, MC_EVENT_PREFILL_END, r, 1), MC_OK);
+        assert_int_equal(play_progress(&p, MC_EVENT_DECODE_BEGIN, r, 101), MC_OK);
+        p.now_ns += 10 * 11 * MS;
+        assert_int_equal(
+            play_step(&p, (struct mc_sched_event){ .kind = MC_EVENT_REQUEST_END,
+                                                   .progress = { .request = r,
+                                                                 .id = 101,
+                                                                 .tokens = 11,
+                                                                 .gap_ns = 44 * MS } }),
+            MC_OK);
+    }
+    play_close(&p);
+    return d.predicted.tbt_ns;
+}
+
+static void the_longest_gaps_are_learnt(void **state)
+{
+    (void)state;
+    assert_in_range(predicted_tbt("algorithm1"), 10 * MS, 12 * MS);
+    assert_in_range(predicted_tbt("conductor"), 42 * MS, 46 * MS);
+}
+
+/* Under overload it is the dear who are refused, and none of them would have been in time. */
+static void the_dear_are_refused(void **state)
+{
+    uint64_t cheap_refused = 0, dear_refused = 0, dear = 0;
+    struct mc_decision placed[400];
+    uint64_t ids[400], order[400], waiting = 0, busy_until = 0, running = UINT64_MAX;
+    struct play p;
+
+    (void)state;
+    open_with(&p, 1, 1, 10 * (uint64_t)SECOND);
+    for (int tick = 0; tick < 1200; tick++) { /* every 100 ms; 0.5 s of cheap work a second, 1.5 s of dear */
+        p.now_ns += 100 * MS;
+        if (running != UINT64_MAX && p.now_ns >= busy_until) {
+            assert_int_equal(play_progress(&p, MC_EVENT_PREFILL_END, ids[running], 1), MC_OK);
+            assert_int_equal(play_progress(&p, MC_EVENT_DECODE_BEGIN, ids[running], 101), MC_OK);
+            assert_int_equal(play_progress(&p, MC_EVENT_REQUEST_END, ids[running], 101), MC_OK);
+            waiting--;
+            ids[running] = ids[waiting];
+            order[running] = order[waiting];
+            placed[running] = placed[waiting];
+            running = UINT64_MAX;
+        }
+        if (tick % 2 == 0 || tick % 20 == 1) {
+            const bool is_dear = tick % 2 != 0;
+            const struct mc_decision d =
+                play_ask(&p, (struct mc_sched_request){ .tokens = is_dear ? 3000 : 100 });
+            dear += is_dear;
+            if (d.kind == MC_DECIDE_PLACE && waiting < 60) {
+                placed[waiting] = d;
+                order[waiting] = d.order;
+                ids[waiting++] = p.last_request;
+            } else {
+                cheap_refused += !is_dear;
+                dear_refused += is_dear;
+            }
+        }
+        if (running == UINT64_MAX && waiting > 0) {
+            running = 0;
+            for (uint64_t i = 1; i < waiting; i++)
+                if (order[i] < order[running])
+                    running = i;
+            assert_int_equal(play_progress(&p, MC_EVENT_PREFILL_BEGIN, ids[running], 1), MC_OK);
+            busy_until = p.now_ns + placed[running].predicted.prefill_ns;
+        }
+    }
+    const struct mc_sched_stats stats = play_stats(&p);
+    assert_int_equal(cheap_refused, 0);
+    assert_true(dear_refused > dear / 4);
+    assert_true(stats.would_have_met * 10 <= stats.shadowed);
+    play_close(&p);
+}
+
+/* Opening it fails cleanly, wherever memory runs out. */
+static void it_opens_or_leaves_nothing(void **state)
+{
+    (void)state;
+    for (int allocations = 0; allocations < 200; allocations++) {
+        struct faulty faulty;
+        struct mc_sched_options options = { .policy = "conductor",
+                                            .instances_max = 8,
+                                            .requests_max = 8,
+                                            .blocks_max = 32 };
+        mc_sched *sched = NULL;
+
+        faulty_init(&faulty, allocations);
+        options.alloc = &faulty.alloc;
+        const mc_status status = mc_sched_open(&options, &sched, NULL);
+        if (status == MC_OK) {
+            mc_sched_close(sched);
+            assert_int_equal(faulty.held, 0);
+            return;
+        }
+        assert_int_equal(status, MC_E_NOMEM);
+        assert_int_equal(faulty.held, 0);
+    }
+    fail_msg("it never opened");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(the_cheap_go_before_the_dear),
+        cmocka_unit_test(later_ones_do_not_overtake_for_ever),
+        cmocka_unit_test(the_one_that_is_worked_on_is_counted_down),
+        cmocka_unit_test(a_prefix_on_its_way_is_waited_for),
+        cmocka_unit_test(a_prefix_that_comes_too_late_is_not),
+        cmocka_unit_test(a_pull_hides_behind_the_queue),
+        cmocka_unit_test(joins_are_kept_apart),
+        cmocka_unit_test(the_longest_gaps_are_learnt),
+        cmocka_unit_test(the_dear_are_refused),
+        cmocka_unit_test(it_opens_or_leaves_nothing),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
