@@ -80,7 +80,7 @@ mc_status record_next(const void *bytes, size_t size, size_t *at_p, struct recor
 /* ---------------------------------------------------------------------------------------- options */
 
 /* What is not here would be lost: an option that gets its name from `reserved` gets a row, and its size here. */
-static_assert(offsetof(struct mc_sched_options, reserved) == 128, "a new option is recorded, too");
+static_assert(offsetof(struct mc_sched_options, reserved) == 136, "a new option is recorded, too");
 
 /* field, type */
 #define OPTION_NUMBERS(X) \
@@ -94,7 +94,7 @@ static_assert(offsetof(struct mc_sched_options, reserved) == 128, "a new option 
     X(requests_max, uint64_t) \
     X(blocks_max, uint64_t) \
     X(waiting_max, uint64_t)
-#define OPTION_TEXTS(X) X(policy) X(policy_parameters) X(admission_parameters)
+#define OPTION_TEXTS(X) X(policy) X(policy_parameters) X(admission_parameters) X(replication)
 
 mc_status record_options_write(const struct mc_sched_options *o, struct buf *out)
 {

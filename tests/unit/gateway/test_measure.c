@@ -55,7 +55,7 @@ static void test_who_knows_its_costs_is_not_asked(void **state)
     start(0, "timing");
     start(1, "measured");
     WAIT(w[1].measures == 1);
-    answer(&w[1], false);
+    fake_measured(&w[1], false);
     WAIT(measured() == 1);
     assert_int_equal(w[0].measures, 0);
 }
