@@ -258,9 +258,9 @@ static mc_status check(trace_reader *r, const struct fields *f)
                     q->hash_count, q->input_tokens, r->o.block_tokens, blocks);
     if (!r->o.unsorted && r->requests > 0 && q->arrival_ns < r->last_ns)
         return FAIL(r, MC_E_FORMAT,
-                    "timestamp: %" PRIu64 " ms is before the %" PRIu64
-                    " ms of the request above; sort the file by time",
-                    q->arrival_ns / 1000000, r->last_ns / 1000000);
+                    "timestamp: %.15g ms is before the %.15g ms of the request above; sort the "
+                    "file by time",
+                    (double)q->arrival_ns / 1e6, (double)r->last_ns / 1e6);
     return MC_OK;
 }
 

@@ -44,6 +44,7 @@ BAD = {
     "too few hashes": (line(hash_ids=[1]), "hash_ids: 1 of them; 600 tokens in blocks of 512 make 2"),
     "too many hashes": (line(hash_ids=[1, 2, 3]), "hash_ids: 3 of them"),
     "back in time": (line(timestamp=4999), "timestamp: 4999 ms is before the 5000 ms"),
+    "back by a fraction": (line(timestamp=4999.75), "timestamp: 4999.75 ms is before the 5000 ms"),
     "a field twice": (line()[:-1] + ', "timestamp": 6000}', "timestamp: comes twice"),
     "an array": (f"[{line()}]", "expected an object"),
     "not JSON": ("timestamp,input_length", "expected an object"),
@@ -86,7 +87,7 @@ def test_what_is_no_trace_is_no_crash(tmp_path, text, says):
 def test_odd_but_right_traces_are_taken(tmp_path):
     path = tmp_path / "odd.jsonl"
     lines = [line(), "", line(output_length=0), line(timestamp=5000.25, more={"x": [1, None]}),
-             line(input_length=1024, hash_ids=[7, 7]), line(hash_ids=[2, 1])]
+             line(timestamp=5001, input_length=1024, hash_ids=[7, 7]), line(timestamp=5001, hash_ids=[2, 1])]
     path.write_bytes("\r\n".join(lines).encode())
     run = mooncake("sim", "--trace", str(path))
     assert run.returncode == 0, run.stderr
