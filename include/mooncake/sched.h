@@ -334,8 +334,8 @@ struct mc_view {
     uint64_t (*wait_ns)(const struct mc_view *view, uint64_t index, uint64_t order);
     /**
      * [count], or NULL: what need not be asked twice. Of two instances of one kind, other than 0, and with equal
-     * matched_tokens and receive_busy_ns prefill_ns() says the same, and so do holder() for more tokens than
-     * they have and transfer_ns() from there.
+     * matched_tokens prefill_ns() says the same, and so do holder() for more tokens than they have and
+     * transfer_ns() from there.
      */
     const uint8_t *kinds;
     uint64_t reserved[2];
@@ -406,7 +406,9 @@ struct mc_sched_options {
     uint64_t waiting_max;   /* requests kept by MC_DECIDE_WAIT; default 1024 */
     /** "name=number,…": threshold=1 (of the SLO, for the upper end of what is predicted), observations=20
      * (of a learnt cost, before it refuses), quantile=0.95 (of the errors seen: the upper end), retry=300
-     * (seconds: the longest retry_after_ns), bookings=1 (0: no room is kept for who comes back). */
+     * (seconds: the longest retry_after_ns), bookings=1 (0: no room is kept for who comes back),
+     * pool=0 (1: the decode load is the mean of all, not that of the one chosen; and MC_ADMIT_EARLY counts
+     * those who are there, not those on their way). */
     const char *admission_parameters;
     /** "name=number,…", or "on" for the defaults: rate=1 (copies a second at most), gain=4 (a copy is ordered
      * when so many times its cost was lost for want of it, for each copy there is), asked=8 (times in the

@@ -1,7 +1,10 @@
 /* sim_paper.c - `mooncake sim paper`: the papers' experiments, published beside simulated. */
+#define _POSIX_C_SOURCE 200809L
 #include <math.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/alloc.h"
 #include "base/error.h"
@@ -51,6 +54,8 @@ static void help(struct buf *out)
 struct work {
     struct paper *paper;
     struct mc_error *errors; /* [run_count] */
+    bool shows;
+    atomic_uint over; /* runs; relaxed: only shown */
 };
 
 static void run_one(void *argument, uint32_t index, uint32_t thread)
@@ -71,11 +76,15 @@ static void run_one(void *argument, uint32_t index, uint32_t thread)
             error_set(error, MC_E_NOMEM, "out of memory");
     }
     sim_close(s);
+    const unsigned over = atomic_fetch_add_explicit(&work->over, 1, memory_order_relaxed) + 1;
+    if (work->shows)
+        fprintf(stderr, "\rmooncake sim: %u of %u runs%s", over, work->paper->run_count,
+                over == work->paper->run_count ? "\n" : "");
 }
 
 static mc_status run_all(struct paper *paper, uint32_t threads, struct mc_error *error)
 {
-    struct work work = { .paper = paper };
+    struct work work = { .paper = paper, .shows = isatty(2) };
     os_crew *crew = NULL;
 
     mc_status status = paper_plan(paper);

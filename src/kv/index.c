@@ -28,7 +28,8 @@ static bool take_memory(kv_index *index, uint32_t blocks, uint32_t holders)
     index->links = alloc_resize(index->alloc, NULL, (size_t)blocks + 1, sizeof(*index->links));
     if (!index->buckets || !index->counts || !index->blocks || !index->links)
         return false;
-    return kv_sets_init(&index->sets, index->alloc, holders, index->pairs_max) == MC_OK;
+    return kv_sets_init(&index->sets, index->alloc, holders, blocks + 2 * kv_sets_cells(holders)) ==
+           MC_OK;
 }
 
 mc_status kv_index_open(const struct kv_index_options *options, kv_index **index_p)
@@ -45,12 +46,10 @@ mc_status kv_index_open(const struct kv_index_options *options, kv_index **index
     kv_index *index = alloc_zeroed(alloc, 1, sizeof(*index));
     if (!index)
         return MC_E_NOMEM;
-    /* One block may be at every holder: then forgetting the others always makes room. */
     *index = (kv_index){ .alloc = alloc,
                          .seed = options->seed,
                          .bucket_mask = buckets - 1,
                          .holders_max = holders,
-                         .pairs_max = 2 * blocks > holders ? 2 * blocks : holders,
                          .used = 1,
                          .limit = blocks + 1 };
     if (!take_memory(index, blocks, holders)) {
@@ -152,7 +151,6 @@ static void forget(kv_index *index, uint32_t at)
     struct kv_members m = kv_members(&index->sets, index->blocks[at].set);
     uint32_t holder;
 
-    index->pairs -= m.left;
     while (kv_members_next(&m, &holder))
         index->counts[holder]--;
     set_unlink(index, at);
@@ -189,12 +187,11 @@ static uint32_t block_add(kv_index *index, const struct mc_key *key)
     return at;
 }
 
-/* Without `holder`, who has it; it is freed when this was the last one. */
+/* Without `holder`, who has it; it is freed when this was the last one. May be one set over. */
 static void drop_holder(kv_index *index, uint32_t at, uint32_t holder)
 {
     const uint32_t left = kv_sets_without(&index->sets, index->blocks[at].set, holder);
 
-    index->pairs--;
     index->counts[holder]--;
     set_unlink(index, at);
     if (left != KV_SET_NONE)
@@ -220,15 +217,14 @@ void kv_index_insert(kv_index *index, const struct mc_key *key, uint32_t holder)
         if (kv_sets_with(&index->sets, index->blocks[at].set, holder) == index->blocks[at].set)
             return;
     }
-    /* The block is the newest, and others can make room: it alone cannot fill all the pairs. */
-    while (index->pairs == index->pairs_max)
-        forget_oldest(index);
     const uint32_t set = kv_sets_with(&index->sets, index->blocks[at].set, holder);
     if (index->blocks[at].set != KV_SET_NONE)
         set_unlink(index, at);
     set_link(index, at, set);
     index->counts[holder]++;
-    index->pairs++;
+    /* The block is the newest, and others can make room: its set alone always fits. */
+    while (kv_sets_over(&index->sets))
+        forget_oldest(index);
 }
 
 void kv_index_remove(kv_index *index, const struct mc_key *key, uint32_t holder)
@@ -238,6 +234,11 @@ void kv_index_remove(kv_index *index, const struct mc_key *key, uint32_t holder)
 
     if (at != NONE && kv_sets_has(&index->sets, index->blocks[at].set, holder))
         drop_holder(index, at, holder);
+    if (kv_sets_over(
+            &index->sets)) { /* those who are left are a set of their own: it is given up */
+        forget(index, at);
+        index->forgotten++;
+    }
 }
 
 void kv_index_reset(kv_index *index, uint32_t holder)
@@ -269,7 +270,7 @@ void kv_index_clear(kv_index *index)
     kv_sets_clear(&index->sets);
     index->free = index->oldest = index->newest = NONE;
     index->used = 1;
-    index->count = index->pairs = 0;
+    index->count = 0;
 }
 
 uint32_t kv_index_blocks(const kv_index *index)

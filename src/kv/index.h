@@ -3,7 +3,8 @@
  *
  * A holder is a slot, a small number that the owner of the index gives out. The index is a hint: it is fed
  * by events, and what does not fit any more is forgotten, oldest first (by when a holder last said that it
- * has the block).
+ * has the block). A block that is at a thousand holders costs little more than others: blocks of a prompt have
+ * one set of holders together.
  *
  * Life:    kv_index_open -> kv_index_insert | _remove | _reset | _clear | _match -> kv_index_close
  * Threads: one.
@@ -28,7 +29,8 @@ typedef struct kv_index kv_index; /* opaque */
 
 struct kv_index_options {
     const struct mc_alloc *alloc; /* borrowed until close; required */
-    uint32_t blocks_max;  /* different keys; 1 .. 2^30. Twice as many (block, holder) pairs */
+    uint32_t
+        blocks_max; /* different keys; 1 .. 2^30. As many cells of sets of holders, and two sets more */
     uint32_t holders_max; /* slots are below it; 1 .. 2^20 */
     uint64_t seed;        /* of the hash table: who chooses keys shall not choose its chains */
 };

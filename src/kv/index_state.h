@@ -31,11 +31,11 @@ struct kv_index {
     struct links *links;  /* owned; [limit] */
     uint32_t *counts;     /* owned; [holders_max]: blocks at each */
     struct kv_sets sets;
-    uint32_t bucket_mask, holders_max, pairs_max;
+    uint32_t bucket_mask, holders_max;
     /* Blocks 1 .. used - 1 were used before and are in use or in the free list; the rest is untouched. */
     uint32_t free, used, limit; /* limit: one past the last */
     uint32_t oldest, newest;
-    uint32_t count, pairs;
+    uint32_t count;
     uint64_t forgotten;
 };
 

@@ -11,17 +11,18 @@ enum { NONE = 0, IN_FIRST = 3, IN_MORE = 6 };
 /* ------------------------------------------------------------------------------------------- life */
 
 mc_status kv_sets_init(struct kv_sets *sets, const struct mc_alloc *alloc, uint32_t holders,
-                       uint32_t pairs)
+                       uint32_t cells_max)
 {
     uint32_t buckets = 64;
 
-    while (buckets < pairs / 16) /* most sets are shared by many blocks */
+    while (buckets < cells_max / 8) /* most sets are shared by many blocks */
         buckets *= 2;
     *sets = (struct kv_sets){ .alloc = alloc,
                               .holders = holders,
                               .bucket_mask = buckets - 1,
                               .used = 1,
-                              .limit = pairs / 2 + holders / IN_MORE + 3 };
+                              .limit = cells_max + kv_sets_cells(holders) + 1,
+                              .cells_max = cells_max };
     sets->cells = alloc_resize(alloc, NULL, sets->limit, sizeof(*sets->cells));
     sets->buckets = alloc_zeroed(alloc, buckets, sizeof(*sets->buckets));
     sets->blocks = alloc_zeroed(alloc, holders, sizeof(*sets->blocks));
@@ -45,6 +46,7 @@ void kv_sets_clear(struct kv_sets *sets)
     memset(sets->buckets, 0, ((size_t)sets->bucket_mask + 1) * sizeof(*sets->buckets));
     memset(sets->blocks, 0, sets->holders * sizeof(*sets->blocks));
     sets->free = NONE;
+    sets->in_use = 0;
     sets->used = 1;
     sets->added.from = sets->removed.from = KV_SET_NONE;
 }
@@ -58,6 +60,7 @@ static struct kv_set_cell *cell_of(const struct kv_sets *sets, uint32_t set)
 
 static uint32_t cell_take(struct kv_sets *sets)
 {
+    sets->in_use++;
     if (sets->free == NONE) {
         assert(sets->used < sets->limit);
         return sets->used++;
@@ -69,6 +72,7 @@ static uint32_t cell_take(struct kv_sets *sets)
 
 static void cell_free(struct kv_sets *sets, uint32_t at)
 {
+    sets->in_use--;
     sets->cells[at].size = 0;
     sets->cells[at].next = sets->free;
     sets->free = at;

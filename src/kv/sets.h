@@ -10,8 +10,8 @@
  *
  * Life:    kv_sets_init -> ... -> kv_sets_fini
  * Threads: one.
- * Memory:  all at init. A set of k >= 2 members takes at most k / 2 cells, and lives only while a block has it: so
- *          for at most `pairs` (block, holder) pairs, pairs / 2 cells and one set more are enough.
+ * Memory:  all at init: `cells_max` cells, and as many more as the largest set takes, for a set that is made before
+ *          the one that it replaces is dropped. Whoever goes over cells_max drops sets until it fits again.
  */
 #ifndef KV_SETS_H
 #define KV_SETS_H
@@ -47,6 +47,7 @@ struct kv_sets {
     uint32_t *scratch;            /* owned; [holders]: members of a set that is being made */
     uint32_t holders, bucket_mask;
     uint32_t free, used, limit; /* of cells */
+    uint32_t cells_max, in_use;
     /* The last changes that were asked for: a chain's blocks ask for the same. */
     struct kv_set_change {
         uint32_t from, holder, to; /* from KV_SET_NONE: nothing is known */
@@ -55,7 +56,19 @@ struct kv_sets {
 
 /** MC_OK or MC_E_NOMEM, then it can be closed all the same. */
 mc_status kv_sets_init(struct kv_sets *sets, const struct mc_alloc *alloc, uint32_t holders,
-                       uint32_t pairs);
+                       uint32_t cells_max);
+
+/** What a set of so many members takes: nothing for less than two. */
+static inline uint32_t kv_sets_cells(uint32_t members)
+{
+    return members < 2 ? 0 : members <= 3 ? 1 : 1 + (members - 3 + 5) / 6;
+}
+
+/** More cells are in use than there should be: drop some before the next set is made. */
+static inline bool kv_sets_over(const struct kv_sets *sets)
+{
+    return sets->in_use > sets->cells_max;
+}
 void kv_sets_fini(struct kv_sets *sets); /* safe on zeroes */
 
 /** Forget all of them. */

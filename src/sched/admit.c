@@ -25,6 +25,7 @@ mc_status admit_init(struct admit *a, const struct mc_sched_options *o, bool gap
         { "threshold", 0.01, 100, &a->threshold }, { "observations", 0, 1e6, &a->observations },
         { "quantile", 0.5, 1, &a->quantile },      { "retry", 1, 300, &a->retry_s },
         { "bookings", 0, 1, &a->with_bookings },   { "gaps", 0, 1, &a->gaps },
+        { "pool", 0, 1, &a->pool },
     };
 
     *a = (struct admit){ .mode = o->admission == MC_ADMIT_DEFAULT ? MC_ADMIT_EARLY_SYSTEM
@@ -149,11 +150,46 @@ static struct ahead load_now(const struct place *place, uint64_t row)
     return (struct ahead){ view->running, view->context_tokens };
 }
 
+/* Who is past the prefill, now. */
+static struct ahead those_there(const struct place *place, uint64_t row)
+{
+    const struct cluster *cluster = &place->sched->cluster;
+    struct ahead there = { 0 };
+
+    for (uint32_t at = place_instance(place, row)->decode_first; at != CLUSTER_NONE;
+         at = cluster->requests[at].at_decode.after)
+        if (cluster->requests[at].stage >= STAGE_PREFILLED) {
+            there.sequences++;
+            there.tokens += cluster->requests[at].tokens;
+        }
+    return there;
+}
+
+/* As the papers write it: the mean of the pool; and by the load now, those who have come that far. */
+static struct ahead pool_then(const struct place *place, uint64_t then_ns)
+{
+    const bool is_now = place->sched->admit.mode == MC_ADMIT_EARLY;
+    struct ahead all = { 0 };
+    uint64_t count = 0;
+
+    for (uint64_t i = 0; i < place->view.count; i++) {
+        if (!place_can_decode(place, i))
+            continue;
+        const struct ahead one = is_now ? those_there(place, i) : look_ahead(place, i, then_ns);
+        all.sequences += one.sequences;
+        all.tokens += one.tokens;
+        count++;
+    }
+    return count ? (struct ahead){ all.sequences / count, all.tokens / count } : all;
+}
+
 static struct ahead load_then(const struct place *place, uint64_t row, const struct mc_decision *d)
 {
     const uint64_t after =
         d->predicted.ttft_ns > elapsed_ns(place) ? d->predicted.ttft_ns - elapsed_ns(place) : 0;
 
+    if (place->sched->admit.pool >= 0.5)
+        return pool_then(place, place->view.now_ns + after);
     return place->sched->admit.mode == MC_ADMIT_EARLY
                ? load_now(place, row)
                : look_ahead(place, row, place->view.now_ns + after);

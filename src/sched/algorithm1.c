@@ -34,7 +34,7 @@ struct option {
 
 /* What an instance would pull and compute, whatever its queue. */
 struct cost_of {
-    uint64_t own, receive_busy_ns;
+    uint64_t own;
     uint32_t kind; /* 0: it holds for no other */
     uint64_t holder, transfer_ns, prefill_ns;
 };
@@ -45,7 +45,6 @@ static struct cost_of ask(const struct algorithm1 *a, const struct mc_view *view
     const struct mc_view_instance *p = &view->instances[index];
     const uint64_t best = view->best_matched_tokens, own = p->matched_tokens;
     struct cost_of c = { .own = own,
-                         .receive_busy_ns = p->receive_busy_ns,
                          .kind = view->kinds ? view->kinds[index] : 0,
                          .holder = UINT64_MAX };
 
@@ -63,8 +62,7 @@ static bool holds_for(const struct cost_of *c, const struct mc_view *view, uint6
 {
     const struct mc_view_instance *p = &view->instances[index];
 
-    return c->kind != 0 && c->kind == view->kinds[index] && c->own == p->matched_tokens &&
-           c->receive_busy_ns == p->receive_busy_ns;
+    return c->kind != 0 && c->kind == view->kinds[index] && c->own == p->matched_tokens;
 }
 
 static bool is_better(const struct mc_view *view, uint64_t a, struct option of_a, uint64_t b,
@@ -94,7 +92,7 @@ static void place(void *state, const struct mc_view *view, const struct mc_sched
             continue;
         if (!holds_for(c, view, i)) {
             if (pick != UINT64_MAX && p->queue_ns > least.ns)
-                continue; /* it cannot be less */
+                continue; /* it cannot be better */
             *c = ask(a, view, i, request->tokens);
         }
         const uint64_t in_turn = c->transfer_ns + p->queue_ns;

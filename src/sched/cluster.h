@@ -101,8 +101,8 @@ struct cluster {
     uint32_t
         *changed; /* owned; [changed_mask + 1], a ring: cells whose figures changed, newest last */
     uint32_t changed_mask;
-    uint64_t changes;        /* ever put there */
-    uint64_t priced;         /* of these, cluster_price() has looked at */
+    uint64_t changes;                   /* ever put there */
+    uint64_t priced;                    /* of these, cluster_price() has looked at */
     uint64_t members;                   /* raised when who there is, or what somebody is, changed */
     uint32_t settle_first, settle_last; /* by when their prompts ended */
 };

@@ -19,13 +19,18 @@
 
 enum { PANES = 8, PANE_KINDS = 15 };
 
-/* What time changes in a row, and what of a row a request changes. */
+/* What is queued, as time goes by: struct cluster_queue, at its pace now. */
+struct clock {
+    uint64_t queue_ns, first_ns, since_ns;
+};
+
+/* What else time or a request changes in a row. */
 struct line {
-    uint64_t queue_ns, first_ns, since_ns; /* struct cluster_queue, at its pace now */
     uint64_t send_until_ns, receive_until_ns;
     uint64_t report_until_ns; /* UINT64_MAX: no report is believed */
     uint32_t role;            /* of the row, before a request is looked at */
-    uint32_t paced;           /* bits of enum line_paced */
+    uint16_t paced;           /* bits of enum line_paced */
+    bool busy;                /* it is in the pane's list of these */
 };
 
 enum line_paced { LINE_PACED_PREFILL = 1, LINE_PACED_STEP = 2, LINE_PACED_QUEUE = 4 };
@@ -38,7 +43,7 @@ struct price {
 };
 
 /* Who could decode one more, in one go through memory. */
-struct seat {
+struct berth {
     double seconds; /* of a step with one more sequence, less what its context adds */
     double each;    /* token of context adds */
     double pace;
@@ -76,13 +81,14 @@ struct pane {
     uint32_t *cells;                     /* [count]: of each row */
     uint32_t *row_of;                    /* [instances_max]: of each cell, or CLUSTER_NONE */
     struct mc_view_instance *rows;       /* [count], by id */
+    struct clock *clocks;                /* [count] */
     struct line *lines;                  /* [count] */
     struct price *prices;                /* [count] */
     struct price_link *links;            /* [count] */
     struct paces *paces;                 /* [count] */
     uint64_t *taken_in;                  /* [count]: `changes` when it was filled last */
     uint8_t *knows;                      /* [count]: bits of enum pane_knows, stores too */
-    struct seat *seats;                  /* [count] */
+    struct berth *berths;                /* [count] */
     uint8_t *slots;                      /* [count]: a place in the batch is free */
     struct kinds *kinds;                 /* [count] */
     uint8_t *alike;                      /* [count]: as struct mc_view says of kinds */
@@ -98,8 +104,8 @@ struct pane {
     bool bent;                      /* roles are not those of the lines */
     uint64_t least_tokens_max;      /* of working memory, of any row; UINT64_MAX: no limit */
     uint64_t first_report_until_ns; /* at most the earliest of the lines' */
-    uint64_t last_busy_until_ns;    /* at least the latest of the lines' */
-    bool idle_links;                /* no row is busy sending or receiving */
+    uint32_t *busy;                 /* [busy_count]: rows that send or receive, maybe others */
+    uint32_t busy_count;
 };
 
 enum pane_knows { KNOWS_PREFILL = 1, KNOWS_STEP = 2, KNOWS_LOCAL = 4, KNOWS_REMOTE = 8 };

@@ -78,12 +78,12 @@ static bool decodes_better(const struct decoder *a, const struct decoder *b, uin
     return a_ns != b_ns ? a_ns < b_ns : a->row == prefill;
 }
 
-/* The best that has room; UINT64_MAX: none has. This is the hot path: it goes through the seats alone, unless the
+/* The best that has room; UINT64_MAX: none has. This is the hot path: it goes through the berths alone, unless the
  * request is larger than some instance's whole memory. */
 static uint64_t best_decoder(const struct place *place, uint64_t prefill)
 {
     const struct pane *pane = place->pane;
-    const struct seat *seats = pane->seats;
+    const struct berth *berths = pane->berths;
     const uint8_t *slots = pane->slots;
     const uint64_t tokens = place->request->tokens, to_hold = place->to_hold, count = pane->count;
     const uint64_t least = pane->least_tokens_max, barred = place->request->barred_decode;
@@ -92,12 +92,12 @@ static uint64_t best_decoder(const struct place *place, uint64_t prefill)
     struct decoder best = { .row = UINT64_MAX };
 
     for (uint64_t i = 0; i < count; i++) {
-        if (is_small ? seats[i].free_tokens < to_hold || i == barred_row
+        if (is_small ? berths[i].free_tokens < to_hold || i == barred_row
                      : !place_can_decode(place, i) || !place_has_memory(place, i))
             continue;
         const double seconds =
-            (seats[i].seconds + seats[i].each * (double)(seats[i].context + tokens)) *
-            seats[i].pace;
+            (berths[i].seconds + berths[i].each * (double)(berths[i].context + tokens)) *
+            berths[i].pace;
         const struct decoder one = { i, seconds, slots[i] != 0 };
         if (decodes_better(&one, &best, prefill))
             best = one;

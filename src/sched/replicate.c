@@ -114,8 +114,9 @@ static double lost_s(const struct place *place, uint64_t row, const struct mc_de
 
 struct copy {
     uint64_t from, to; /* rows; to UINT64_MAX: none */
-    double seconds;
-    uint64_t copies; /* there are */
+    double seconds;    /* it takes from now */
+    uint64_t ns;       /* of these, its own */
+    uint64_t copies;   /* there are */
 };
 
 /* The shortest queue of those that lack it. */
@@ -138,7 +139,7 @@ static bool node_is_better(const struct mc_view *view, uint64_t a, uint64_t b, u
 static struct copy choose(const struct place *place, uint64_t row, bool in_pool, uint64_t tokens)
 {
     const struct mc_view *view = &place->view;
-    struct copy copy = { UINT64_MAX, UINT64_MAX, 0, 0 };
+    struct copy copy = { UINT64_MAX, UINT64_MAX, 0, 0, 0 };
 
     for (uint64_t i = 0; i < view->count; i++) {
         const struct mc_view_instance *at = &view->instances[i];
@@ -156,10 +157,15 @@ static struct copy choose(const struct place *place, uint64_t row, bool in_pool,
         copy.from = view->holder(view, copy.to, tokens);
     if (copy.from == UINT64_MAX || (view->instances[copy.from].role == MC_ROLE_STORE) != in_pool)
         copy.to = UINT64_MAX;
-    if (copy.to != UINT64_MAX)
-        /* Within the pool nothing is known of a node's own link: by the one who reads from there. */
-        copy.seconds =
-            (double)view->transfer_ns(view, copy.from, in_pool ? row : copy.to, tokens) / 1e9;
+    if (copy.to == UINT64_MAX)
+        return copy;
+    /* Within the pool nothing is known of a node's own link: by the one who reads from there. */
+    const uint64_t reader = in_pool ? row : copy.to;
+    const uint64_t send = view->instances[copy.from].send_busy_ns;
+    const uint64_t receive = view->instances[reader].receive_busy_ns;
+    const uint64_t ns = view->transfer_ns(view, copy.from, reader, tokens);
+    copy.seconds = (double)ns / 1e9;
+    copy.ns = ns - (send > receive ? send : receive);
     return copy;
 }
 
@@ -185,7 +191,6 @@ static void order(struct place *place, const struct copy *copy, uint32_t depth, 
     const struct mc_view *view = &place->view;
     struct instance *from = place_instance(place, copy->from),
                     *to = place_instance(place, copy->to);
-    const uint64_t ns = cost_ns(copy->seconds);
 
     memcpy(r->keys, place->request->keys, depth * sizeof(*r->keys));
     r->decision = (struct mc_decision){
@@ -196,15 +201,18 @@ static void order(struct place *place, const struct copy *copy, uint32_t depth, 
         .pull_tokens = depth * view->block_tokens,
         .keys = r->keys,
         .key_count = depth,
-        .predicted = { .transfer_ns = ns },
+        .predicted = { .transfer_ns = cost_ns(copy->seconds) },
         .score = lost,
     };
     r->has_decision = true;
     r->next_ns = view->now_ns + cost_ns(1 / r->rate);
-    if (to->info.role == MC_ROLE_STORE)
+    if (to->info.role == MC_ROLE_STORE) /* who has pulled it puts it there: `from` sends nothing */
         r->last_node = to->info.id;
-    book(&from->send_until_ns, view->now_ns, ns);
-    book(&to->receive_until_ns, view->now_ns, ns);
+    else
+        book(&from->send_until_ns, view->now_ns, copy->ns);
+    book(&to->receive_until_ns, view->now_ns, copy->ns);
+    cluster_touch(&place->sched->cluster, place->pane->cells[copy->from]);
+    cluster_touch(&place->sched->cluster, place->pane->cells[copy->to]);
     place->sched->stats.replicated++;
 }
 
@@ -228,7 +236,7 @@ void replicate_placed(struct place *place, uint64_t row, const struct mc_decisio
     const uint64_t blocks = view->best_matched_tokens / view->block_tokens, now = view->now_ns;
     const uint64_t holder = d->holder ? place_row(place, d->holder) : UINT64_MAX;
     const bool in_pool = holder != UINT64_MAX && view->instances[holder].role == MC_ROLE_STORE;
-    struct copy best = { UINT64_MAX, UINT64_MAX, 0, 0 };
+    struct copy best = { UINT64_MAX, UINT64_MAX, 0, 0, 0 };
     uint32_t best_depth = 0;
     double best_lost = 0;
 

@@ -8,7 +8,10 @@
 #include "base/prng.h"
 
 #define NOBODY UINT32_MAX
-enum { SESSION_BLOCKS = 2 }; /* fewer shared blocks are a family's */
+enum {
+    SESSION_BLOCKS = 2, /* fewer shared blocks are a family's */
+    NEIGHBOURS = 256,   /* earlier prompts that are looked at for one that is long enough */
+};
 
 /* -------------------------------------------------------------------------------------- quantiles */
 
@@ -46,7 +49,7 @@ struct learning {
     double *values[7];    /* [count] each */
     uint32_t counts[7];
 };
-enum { V_START, V_GROWN, V_SHARE, V_AGE, V_START_OUT, V_SESSION_OUT, V_OTHER };
+enum { V_START, V_GROWN, V_KEPT, V_AGE, V_START_OUT, V_SESSION_OUT, V_OTHER };
 
 static void add(struct learning *l, int which, double value)
 {
@@ -67,7 +70,7 @@ static void learn_request(struct learning *l, uint32_t at, struct trace_fit *fit
 
         fit->sessions++;
         add(l, V_GROWN, r->input - (double)matched * t->block_tokens);
-        add(l, V_SHARE, (double)matched / p->block_count);
+        add(l, V_KEPT, matched);
         add(l, V_AGE, (double)(r->arrival_ns - p->arrival_ns) / 1e9);
         add(l, V_SESSION_OUT, r->output);
     } else {
@@ -142,7 +145,7 @@ static void learn(struct learning *l, struct trace_fit *fit)
     fit->sessions /= l->trace->count;
     tabulate(l->values[V_START], l->counts[V_START], l->trace->block_tokens, &fit->start_tokens);
     tabulate(l->values[V_GROWN], l->counts[V_GROWN], l->trace->block_tokens, &fit->grown_tokens);
-    tabulate(l->values[V_SHARE], l->counts[V_SHARE], 1, &fit->share);
+    tabulate(l->values[V_KEPT], l->counts[V_KEPT], 0, &fit->kept);
     tabulate(l->values[V_AGE], l->counts[V_AGE], 60, &fit->age_s);
     tabulate(l->values[V_START_OUT], l->counts[V_START_OUT], 1, &fit->start_output);
     tabulate(l->values[V_SESSION_OUT], l->counts[V_SESSION_OUT], 1, &fit->session_output);
@@ -186,7 +189,6 @@ void trace_fit_plain(struct trace_fit *fit, double rate, double input_mean, doub
         fit->burst.at[i] = 1;
         fit->start_tokens.at[i] = exponential * input_mean;
         fit->grown_tokens.at[i] = exponential * input_mean / 8;
-        fit->share.at[i] = 1;
         fit->age_s.at[i] = exponential * 120;
         fit->start_output.at[i] = fit->session_output.at[i] = exponential * output_mean;
     }
@@ -242,6 +244,26 @@ static uint32_t of_age(const struct making *m, uint64_t now_ns, double age_s)
     return low ? low - 1 : NOBODY;
 }
 
+/* The one nearest to `at` that has so many blocks; if none has, the longest. Who goes on with long prompts does
+ * so, whatever short ones came at that time. */
+static uint32_t long_enough(const struct making *m, uint32_t at, uint32_t blocks)
+{
+    uint32_t longest = at;
+
+    for (uint32_t away = 0; at != NOBODY && away < NEIGHBOURS; away++)
+        for (int side = 0; side < 2; side++) {
+            const uint32_t there = side ? at + away : at - away;
+
+            if (side ? there >= m->made_count : away > at)
+                continue;
+            if (m->made[there].blocks >= blocks)
+                return there;
+            if (m->made[there].blocks > m->made[longest].blocks)
+                longest = there;
+        }
+    return longest;
+}
+
 static uint32_t draw_family(struct making *m)
 {
     const double at = prng_unit(prng_next(&m->prng)) * m->popularity[m->fit->family_count - 1];
@@ -268,19 +290,16 @@ static void begin(struct making *m, uint64_t now_ns, uint32_t *leaf_p, uint32_t 
                   double *tokens_p, double *output_p)
 {
     const struct trace_fit *f = m->fit;
-    const uint32_t earlier = prng_unit(prng_next(&m->prng)) < f->sessions
-                                 ? of_age(m, now_ns, draw(&f->age_s, &m->prng))
-                                 : NOBODY;
+    const bool goes_on = prng_unit(prng_next(&m->prng)) < f->sessions;
+    const uint32_t kept = goes_on ? (uint32_t)(draw(&f->kept, &m->prng) + 0.5) : 0;
+    const uint32_t earlier =
+        goes_on ? long_enough(m, of_age(m, now_ns, draw(&f->age_s, &m->prng)), kept) : NOBODY;
 
     *leaf_p = NOBODY;
     *depth_p = 0;
     if (earlier != NOBODY) {
         const struct chain *c = &m->made[earlier];
-        const double share = draw(&f->share, &m->prng);
-        const uint32_t wish = (uint32_t)(share * c->blocks + 0.5);
-        const uint32_t keep = wish < SESSION_BLOCKS ? SESSION_BLOCKS
-                              : wish < c->blocks    ? wish
-                                                    : c->blocks;
+        const uint32_t keep = kept >= SESSION_BLOCKS && kept < c->blocks ? kept : c->blocks;
 
         *leaf_p = c->leaf;
         for (uint32_t n = c->blocks; n > keep; n--)

@@ -3,7 +3,7 @@
  *
  * What is learnt of a trace is how its requests come (gaps between time stamps, requests on one stamp), how long
  * prompts and answers are, and how prompts begin: anew, with the prefix of a family (the first block, Zipf), or as
- * a session that goes on: a request of a certain age, a share of whose prompt comes again. Each is kept as a
+ * a session that goes on: a request of a certain age, blocks of whose prompt come again. Each is kept as a
  * table of quantiles, from which is drawn; what is made is a function of fit and seed.
  *
  * Threads: one. Memory: fitting, about 40 bytes for each request and block; making, 24 for each request and 8
@@ -27,7 +27,7 @@ struct trace_fit {
     struct quantiles gap_s, burst; /* between two time stamps; requests on one */
     struct quantiles start_tokens; /* prompts that begin anew or with a family */
     struct quantiles grown_tokens; /* what a session adds to what it had */
-    struct quantiles share, age_s; /* of the earlier prompt that comes again; how old that was */
+    struct quantiles kept, age_s; /* blocks of an earlier prompt that come again, 0: all; its age */
     struct quantiles start_output, session_output;
     double sessions,
         families; /* share of requests that go on; of the others: with a known first block */

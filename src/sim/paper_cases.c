@@ -37,15 +37,13 @@ const struct paper_note paper_notes[] = {
     { "+525 %",
       "16k prompts, half of each one of 8 documents; vLLM runs one request at a time (its TBT in "
       "A-F12 shows no batching); limit: P90 of TTFT at most 10 x a lone request's" },
-    { "B13", "conversation trace, as A-T3's is not at hand; baseline: TTFT looked at on arrival, "
-             "TBT at the decode "
-             "node. 8 + 8 at 2 x is not overloaded here; 6 + 2 is, in both stages. The published "
-             "order does not "
-             "come out: the baseline lets in whoever finds room at that moment, and a refusal at "
-             "the door makes no "
-             "room for decoding; it saves the prefill, which is in the rows. A-F9's swing of early "
-             "rejection "
-             "(correlation of prefill and decode load -0.52) comes out, and prediction ends it" },
+    { "B13",
+      "conversation trace, as A-T3's is not at hand; predictions without margin, no room kept for "
+      "who comes back (quantile=0.5, bookings=0). 8 + 8 at 2 x is not overloaded here, decoding "
+      "least of all. Where both stages are, early rejection refuses less than the baseline, whose "
+      "prefill in vain is beside it; prediction refuses more. Read as the paper writes it (pool=1: "
+      "the pool's mean load, early by those who decode now) prediction refuses less than early "
+      "rejection, and both more than the baseline: the three never come in the published order" },
     { NULL, NULL },
 };
 

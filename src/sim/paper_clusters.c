@@ -201,7 +201,7 @@ static void b525(struct paper *p)
 }
 
 /* Rejections under overload. A row is left out where the scheduler at hand has no such admission. */
-static void b13_at(struct paper *p, const char *cluster, double speed)
+static void b13_at(struct paper *p, const char *cluster, double speed, bool pool)
 {
     static const struct {
         const char *name;
@@ -213,11 +213,17 @@ static void b13_at(struct paper *p, const char *cluster, double speed)
     char name[64];
 
     for (uint32_t i = 0; i < COUNT(admissions); i++) {
-        const struct sim_options o = { .admission = admissions[i].admission,
-                                       .slo_ttft_ns = 30000000000,
-                                       .slo_tbt_ns = 100000000,
-                                       .speed = speed };
-        snprintf(name, sizeof(name), "B13 %s (%s %gx)", admissions[i].name, cluster, speed);
+        const struct sim_options o = {
+            .admission = admissions[i].admission,
+            /* what is predicted, without a margin: the papers have none */
+            .admission_parameters =
+                pool ? "quantile=0.5,bookings=0,pool=1" : "quantile=0.5,bookings=0",
+            .slo_ttft_ns = 30000000000,
+            .slo_tbt_ns = 100000000,
+            .speed = speed
+        };
+        snprintf(name, sizeof(name), "B13 %s (%s %gx%s)", admissions[i].name, cluster, speed,
+                 pool ? ", pool" : "");
         const struct paper_run *r = paper_wants(p, name, PAPER_CONVERSATION, o, cluster);
         const struct summary *m = r ? &r->summary : NULL;
 
@@ -236,8 +242,10 @@ static void b13_at(struct paper *p, const char *cluster, double speed)
 
 static void b13(struct paper *p)
 {
-    b13_at(p, "8P+8D", 2);
-    b13_at(p, "6P+2D", 2);
+    b13_at(p, "8P+8D", 2, false);
+    b13_at(p, "8P+4D", 4.5, false);
+    b13_at(p, "8P+4D", 4.5, true);
+    b13_at(p, "10P+3D", 3, false);
 }
 
 void paper_cluster_cases(struct paper *p)

@@ -239,21 +239,24 @@ void plot_write(const struct plot_page *page, struct buf *out)
 {
     const int columns = page->panel_count > 1 ? 2 : 1;
     const int rows = (int)(page->panel_count + (uint32_t)columns - 1) / columns;
-    const int width = columns * WIDTH, height = HEAD + rows * HEIGHT;
+    const int head = page->title ? HEAD : 0;
+    const int width = columns * WIDTH, height = head + rows * HEIGHT;
+    const char *title = page->title ? page->title : page->panel_count ? page->panels[0].title : "";
 
     buf_addf(out,
              "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 %d %d\" width=\"%d\" "
              "height=\"%d\" role=\"img\">\n<title>",
              width, height, width, height);
-    add_text(out, page->title);
+    add_text(out, title);
     buf_add_text(out, "</title>\n");
     buf_add_text(out, style);
     buf_addf(out, "<rect class=\"paper\" width=\"%d\" height=\"%d\"/>\n", width, height);
-    add_label(out, 16, 28, " font-size=\"17\" font-weight=\"600\"", page->title);
+    if (page->title)
+        add_label(out, 16, 28, " font-size=\"17\" font-weight=\"600\"", page->title);
     if (page->subtitle)
         add_label(out, 16, 48, " class=\"soft\"", page->subtitle);
     for (uint32_t i = 0; i < page->panel_count; i++)
         add_panel(out, &page->panels[i], (double)((int)i % columns * WIDTH),
-                  (double)(HEAD + (int)i / columns * HEIGHT));
+                  (double)(head + (int)i / columns * HEIGHT));
     buf_add_text(out, "</svg>\n");
 }

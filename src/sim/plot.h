@@ -39,7 +39,7 @@ struct plot_panel {
 };
 
 struct plot_page {
-    const char *title, *subtitle; /* subtitle may be NULL */
+    const char *title, *subtitle; /* both may be NULL: one panel, with its own title alone */
     const struct plot_panel *panels;
     uint32_t panel_count;
 };

@@ -12,7 +12,10 @@ static const char style[] =
     "margin:2em auto;padding:0 1em}table{border-collapse:collapse;font-size:13px}"
     "td,th{padding:.2em .7em;text-align:right;border-bottom:1px solid #8884}"
     "td:first-child,th:first-child{text-align:left}pre{overflow:auto;font-size:12px}"
-    "svg{max-width:100%;height:auto}h2{margin-top:2em}</style>";
+    "svg{max-width:100%;height:auto;display:block}h2{margin-top:2em}"
+    ".plots{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,26em),1fr));gap:1em}"
+    ".plots svg{width:100%;border-radius:6px}.wide{overflow:auto}"
+    "@media(max-width:40em){body{margin:1em auto}td,th{padding:.2em .4em}}</style>";
 
 static void add_escaped(struct buf *out, const char *text)
 {
@@ -29,7 +32,7 @@ static void add_escaped(struct buf *out, const char *text)
 
 static void table(const struct report_run *runs, uint32_t count, struct buf *out)
 {
-    buf_add_text(out, "<div style=\"overflow:auto\"><table><tr><th>run<th>offered<th>finished "
+    buf_add_text(out, "<div class=\"wide\"><table><tr><th>run<th>offered<th>finished "
                       "%<th>refused %<th>within SLOs %"
                       "<th>goodput 1/s<th>k tokens/s<th>TTFT mean s<th>p50<th>p90<th>p99"
                       "<th>TBT mean ms<th>p90<th>hit %<th>prefill GPU s<th>wasted s<th>moved TB"
@@ -53,6 +56,15 @@ static void table(const struct report_run *runs, uint32_t count, struct buf *out
                  m->wasted_s, m->moved_bytes / 1e12, m->regret_mean);
     }
     buf_add_text(out, "</table></div>\n");
+}
+
+/* Each a picture of its own, so that they stand below each other on a phone. */
+static void draw(const struct plot_panel *panels, uint32_t count, struct buf *out)
+{
+    buf_add_text(out, "<div class=\"plots\">\n");
+    for (uint32_t i = 0; i < count; i++)
+        plot_write(&(struct plot_page){ .panels = &panels[i], .panel_count = 1 }, out);
+    buf_add_text(out, "</div>\n");
 }
 
 /* ------------------------------------------------------------------------------------ distributions */
@@ -107,8 +119,7 @@ static void distributions(const struct report_run *runs, uint32_t count, struct 
     buf_add_text(out, "<h2>All runs</h2>\n");
     if (count > PLOT_SERIES_MAX)
         buf_addf(out, "<p>The first %d of %u are drawn.</p>\n", PLOT_SERIES_MAX, count);
-    plot_write(&(struct plot_page){ .title = "Distributions", .panels = panels, .panel_count = 3 },
-               out);
+    draw(panels, 3, out);
 }
 
 /* -------------------------------------------------------------------------------------------- course */
@@ -187,10 +198,7 @@ static void course(const struct report_run *run, struct plot_point *points, stru
     buf_add_text(out, "<h2>");
     add_escaped(out, run->name);
     buf_add_text(out, "</h2>\n");
-    plot_write(&(struct plot_page){ .title = "Over time",
-                                    .panels = panels,
-                                    .panel_count = run->watched_count ? 4 : 3 },
-               out);
+    draw(panels, run->watched_count ? 4 : 3, out);
 }
 
 void report_page(const struct report_run *runs, uint32_t count, const char *title,

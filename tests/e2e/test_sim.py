@@ -54,7 +54,7 @@ def test_a_sweep_writes_a_table_json_csv_and_a_page(trace, tmp_path):
         assert int(line["reused"]) < int(line["input"])
     page = files["html"].read_text()
     pictures = re.findall(r"<svg.*?</svg>", page, re.S)
-    assert len(pictures) == 1 + 8
+    assert len(pictures) == 3 + 8 * 4
     for picture in pictures:
         xml.dom.minidom.parseString(picture)
     assert "prefill_fixed_s" in page and not re.search(r'(src|href)="http', page)
