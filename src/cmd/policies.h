@@ -3,7 +3,8 @@
 #define CMD_POLICIES_H
 
 #define POLICIES_HELP \
-    "Who places requests: algorithm1 (the default), local, least-loaded, round-robin, random; " \
+    "Who places requests: algorithm1 (the default), conductor (our own), local, least-loaded, " \
+    "round-robin, random; " \
     "after " \
     "other routers dynamo, lmetric, llm-d, sglang, aibrix, preble."
 

@@ -5,8 +5,9 @@
 #include "base/error.h"
 
 #define SERVE_ROW(...) SETTING_ROW(serve_options, __VA_ARGS__)
-static const struct setting rows[] = { SERVE_SETTINGS(SERVE_ROW) PROFILE_SETTINGS(SERVE_ROW) LIMITS_SETTINGS(
-    SERVE_ROW) DOOR_SETTINGS(SERVE_ROW) KEYS_SETTINGS(SERVE_ROW) ROLE_SETTINGS(SERVE_ROW) };
+static const struct setting rows[] = { SERVE_SETTINGS(SERVE_ROW) PROFILE_SETTINGS(SERVE_ROW)
+                                           LIMITS_SETTINGS(SERVE_ROW) DOOR_SETTINGS(SERVE_ROW)
+                                               KEYS_SETTINGS(SERVE_ROW) ROLE_SETTINGS(SERVE_ROW) };
 
 static mc_status check(const void *options, const struct settings *settings, struct mc_error *error)
 {

@@ -22,9 +22,12 @@ mc_status admit_init(struct admit *a, const struct mc_sched_options *o, bool gap
                      struct mc_error *error)
 {
     const struct policy_parameter known[] = {
-        { "threshold", 0.01, 100, &a->threshold }, { "observations", 0, 1e6, &a->observations },
-        { "quantile", 0.5, 1, &a->quantile },      { "retry", 1, 300, &a->retry_s },
-        { "bookings", 0, 1, &a->with_bookings },   { "gaps", 0, 1, &a->gaps },
+        { "threshold", 0.01, 100, &a->threshold },
+        { "observations", 0, 1e6, &a->observations },
+        { "quantile", 0.5, 1, &a->quantile },
+        { "retry", 1, 300, &a->retry_s },
+        { "bookings", 0, 1, &a->with_bookings },
+        { "gaps", 0, 1, &a->gaps },
         { "pool", 0, 1, &a->pool },
     };
 

@@ -68,7 +68,7 @@ struct request {
     enum request_stage stage;
     bool prefill_known, running_known, reserved_known; /* the load report counts it */
     bool predicted;                                    /* ttft_ns means something */
-    uint64_t order;                       /* in the prefill queue, lower first */
+    uint64_t order;                                    /* in the prefill queue, lower first */
     uint64_t tokens, to_compute, to_hold; /* prompt; less what is reused; memory for decode */
     uint64_t prefill_ns, ttft_ns;         /* predicted */
     uint64_t placed_ns, spent_ns;         /* spent: its prefill took, once that ended */

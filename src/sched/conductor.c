@@ -75,7 +75,7 @@ static void choose_prefix(const struct conductor *c, const struct mc_view *view,
 
     o->holder = UINT64_MAX;
     o->reuse = c->coming >= 0.5 && p->coming_tokens > p->matched_tokens ? p->coming_tokens
-                                                                         : p->matched_tokens;
+                                                                        : p->matched_tokens;
     o->work_ns = view->prefill_ns(view, o->index, tokens, o->reuse);
     if (best <= o->reuse)
         return;
@@ -102,9 +102,9 @@ static struct option option_at(const struct conductor *c, const struct mc_view *
     o.wait_ns = order != 0 && view->wait_ns ? view->wait_ns(view, index, order) : queue;
     const uint64_t behind = queue > o.wait_ns ? queue - o.wait_ns : 0;
     choose_prefix(c, view, tokens, &o);
-    o.score_s = ((double)(o.wait_ns + o.work_ns) + BEHIND * (double)behind +
-                 WORK * (double)o.work_ns) /
-                1e9;
+    o.score_s =
+        ((double)(o.wait_ns + o.work_ns) + BEHIND * (double)behind + WORK * (double)o.work_ns) /
+        1e9;
     return o;
 }
 
@@ -198,14 +198,13 @@ static void place(void *state, const struct mc_view *view, const struct mc_sched
         return;
     }
     set_price(c, view, request, &stake);
-    const uint64_t order =
-        c->order >= 0.5 ? order_of(view, request, stake.patience_s) : 0;
+    const uint64_t order = c->order >= 0.5 ? order_of(view, request, stake.patience_s) : 0;
     const struct option o = choose(c, view, request->tokens, order);
     const uint64_t own = view->instances[o.index].matched_tokens;
 
     policy_choose(view, o.index,
-                  o.holder != UINT64_MAX ? MC_REASON_PULL_PREFIX
-                  : o.reuse > own        ? MC_REASON_BATCHED
+                  o.holder != UINT64_MAX                        ? MC_REASON_PULL_PREFIX
+                  : o.reuse > own                               ? MC_REASON_BATCHED
                   : own > 0 && own == view->best_matched_tokens ? MC_REASON_LOCAL_PREFIX
                                                                 : MC_REASON_LEAST_TTFT,
                   decision);

@@ -3,7 +3,8 @@
 
 #include <math.h>
 
-static const double YOUNG_S = 0.5; /* for so long a sequence that joined is hurt by the next one's join */
+static const double YOUNG_S =
+    0.5; /* for so long a sequence that joined is hurt by the next one's join */
 
 /* When it will join, or did. */
 static uint64_t joins_ns(const struct place *place, const struct request *r)
@@ -44,7 +45,8 @@ uint64_t joins_choose(const struct place *place, const struct mc_decision *d, do
         if (!place_can_decode(place, i) || !place_has_memory(place, i))
             continue;
         const double step = (double)view->tbt_ns(view, i, 1, place->request->tokens);
-        const double score = step * (1 + weight * collisions(place, i, due_ns) / place->sched->mean_tokens);
+        const double score =
+            step * (1 + weight * collisions(place, i, due_ns) / place->sched->mean_tokens);
         if (best == UINT64_MAX || score < least) {
             best = i;
             least = score;

@@ -83,7 +83,8 @@ static mc_status take_memory(mc_sched *sched, const struct mc_sched_options *o)
         alloc_zeroed(o->alloc, 1, sched->admit.predictor->state_bytes + 1);
     if (admit_take_memory(&sched->admit, o->alloc) != MC_OK || !sched->admit.predictor_state)
         return MC_E_NOMEM;
-    if (!sched->pooled || !take_match(&sched->match, o->alloc, instances) || !sched->policy_state || fastest_init(&sched->fastest, o->alloc, instances) != MC_OK ||
+    if (!sched->pooled || !take_match(&sched->match, o->alloc, instances) || !sched->policy_state ||
+        fastest_init(&sched->fastest, o->alloc, instances) != MC_OK ||
         panes_init(&sched->panes, o->alloc, instances) != MC_OK)
         return MC_E_NOMEM;
     if (sched->policy == &policy_conductor) {

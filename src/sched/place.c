@@ -146,12 +146,12 @@ static void predict_prefill(const struct place *place, uint64_t row, struct mc_d
         return;
     }
     if (p->queue_ns == 0)
-        p->queue_ns = d->order ? view->wait_ns(view, row, d->order)
-                               : view->instances[row].queue_ns;
+        p->queue_ns = d->order ? view->wait_ns(view, row, d->order) : view->instances[row].queue_ns;
     p->prefill_ns = view->prefill_ns(view, row, tokens, d->reuse_tokens);
     if (pulled != 0) {
         p->transfer_ns = view->transfer_ns(view, place_row(place, d->holder), row, pulled);
-        if (d->order != 0) /* who is in the queue by an order is passed over until its prefix is there */
+        if (d->order !=
+            0) /* who is in the queue by an order is passed over until its prefix is there */
             p->transfer_ns = less(p->transfer_ns, p->queue_ns);
         d->pull_ns = own_ns > p->prefill_ns ? own_ns - p->prefill_ns : 0;
         if (d->pull_ns < PULL_NS_LEAST)
@@ -258,9 +258,8 @@ static void decide(struct place *place, struct mc_decision *d)
     predict_prefill(place, prefill, d);
     const double apart =
         sched->policy == &policy_conductor ? conductor_apart(sched->policy_state) : 0;
-    const uint64_t decode = apart > 0 && d->decode == 0
-                                ? joins_choose(place, d, apart)
-                                : choose_decode(place, prefill, d->decode);
+    const uint64_t decode = apart > 0 && d->decode == 0 ? joins_choose(place, d, apart)
+                                                        : choose_decode(place, prefill, d->decode);
     admit_predict(place, prefill, decode, d);
     if (!admit_lets_in(place, prefill, decode, d))
         return;

@@ -9,9 +9,9 @@
 
 static const struct mc_policy *const built_in[] = {
     &policy_algorithm1, /* the default */
-    &policy_conductor,
-    &policy_least_loaded, &policy_round_robin, &policy_random, &policy_local,  &policy_dynamo,
-    &policy_lmetric,      &policy_llm_d,       &policy_sglang, &policy_aibrix, &policy_preble,
+    &policy_conductor,  &policy_least_loaded, &policy_round_robin, &policy_random,
+    &policy_local,      &policy_dynamo,       &policy_lmetric,     &policy_llm_d,
+    &policy_sglang,     &policy_aibrix,       &policy_preble,
 };
 enum { BUILT_IN = sizeof(built_in) / sizeof(built_in[0]), NAMES_MAX = 480 };
 

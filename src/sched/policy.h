@@ -10,8 +10,8 @@
 
 #include <mooncake/sched.h>
 
-extern const struct mc_policy policy_algorithm1, policy_conductor, policy_random, policy_round_robin,
-    policy_least_loaded, policy_local;
+extern const struct mc_policy policy_algorithm1, policy_conductor, policy_random,
+    policy_round_robin, policy_least_loaded, policy_local;
 
 /** The formulas of other routers. They only choose where; what the chosen one lacks of the prefix it pulls, as
  * after any placement here, unless their parameter says pull=0: that is how they ship. */

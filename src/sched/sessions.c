@@ -7,7 +7,8 @@
 #include "base/prng.h"
 
 /* Before anything was seen: so many requests of each turn, this share of which went on. */
-static const double SEEN_AT_FIRST = 50, CONTINUED_AT_FIRST[SESSION_TURNS] = { 0.2, 0.4, 0.5, 0.5, 0.5, 0.5 };
+static const double SEEN_AT_FIRST = 50,
+                    CONTINUED_AT_FIRST[SESSION_TURNS] = { 0.2, 0.4, 0.5, 0.5, 0.5, 0.5 };
 static const double MOST = 0.8; /* of a turn's share: nothing goes on for ever */
 
 static uint64_t fold(const struct mc_key *key)
@@ -47,7 +48,8 @@ uint32_t sessions_turn(struct sessions *s, const struct mc_sched_request *r)
 
     if (parent && parent->key == own)
         return parent->turn; /* the same again */
-    if (parent && !parent->continued) { /* or many begin like that: it is a common beginning, not a session */
+    if (parent &&
+        !parent->continued) { /* or many begin like that: it is a common beginning, not a session */
         s->continued[parent->turn]++;
         parent->continued = 1;
         turn = parent->turn < SESSION_TURNS - 1 ? parent->turn + 1 : parent->turn;

@@ -27,7 +27,8 @@ struct session_end {
 
 struct sessions {
     struct session_end ends[SESSION_SLOTS];
-    double seen[SESSION_TURNS], continued[SESSION_TURNS]; /* requests by turn; of these: another followed */
+    double seen[SESSION_TURNS],
+        continued[SESSION_TURNS]; /* requests by turn; of these: another followed */
 };
 
 /** A request comes. Returns its turn: 0 is a session's first; the last one counts for all that are later. */

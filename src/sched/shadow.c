@@ -68,7 +68,8 @@ void shadow_add(struct shadows *s, struct cluster *cluster, uint64_t now_ns, uin
 }
 
 /* Who goes before it now; CLUSTER_NONE: nobody, or it is late already. */
-static uint32_t still_before(const struct cluster *cluster, uint64_t now_ns, const struct shadow *shadow)
+static uint32_t still_before(const struct cluster *cluster, uint64_t now_ns,
+                             const struct shadow *shadow)
 {
     if (shadow->order == 0 || !find(cluster, shadow->prefill, shadow->prefill_id) ||
         (shadow->slo.ttft_ns != 0 && now_ns - shadow->arrived_ns > shadow->slo.ttft_ns))

@@ -18,7 +18,7 @@ struct mc_sched {
     struct panes panes;
     struct fastest fastest;
     uint32_t *row_cells; /* the last view's: its pane's */
-    kv_index *coming; /* owned; of prompts that are not computed yet; NULL: not asked for */
+    kv_index *coming;    /* owned; of prompts that are not computed yet; NULL: not asked for */
     struct kv_match coming_match; /* likewise */
     struct pane *coming_pane;     /* whose rows say so; NULL: none */
 

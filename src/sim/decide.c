@@ -279,9 +279,10 @@ void request_over(sim *s, uint32_t request, enum sim_outcome outcome, uint32_t s
     if (outcome != SIM_FINISHED)
         s->wasted_s += r->busy_s;
     if (life->attempt != 0)
-        decide_progress(s, MC_EVENT_REQUEST_END, request, r->decode,
-                        (struct mc_sched_progress){ .tokens = r->output,
-                                                    .status = status,
-                                                    .gap_ns = (uint64_t)((double)r->tbt_worst * 1e9) });
+        decide_progress(
+            s, MC_EVENT_REQUEST_END, request, r->decode,
+            (struct mc_sched_progress){ .tokens = r->output,
+                                        .status = status,
+                                        .gap_ns = (uint64_t)((double)r->tbt_worst * 1e9) });
     life->attempt = 0;
 }

@@ -141,10 +141,10 @@ static void open_instance(sim *s, struct instance *i, const struct sim_group *gr
                             .node = (uint32_t)(i - s->instances),
                             .cost = s->node.cost,
                             .vram_max = s->node.kv_tokens,
-                             .has_blocks = group->role == MC_ROLE_STORE ||
-                                           (!has_pool(s) && (group->role & MC_ROLE_PREFILL) != 0),
-                             .keeps = group->role == MC_ROLE_DECODE &&
-                                      s->options.assume.decode_keeps >= 0.5 };
+                            .has_blocks = group->role == MC_ROLE_STORE ||
+                                          (!has_pool(s) && (group->role & MC_ROLE_PREFILL) != 0),
+                            .keeps = group->role == MC_ROLE_DECODE &&
+                                     s->options.assume.decode_keeps >= 0.5 };
     if (group->role == MC_ROLE_STORE)
         i->cost.bytes_per_s *= group->stages;
     if (group->role == MC_ROLE_BOTH) {

@@ -107,11 +107,11 @@ struct task {
     uint64_t pull_begin_ns;
     uint32_t pulled_blocks;
     bool held_back;
-    uint32_t pull_known; /* tokens that the gateway knew of in the pool */
-    uint32_t pull_most;  /* tokens that may be pulled at all; 0: the pool is not to be read */
+    uint32_t pull_known;  /* tokens that the gateway knew of in the pool */
+    uint32_t pull_most;   /* tokens that may be pulled at all; 0: the pool is not to be read */
     uint32_t copy_blocks; /* once pulled, of so many a further copy is put at copy_node */
     uint64_t copy_node;
-    void **pages;        /* owned; [page_count] once it started: the prompt's */
+    void **pages; /* owned; [page_count] once it started: the prompt's */
     uint32_t page_count;
     uint32_t *checksums; /* owned; [page_count], the first `checked` are there */
     uint32_t checked;

@@ -21,8 +21,8 @@ static void join(struct play *p, uint64_t id, uint32_t role)
 static void open_with(struct play *p, uint64_t prefills, uint64_t decodes, uint64_t ttft_ns)
 {
     const struct mc_sched_options options = { .policy = "conductor",
-                                              .admission = ttft_ns ? MC_ADMIT_EARLY_SYSTEM
-                                                                   : MC_ADMIT_ALL,
+                                              .admission =
+                                                  ttft_ns ? MC_ADMIT_EARLY_SYSTEM : MC_ADMIT_ALL,
                                               .blocks_max = 4096,
                                               .slo = { .ttft_ns = ttft_ns } };
     play_open(p, &options);
@@ -41,7 +41,8 @@ static void see_prices(struct play *p)
         const struct mc_decision d =
             play_ask(p, (struct mc_sched_request){ .tokens = cheap ? 100 : 3000 });
         p->now_ns += 4 * (uint64_t)SECOND;
-        assert_int_equal(play_progress(p, MC_EVENT_PREFILL_BEGIN, p->last_request, d.prefill), MC_OK);
+        assert_int_equal(play_progress(p, MC_EVENT_PREFILL_BEGIN, p->last_request, d.prefill),
+                         MC_OK);
         assert_int_equal(play_progress(p, MC_EVENT_PREFILL_END, p->last_request, d.prefill), MC_OK);
         assert_int_equal(play_progress(p, MC_EVENT_REQUEST_END, p->last_request, d.decode), MC_OK);
     }
@@ -55,8 +56,8 @@ static void the_cheap_go_before_the_dear(void **state)
     open_with(&p, 1, 1, 30 * (uint64_t)SECOND);
     see_prices(&p);
     const struct mc_decision running = play_ask(&p, (struct mc_sched_request){ .tokens = 1000 });
-    assert_int_equal(
-        play_progress(&p, MC_EVENT_PREFILL_BEGIN, p.last_request, running.prefill), MC_OK);
+    assert_int_equal(play_progress(&p, MC_EVENT_PREFILL_BEGIN, p.last_request, running.prefill),
+                     MC_OK);
     const struct mc_decision dear = play_ask(&p, (struct mc_sched_request){ .tokens = 3000 });
     const struct mc_decision cheap = play_ask(&p, (struct mc_sched_request){ .tokens = 100 });
 
@@ -187,8 +188,7 @@ static void joins_are_kept_apart(void **state)
 /* Of a request that was decoded, its longest gaps are what the TBT is; the other policies take the mean. */
 static uint64_t predicted_tbt(const char *policy)
 {
-    const struct mc_sched_options options = { .policy = policy,
-                                              .slo = { .tbt_ns = 100 * MS } };
+    const struct mc_sched_options options = { .policy = policy, .slo = { .tbt_ns = 100 * MS } };
     struct play p;
     struct mc_decision d = { 0 };
 
@@ -207,11 +207,11 @@ static uint64_t predicted_tbt(const char *policy)
         assert_int_equal(play_progress(&p, MC_EVENT_DECODE_BEGIN, r, 101), MC_OK);
         p.now_ns += 10 * 11 * MS;
         assert_int_equal(
-            play_step(&p, (struct mc_sched_event){ .kind = MC_EVENT_REQUEST_END,
-                                                   .progress = { .request = r,
-                                                                 .id = 101,
-                                                                 .tokens = 11,
-                                                                 .gap_ns = 44 * MS } }),
+            play_step(
+                &p,
+                (struct mc_sched_event){
+                    .kind = MC_EVENT_REQUEST_END,
+                    .progress = { .request = r, .id = 101, .tokens = 11, .gap_ns = 44 * MS } }),
             MC_OK);
     }
     play_close(&p);
@@ -235,7 +235,8 @@ static void the_dear_are_refused(void **state)
 
     (void)state;
     open_with(&p, 1, 1, 10 * (uint64_t)SECOND);
-    for (int tick = 0; tick < 1200; tick++) { /* every 100 ms; 0.5 s of cheap work a second, 1.5 s of dear */
+    for (int tick = 0; tick < 1200;
+         tick++) { /* every 100 ms; 0.5 s of cheap work a second, 1.5 s of dear */
         p.now_ns += 100 * MS;
         if (running != UINT64_MAX && p.now_ns >= busy_until) {
             assert_int_equal(play_progress(&p, MC_EVENT_PREFILL_END, ids[running], 1), MC_OK);
@@ -281,10 +282,9 @@ static void it_opens_or_leaves_nothing(void **state)
     (void)state;
     for (int allocations = 0; allocations < 200; allocations++) {
         struct faulty faulty;
-        struct mc_sched_options options = { .policy = "conductor",
-                                            .instances_max = 8,
-                                            .requests_max = 8,
-                                            .blocks_max = 32 };
+        struct mc_sched_options options = {
+            .policy = "conductor", .instances_max = 8, .requests_max = 8, .blocks_max = 32
+        };
         mc_sched *sched = NULL;
 
         faulty_init(&faulty, allocations);
