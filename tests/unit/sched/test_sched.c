@@ -409,9 +409,7 @@ static void test_options_that_cannot_be_kept_are_refused(void **state)
         mc_status status;
         const char *says;
     } wrong[] = {
-        { { .policy = "none such" },
-          MC_E_NOT_FOUND,
-          "algorithm1, conductor, least-loaded" },
+        { { .policy = "none such" }, MC_E_NOT_FOUND, "algorithm1, conductor, least-loaded" },
         { { .policy_parameters = "threshold=0.5" }, MC_E_ARG, "threshold" },
         { { .policy_parameters = "threshold" }, MC_E_ARG, "threshold needs" },
         { { .policy_parameters = "speed=1" }, MC_E_ARG, "speed" },
