@@ -38,6 +38,7 @@ static void choose(struct play *p, struct prng *prng, struct sim_change changes[
     o->ssd_tokens = prng_below(prng, 2) ? 3000 : 0;
     o->assume.stream = prng_below(prng, 2);
     o->assume.first_step = prng_below(prng, 2);
+    o->assume.receive_token_s = prng_below(prng, 2) ? 0 : 1e-4;
     o->assume.step_sequence_s = 0.0003; /* two in a batch are too slow */
     o->check_decode = prng_below(prng, 2);
     o->slo_ttft_ns = 5000000000;
