@@ -7,7 +7,8 @@
 `mooncake bench serve` as the trace says, prompts at their full length; then `mooncake sim` plays the same part of the
 trace with the same profile: P, D and a pool (S). Nothing of the live run goes into the simulation. What live does by
 itself is not assumed twice: the scheduler's own time (schedule_s = 0), and that the prefill worker makes the first
-token (first_step = 0). The run is recorded and replayed: the same decisions, byte for byte.
+token (first_step = 0). A request is decided when its body is there, so of those that come at one moment (the traces' times are
+whole seconds) short ones are first: receive_token_s, a microsecond a token. The run is recorded and replayed: the same decisions, byte for byte.
 
 Rows: TTFT with the simulator's as the peer, hit ratio likewise, decisions replayed, memory and descriptors of the
 workers. A hundred of them: --prefill 60 --decode 40 --speed 4 --kv-scale 0.00002.
@@ -33,7 +34,8 @@ from results import write  # noqa: E402
 BINARY = os.environ["MC_TEST_BINARY"]
 MODEL = ROOT / "models" / "lookup"
 # What live does by itself, and every instance's memory of blocks large enough on both sides.
-ASSUME = "gpu = {gpu}\nllm = {llm}\nfirst_step = 0\nschedule_s = 0\ndram_tokens = 3e7\n"
+ASSUME = ("gpu = {gpu}\nllm = {llm}\nfirst_step = 0\nschedule_s = 0\ndram_tokens = 3e7\n"
+          "receive_token_s = 1e-6 # a token id as JSON, written by one side and read by the other\n")
 
 
 def say(text):

@@ -33,6 +33,7 @@
     X(link_latency_s, 0.010, "s", "before the first byte of a transfer between nodes (fit of F12, F14)") \
     X(link_share, 1.0, "", "of a line rate given in Gbps that transfers reach up to 400 Gbps (F13)") \
     X(vram_load_bytes_per_s, 1.02e11, "B/s", "DRAM to VRAM at the decode node (F14)") \
+    X(receive_token_s, 0, "s", "receiving and reading one token of a prompt, before it is decided (not in the papers)") \
     X(schedule_s, 0.050, "s", "tokenise, hash, decide, tell (F14)") \
     X(store_tail_s, 0, "s", "storing the KVCache of the last layers after a prefill (F14 has none; A-F7: 0.1)") \
     X(stream, 0, "", "0: KVCache goes to the decode node after it is computed (F13, F14: all of it is in TTFT); 1: meanwhile") \

@@ -79,7 +79,14 @@ static void arrive(sim *s, uint32_t request)
     if (s->arrived < trace->count)
         world_add(s, (uint64_t)((double)trace->requests[s->arrived].arrival_ns / s->options.speed),
                   EVENT_ARRIVE, s->arrived, 0);
-    decide_request(s, request);
+    const double receive_s = s->options.assume.receive_token_s;
+    if (receive_s > 0) {
+        world_stage(s, request, STAGE_DECIDING);
+        world_add(s, world_after(s, receive_s * s->records[request].input), EVENT_ASK, request,
+                  s->lives[request].turn);
+    } else {
+        decide_request(s, request);
+    }
 }
 
 static bool all_over(const sim *s)
@@ -93,6 +100,9 @@ static void request_event(sim *s, const struct agenda_event *e)
     if (s->lives[e->whom].turn != e->turn)
         return;
     switch (e->kind) {
+    case EVENT_ASK:
+        decide_request(s, e->whom);
+        break;
     case EVENT_RETURN:
         s->records[e->whom].asked_ns = s->now_ns;
         decide_request(s, e->whom);

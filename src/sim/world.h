@@ -10,6 +10,7 @@
 
 enum event_kind {
     EVENT_ARRIVE,       /* whom: request */
+    EVENT_ASK,          /* request: all of its prompt is here */
     EVENT_RETURN,       /* request: refused before, it comes back */
     EVENT_QUEUE,        /* request: the decision has reached the prefill instance */
     EVENT_PULL,         /* request: the first byte of its pull */

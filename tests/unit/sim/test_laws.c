@@ -39,6 +39,7 @@ static void choose(struct play *p, struct prng *prng, struct sim_change changes[
     o->assume.stream = prng_below(prng, 2);
     o->assume.decode_keeps = prng_below(prng, 2);
     o->assume.first_step = prng_below(prng, 2);
+    o->assume.receive_token_s = prng_below(prng, 2) ? 0 : 1e-4;
     o->assume.step_sequence_s = 0.0003; /* two in a batch are too slow */
     o->check_decode = prng_below(prng, 2);
     o->replication = prng_below(prng, 2) ? "rate=1000,gain=0.1,asked=1" : "off";

@@ -63,6 +63,25 @@ static void test_a_pool_that_fails_is_computed_around(void **state)
     play_close(&p);
 }
 
+/* Three at one moment: the shortest is read first. */
+static void test_a_prompt_is_decided_when_all_of_it_is_there(void **state)
+{
+    struct play p;
+
+    (void)state;
+    play_init(&p, "1P+1D+1S");
+    p.options.assume.receive_token_s = 1e-3;
+    play_add(&p, 1, 900, 1, 1, 0);
+    play_add(&p, 1, 300, 1, 2, 0);
+    play_add(&p, 1, 600, 1, 3, 0);
+    const struct sim_record *r = play_run(&p);
+    assert_at(r[1].prefill_begin_ns, 1.3);
+    assert_true(r[1].prefill_end_ns <= r[2].prefill_begin_ns);
+    assert_true(r[2].prefill_end_ns <= r[0].prefill_begin_ns);
+    assert_int_equal(r[0].asked_ns, 1000000000);
+    play_close(&p);
+}
+
 static void test_what_no_pool_can_be_is_refused(void **state)
 {
     const struct sim_change change = { .at_ns = 1, .kind = SIM_JOIN, .instance = 2 };
@@ -86,6 +105,7 @@ int main(void)
         cmocka_unit_test(test_what_one_computed_is_pulled_by_another),
         cmocka_unit_test(test_two_nodes_hold_and_send_twice_as_much),
         cmocka_unit_test(test_a_pool_that_fails_is_computed_around),
+        cmocka_unit_test(test_a_prompt_is_decided_when_all_of_it_is_there),
         cmocka_unit_test(test_what_no_pool_can_be_is_refused),
     };
 
