@@ -84,6 +84,7 @@ def load_of(served, options, streams):
 
 def start_values(served, options):
     """As nothing was asked yet, but with the connections that the first questions open for good."""
+    served.settle()
     before = held(served)
     asyncio.run(load_of(served, options, 32).run(2))
     for name, each in held(served).items():

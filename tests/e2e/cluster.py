@@ -225,6 +225,14 @@ class Served:
     def stats(self, name):
         return stats(self.control(name))
 
+    def settle(self):
+        """Until its workers have timed themselves: meanwhile they hold pages, and begin anew after work."""
+        workers = [name for name in self.members() if name.startswith(("prefill", "decode", "both"))]
+
+        def measured():
+            return self.control("gateway") and self.stats("gateway").get("gateway_workers_measured", 0)
+        until(lambda: (measured() or 0) >= len(workers), "workers are measured", READY_S)
+
     def end(self):
         """Ask it to end, and hold it to leaving nothing behind."""
         pids = list(self.members().values())

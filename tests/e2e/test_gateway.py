@@ -199,6 +199,7 @@ def test_a_hang_up_ends_all_prompts(cluster):
         return {what: sum(each["worker_" + what] for each in found)
                 for what in ("pages_free", "reservations", "queued", "prefilling", "decoding")}
 
+    cluster.settle()
     before = held()
     connection, response = cluster.client.post(
         {"prompt": TEXTS * 3, "max_tokens": 3000, "ignore_eos": True, "stream": True})
