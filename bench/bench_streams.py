@@ -183,8 +183,8 @@ def main():
     parser.add_argument("--model", default=str(ROOT / "models" / "lookup"))
     parser.add_argument("--streams", type=int, default=1000)
     parser.add_argument("--seconds", type=int, default=300)
-    parser.add_argument("--pages-min", type=int, default=8, help="of a prompt")
-    parser.add_argument("--pages-max", type=int, default=19)
+    parser.add_argument("--pages-min", type=int, default=4, help="of a prompt")
+    parser.add_argument("--pages-max", type=int, default=10)
     parser.add_argument("--chat", action="store_true", help="through chat completions")
     parser.add_argument("--expect", choices=("code", "same"), default="code",
                         help="same: for a model without training")
