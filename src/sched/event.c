@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "sched/bytes.h"
 
 enum type { TYPE_U32, TYPE_U64, TYPE_F64, TYPE_KEYS };
 enum { SHAPE_8 = 1, SHAPE_SIZED = 4, HEAD_BYTES = 10, KEY_BYTES = sizeof(struct mc_key) };
@@ -142,21 +143,6 @@ enum { KINDS = sizeof(tables) / sizeof(tables[0]) };
 
 /* ----------------------------------------------------------------------------------------- encode */
 
-static void put(uint8_t *p, uint64_t value, size_t bytes)
-{
-    for (size_t i = 0; i < bytes; i++)
-        p[i] = (uint8_t)(value >> 8 * i);
-}
-
-static uint64_t get(const uint8_t *p, size_t bytes)
-{
-    uint64_t value = 0;
-
-    for (size_t i = 0; i < bytes; i++)
-        value |= (uint64_t)p[i] << 8 * i;
-    return value;
-}
-
 static uint64_t field_bits(const struct field *field, const struct mc_sched_event *event)
 {
     const char *at = (const char *)event + field->offset;
@@ -197,8 +183,8 @@ static mc_status encode_field(const struct field *field, const struct mc_sched_e
         if (*size_p > capacity)
             return MC_E_RANGE;
         if (bits) {
-            put(bytes, (uint64_t)field->number << 3 | SHAPE_8, 2);
-            put(bytes + 2, bits, 8);
+            bytes_put(bytes, (uint64_t)field->number << 3 | SHAPE_8, 2);
+            bytes_put(bytes + 2, bits, 8);
         }
         return MC_OK;
     }
@@ -210,8 +196,8 @@ static mc_status encode_field(const struct field *field, const struct mc_sched_e
         return MC_OK;
     if (list.count > UINT32_MAX / KEY_BYTES || list.count * KEY_BYTES + 6 > capacity)
         return MC_E_RANGE;
-    put(bytes, (uint64_t)field->number << 3 | SHAPE_SIZED, 2);
-    put(bytes + 2, list.count * KEY_BYTES, 4);
+    bytes_put(bytes, (uint64_t)field->number << 3 | SHAPE_SIZED, 2);
+    bytes_put(bytes + 2, list.count * KEY_BYTES, 4);
     memcpy(bytes + 6, list.keys, list.count * KEY_BYTES);
     *size_p = list.count * KEY_BYTES + 6;
     return MC_OK;
@@ -227,8 +213,8 @@ mc_status mc_sched_event_encode(uint64_t now_ns, const struct mc_sched_event *ev
         return MC_E_ARG;
     if (capacity < HEAD_BYTES)
         return MC_E_RANGE;
-    put(bytes, now_ns, 8);
-    put(bytes + 8, event->kind, 2);
+    bytes_put(bytes, now_ns, 8);
+    bytes_put(bytes + 8, event->kind, 2);
     for (size_t i = 0; i < tables[event->kind].count; i++) {
         size_t written = 0;
         const mc_status status = encode_field(&tables[event->kind].fields[i], event, bytes + size,
@@ -305,7 +291,7 @@ static mc_status decode_field(struct reader *r, const struct table *table, uint6
 {
     if (r->size - r->at < 2)
         return malformed(r, "it ends in a field");
-    const uint64_t key = get(r->bytes + r->at, 2), shape = key & 7;
+    const uint64_t key = bytes_get(r->bytes + r->at, 2), shape = key & 7;
     const struct field *field = find_field(table, key >> 3);
     const size_t head = shape == SHAPE_SIZED ? 6 : 2;
 
@@ -317,14 +303,14 @@ static mc_status decode_field(struct reader *r, const struct table *table, uint6
         return malformed(r, "a field of the wrong shape");
     if (r->size - r->at < head)
         return malformed(r, "it ends in a field");
-    const size_t size = shape == SHAPE_SIZED ? (size_t)get(r->bytes + r->at + 2, 4) : 8;
+    const size_t size = shape == SHAPE_SIZED ? (size_t)bytes_get(r->bytes + r->at + 2, 4) : 8;
     if (r->size - r->at - head < size)
         return malformed(r, "it ends in a field");
 
     const uint8_t *value = r->bytes + r->at + head;
     mc_status status = MC_OK;
     if (field)
-        status = shape == SHAPE_8 ? store_number(r, field, get(value, 8), event)
+        status = shape == SHAPE_8 ? store_number(r, field, bytes_get(value, 8), event)
                                   : store_keys(r, field, value, size, event);
     if (status == MC_OK) {
         *number_p = key >> 3;
@@ -344,7 +330,7 @@ mc_status mc_sched_event_decode(const void *bytes, size_t size, struct mc_key *k
     memset(&event, 0, sizeof(event));
     if (size < HEAD_BYTES)
         return malformed(&r, "too short");
-    event.kind = (uint32_t)get(r.bytes + 8, 2);
+    event.kind = (uint32_t)bytes_get(r.bytes + 8, 2);
     if (event.kind >= KINDS || !tables[event.kind].fields)
         return malformed(&r, "a kind that there is not");
     r.at = HEAD_BYTES;
@@ -353,7 +339,7 @@ mc_status mc_sched_event_decode(const void *bytes, size_t size, struct mc_key *k
         if (status != MC_OK)
             return status;
     }
-    *now_ns_p = get(r.bytes, 8);
+    *now_ns_p = bytes_get(r.bytes, 8);
     *event_p = event;
     return MC_OK;
 }

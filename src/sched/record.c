@@ -6,21 +6,7 @@
 
 #include "base/crc.h"
 #include "base/error.h"
-
-static void put(uint8_t *p, uint64_t value, size_t bytes)
-{
-    for (size_t i = 0; i < bytes; i++)
-        p[i] = (uint8_t)(value >> 8 * i);
-}
-
-static uint64_t get(const uint8_t *p, size_t bytes)
-{
-    uint64_t value = 0;
-
-    for (size_t i = 0; i < bytes; i++)
-        value |= (uint64_t)p[i] << 8 * i;
-    return value;
-}
+#include "sched/bytes.h"
 
 /* ------------------------------------------------------------------------------------------ frame */
 
@@ -34,10 +20,10 @@ static uint32_t sum(const uint8_t *head, const void *body, size_t size)
 void record_head(enum record_kind kind, const void *body, size_t size,
                  uint8_t head[RECORD_HEAD_BYTES])
 {
-    put(head, size, 4);
-    put(head + HEAD_KIND, kind, 2);
-    put(head + HEAD_ZERO, 0, 2);
-    put(head + HEAD_SUM, sum(head, body, size), 4);
+    bytes_put(head, size, 4);
+    bytes_put(head + HEAD_KIND, kind, 2);
+    bytes_put(head + HEAD_ZERO, 0, 2);
+    bytes_put(head + HEAD_SUM, sum(head, body, size), 4);
 }
 
 static mc_status bad(struct mc_error *error, mc_status status, size_t at, const char *what)
@@ -63,14 +49,14 @@ mc_status record_next(const void *bytes, size_t size, size_t *at_p, struct recor
         return MC_E_NOT_FOUND;
     if (left < RECORD_HEAD_BYTES)
         return MC_PENDING;
-    const size_t length = (size_t)get(head, 4);
-    const uint64_t kind = get(head + HEAD_KIND, 2);
-    if (length > RECORD_BODY_MAX || get(head + HEAD_ZERO, 2) != 0 || kind < RECORD_OPTIONS ||
+    const size_t length = (size_t)bytes_get(head, 4);
+    const uint64_t kind = bytes_get(head + HEAD_KIND, 2);
+    if (length > RECORD_BODY_MAX || bytes_get(head + HEAD_ZERO, 2) != 0 || kind < RECORD_OPTIONS ||
         kind > RECORD_END)
         return bad(error, MC_E_CORRUPT, at, "no record begins like this");
     if (left - RECORD_HEAD_BYTES < length)
         return MC_PENDING;
-    if (get(head + HEAD_SUM, 4) != sum(head, head + RECORD_HEAD_BYTES, length))
+    if (bytes_get(head + HEAD_SUM, 4) != sum(head, head + RECORD_HEAD_BYTES, length))
         return bad(error, MC_E_CORRUPT, at, "the record's checksum does not fit");
     *record_p = (struct record){ (enum record_kind)kind, head + RECORD_HEAD_BYTES, length };
     *at_p = at + RECORD_HEAD_BYTES + length;
@@ -195,7 +181,7 @@ mc_status record_event_write(uint64_t now_ns, const struct mc_sched_event *event
 
     if (capacity < 4)
         return MC_E_RANGE;
-    put(bytes, (uint32_t)status, 4);
+    bytes_put(bytes, (uint32_t)status, 4);
     const mc_status encoded =
         mc_sched_event_encode(now_ns, event, (uint8_t *)bytes + 4, capacity - 4, &size);
     if (encoded == MC_OK)
@@ -212,25 +198,25 @@ mc_status record_event_read(const struct record *record, struct mc_key *keys, si
     const mc_status status = mc_sched_event_decode(record->body + 4, record->size - 4, keys,
                                                    key_capacity, now_ns_p, event_p, error);
     if (status == MC_OK)
-        *status_p = (mc_status)(int32_t)(uint32_t)get(record->body, 4);
+        *status_p = (mc_status)(int32_t)(uint32_t)bytes_get(record->body, 4);
     return status;
 }
 
 void record_end_write(const struct record_last *last, uint8_t bytes[RECORD_END_BYTES])
 {
-    put(bytes, last->why, 4);
-    put(bytes + 4, 0, 4);
-    put(bytes + 8, last->events, 8);
-    put(bytes + 16, last->decisions, 8);
+    bytes_put(bytes, last->why, 4);
+    bytes_put(bytes + 4, 0, 4);
+    bytes_put(bytes + 8, last->events, 8);
+    bytes_put(bytes + 16, last->decisions, 8);
 }
 
 mc_status record_end_read(const struct record *record, struct record_last *last_p,
                           struct mc_error *error)
 {
-    if (record->size != RECORD_END_BYTES || get(record->body, 4) > RECORD_TOO_LARGE)
+    if (record->size != RECORD_END_BYTES || bytes_get(record->body, 4) > RECORD_TOO_LARGE)
         return error_set(error, MC_E_FORMAT, "recording: an end that says nothing known");
-    *last_p = (struct record_last){ .why = (enum record_end)get(record->body, 4),
-                                    .events = get(record->body + 8, 8),
-                                    .decisions = get(record->body + 16, 8) };
+    *last_p = (struct record_last){ .why = (enum record_end)bytes_get(record->body, 4),
+                                    .events = bytes_get(record->body + 8, 8),
+                                    .decisions = bytes_get(record->body + 16, 8) };
     return MC_OK;
 }

@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "sched/bytes.h"
 #include "sched/record.h"
 
 enum { SHAPE_8 = 1, SHAPE_SIZED = 4, FIELD_BYTES = 10, KEYS_NUMBER = 63, KEYS_HEAD = 6 };
@@ -52,21 +53,6 @@ static const struct field fields[] = {
 };
 enum { FIELDS = sizeof(fields) / sizeof(fields[0]) };
 
-static void put(uint8_t *p, uint64_t value, size_t bytes)
-{
-    for (size_t i = 0; i < bytes; i++)
-        p[i] = (uint8_t)(value >> 8 * i);
-}
-
-static uint64_t get(const uint8_t *p, size_t bytes)
-{
-    uint64_t value = 0;
-
-    for (size_t i = 0; i < bytes; i++)
-        value |= (uint64_t)p[i] << 8 * i;
-    return value;
-}
-
 /* Of a double: its bits. */
 static uint64_t bits_of(const struct field *field, const struct mc_decision *decision)
 {
@@ -94,8 +80,8 @@ mc_status record_decision_write(const struct mc_decision *d, void *bytes, size_t
             continue;
         if (capacity - size < FIELD_BYTES)
             return MC_E_RANGE;
-        put(to + size, (uint64_t)fields[i].number << 3 | SHAPE_8, 2);
-        put(to + size + 2, bits, 8);
+        bytes_put(to + size, (uint64_t)fields[i].number << 3 | SHAPE_8, 2);
+        bytes_put(to + size + 2, bits, 8);
         size += FIELD_BYTES;
     }
     const uint64_t key_bytes = d->keys ? d->key_count * sizeof(*d->keys) : 0;
@@ -103,8 +89,8 @@ mc_status record_decision_write(const struct mc_decision *d, void *bytes, size_t
         if (d->key_count > RECORD_BODY_MAX / sizeof(*d->keys) ||
             capacity - size < KEYS_HEAD + key_bytes)
             return MC_E_RANGE;
-        put(to + size, (uint64_t)KEYS_NUMBER << 3 | SHAPE_SIZED, 2);
-        put(to + size + 2, key_bytes, 4);
+        bytes_put(to + size, (uint64_t)KEYS_NUMBER << 3 | SHAPE_SIZED, 2);
+        bytes_put(to + size + 2, key_bytes, 4);
         memcpy(to + size + KEYS_HEAD, d->keys, key_bytes);
         size += KEYS_HEAD + key_bytes;
     }
@@ -141,14 +127,14 @@ mc_status record_decision_read(const struct record *record, struct mc_decision *
     while (at < record->size) {
         const uint8_t *field = record->body + at;
         const size_t left = record->size - at;
-        const uint64_t key = left < 2 ? 0 : get(field, 2), shape = key & 7;
+        const uint64_t key = left < 2 ? 0 : bytes_get(field, 2), shape = key & 7;
         size_t size = FIELD_BYTES;
 
         if (shape == SHAPE_SIZED && left >= KEYS_HEAD)
-            size = KEYS_HEAD + (size_t)get(field + 2, 4);
+            size = KEYS_HEAD + (size_t)bytes_get(field + 2, 4);
         else if (shape != SHAPE_8)
             size = SIZE_MAX;
-        if (size > left || (shape == SHAPE_8 && !store(key >> 3, get(field + 2, 8), &d)))
+        if (size > left || (shape == SHAPE_8 && !store(key >> 3, bytes_get(field + 2, 8), &d)))
             return error_set(error, MC_E_FORMAT, "recording: byte %zu of a decision", at);
         if (shape == SHAPE_SIZED && key >> 3 == KEYS_NUMBER)
             d.key_count = (size - KEYS_HEAD) / sizeof(struct mc_key);
