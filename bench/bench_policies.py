@@ -5,11 +5,14 @@
     bench/bench_policies.py --traces DIR --quick
 
 For each trace and cluster it looks for saturation: the lowest speed at which less than 90 % of the offered requests
-finish within both objectives under Algorithm 1 with its own reject line. Then every policy runs at shares of that speed;
-the peers with each admission of --admissions, and the best of them counts, speed by speed. Printed: goodput in
-requests/s and input tokens/s, and for conductor against Algorithm 1 the ratio of both, the lowest difference of acceptance
-in a decile of prompt lengths (points), the share of refusals that would have met their objectives, and the share of prefill
-seconds that was wasted. Needs build/release/mooncake.
+finish within both objectives under Algorithm 1 with its own reject line (`early`). Then every policy runs at shares of that
+speed, each with every admission of --admissions, and the best of them counts, speed by speed: also for Algorithm 1 and
+for conductor's acceptance against it. conductor itself has one admission, its default. Printed: goodput in requests/s
+and input tokens/s, and for conductor against Algorithm 1 the ratio of both, the lowest difference of acceptance in a decile of
+prompt lengths (points), the share of refusals that would have met their objectives, and the share of prefill seconds that was
+wasted; behind that, the ratio to the best peer in each. Needs build/release/mooncake.
+
+--bound runs both with a pool without bounds and transfers that take no time besides.
 """
 import argparse
 import json
@@ -26,6 +29,8 @@ from plot import lines_svg  # noqa: E402 (needs the path above)
 from results import write  # noqa: E402
 
 OURS, PAPER = "conductor", "algorithm1"
+ADMISSION = "early-system"  # of ours
+FREE = ("--dram", "1000000000", "--gbps", "100000")
 PEERS = ["dynamo", "lmetric", "llm-d", "sglang", "aibrix", "preble", "local", "least-loaded", "round-robin", "random"]
 SHARES = [0.25, 0.5, 0.75, 0.9, 1, 1.1, 1.2, 1.3, 1.5, 1.75, 2]
 
@@ -37,9 +42,11 @@ def read_options():
     parser.add_argument("--clusters", default="8P+8D,10P+6D")
     parser.add_argument("--slo-ttft", default="30s")
     parser.add_argument("--slo-tbt", default="100ms")
-    parser.add_argument("--admissions", default="all,early,early-system,early-request")
+    parser.add_argument("--admissions", default="early,early-system,early-system:gaps=1",
+                        help="name, or name:parameters with + between them")
     parser.add_argument("--shares", help="of the speed at saturation: 0.5,1,1.3")
-    parser.add_argument("--quick", action="store_true", help="Algorithm 1 with its reject line, and conductor, at four speeds")
+    parser.add_argument("--quick", action="store_true", help="Algorithm 1 and conductor alone, at four speeds")
+    parser.add_argument("--bound", action="store_true", help="of these two, too: an unbounded pool, free transfers")
     parser.add_argument("--parameters", default="", help="of conductor")
     parser.add_argument("--admission-parameters", default="", help="of conductor")
     parser.add_argument("--sim", default="", help="more settings of every run, one text")
@@ -55,32 +62,39 @@ class Field:
         self.options, self.trace, self.cluster = options, trace, cluster
         self.name = f"{pathlib.Path(trace).stem.removesuffix('_trace')} {cluster}"
 
-    def run(self, policies, admissions, speeds, *more):
+    def run(self, policies, admission, speeds, *more):
         """{(policy, admission, speed): figures}; both processors work."""
+        name, _, parameters = admission.partition(":")
         with tempfile.NamedTemporaryFile(suffix=".json") as file:
-            command = [BINARY, "sim", "-t", self.trace, "-c", self.cluster, "-p", ",".join(policies), "-a",
-                       ",".join(admissions), "-s", ",".join(f"{s:.6g}" for s in speeds), "--slo-ttft",
-                       self.options.slo_ttft, "--slo-tbt", self.options.slo_tbt, "--json", file.name,
+            command = [BINARY, "sim", "-t", self.trace, "-c", self.cluster, "-p", ",".join(policies), "-a", name,
+                       "-s", ",".join(f"{s:.6g}" for s in speeds), "--slo-ttft", self.options.slo_ttft, "--slo-tbt",
+                       self.options.slo_tbt, "--admission-parameters", parameters.replace("+", ","), "--json", file.name,
                        *self.options.sim.split(), *more]
             subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
             rows = json.loads(pathlib.Path(file.name).read_text(encoding="utf-8"))["rows"]
         cases = {}
         for row in rows:
             cases.setdefault(row["case"], {})[row["metric"]] = row["value"]
-        keys = [(p, a, s) for p in policies for a in admissions for s in speeds]
-        by_name = {f"{self.cluster} {p} {a} {s:g}x": (p, a, s) for p, a, s in keys}
-        return {by_name[name]: figures for name, figures in cases.items()}
+        by_name = {f"{self.cluster} {p} {name} {s:g}x": (p, admission, s) for p in policies for s in speeds}
+        return {by_name[case]: figures for case, figures in cases.items()}
+
+    def every(self, policies, speeds, *more):
+        """The same with every admission."""
+        runs = {}
+        for admission in self.options.admissions.split(","):
+            runs |= self.run(policies, admission, speeds, *more)
+        return runs
 
     def saturation(self):
         """To within 0.05 of the trace's own speed, from below."""
         def good(speeds):
-            runs = self.run([PAPER], ["early"], speeds)
+            runs = self.run([PAPER], "early", speeds)
             return [runs[PAPER, "early", s]["within SLOs"] >= 0.9 for s in speeds]
 
         low = 0.25
         for step in (2, 0.4, 0.05):
             speeds = [round(low + step * (i + 1), 6) for i in range(10)]
-            low = max([low] + [s for i, s in enumerate(speeds) if all(good_here for good_here in good(speeds)[:i + 1])])
+            low = max([low] + [s for i, s in enumerate(speeds) if all(good(speeds)[:i + 1])])
         return round(low + 0.05, 6)
 
 
@@ -94,48 +108,71 @@ def wasted(figures):
     return 100 * figures["wasted prefill"] / spent if spent else 0
 
 
+def best_of(runs, policy, speed, metric):
+    """The figures of this policy's best admission at this speed."""
+    return max((run for key, run in runs.items() if key[0] == policy and key[2] == speed), key=lambda run: run[metric])
+
+
+def best_peer(runs, ours, speed, metric):
+    peers = {key[0] for key in runs if key[0] != PAPER}
+    if not peers:
+        return ""
+    best = max(peers, key=lambda policy: best_of(runs, policy, speed, metric)[metric])
+    return f"{best} {ours[metric] / best_of(runs, best, speed, metric)[metric]:.3f}"
+
+
+def row_of(case, metric, unit, value, peer=None, peer_value=None):
+    row = {"case": case, "metric": metric, "unit": unit, "value": value, "min": value, "max": value, "n": 1}
+    if peer and peer_value:
+        row |= {"peer": peer, "peer_value": peer_value, "ratio": value / peer_value}
+    return row
+
+
+def report(field, share, speed, ours, runs, rows, curves):
+    a, b = ours[OURS, ADMISSION, speed], best_of(runs, PAPER, speed, "goodput")
+    a["offered"] = field.count
+    case = f"{field.name} {share:g} x saturation"
+    ratios = []
+    for metric, unit in (("goodput", "requests/s"), ("goodput tokens", "tokens/s")):
+        paper = best_of(runs, PAPER, speed, metric)[metric]
+        ratios.append(a[metric] / paper)
+        values = {policy: best_of(runs, policy, speed, metric)[metric] for policy in {key[0] for key in runs}}
+        values[OURS] = a[metric]
+        for policy, value in sorted(values.items()):
+            rows.append(row_of(f"{case} {policy}", metric, unit, value, PAPER if policy != PAPER else None, paper))
+            curves.setdefault((metric, policy), []).append((share, value))
+    for metric, unit, value in (("worst decile against " + PAPER, "points", worst_decile(a, b)),
+                                ("refused but would have met", "share", a.get("refused but would have met", 0)),
+                                ("wasted prefill", "share", wasted(a) / 100)):
+        rows.append(row_of(f"{case} {OURS}", metric, unit, value))
+    print(f"{share:6.2f} {speed:6.3g} | {100 * a['within SLOs']:6.2f} {100 * b['within SLOs']:6.2f} {ratios[0]:6.3f} "
+          f"{ratios[1]:6.3f} | {worst_decile(a, b):6.1f} {100 * a.get('refused but would have met', 0):5.1f} "
+          f"{wasted(a):6.2f} | " + ", ".join(best_peer(runs, a, speed, m) for m in ("goodput", "goodput tokens")), flush=True)
+
+
 def compare(field, options, rows):
     saturation = field.saturation()
     shares = [0.5, 1, 1.3, 2] if options.quick else SHARES
     if options.shares:
         shares = [float(s) for s in options.shares.split(",")]
     speeds = [round(saturation * s, 4) for s in shares]
-    paper = field.run([PAPER], ["early"], speeds)
-    ours = field.run([OURS], ["early-system"], speeds, "--policy-parameters", options.parameters,
-                     "--admission-parameters", options.admission_parameters)
-    others = {} if options.quick else field.run([PAPER, *PEERS], options.admissions.split(","), speeds)
+    own = ("--policy-parameters", options.parameters, "--admission-parameters", options.admission_parameters)
+    runs = field.every([PAPER] if options.quick else [PAPER, *PEERS], speeds)
+    ours = field.run([OURS], ADMISSION, speeds, *own)
     print(f"\n{field.name}: saturation at {saturation:g} x")
     print(f"{'share':>6} {'speed':>6} | {'good%':>6} {'paper':>6} {'ratio':>6} {'tokens':>6} | {'decile':>6} {'met%':>5} "
-          f"{'waste%':>6} | best peer")
+          f"{'waste%':>6} | to the best peer: requests, tokens")
     curves = {}
     for share, speed in zip(shares, speeds):
-        a, b = ours[OURS, "early-system", speed], paper[PAPER, "early", speed]
-        a["offered"] = field.count
-        best = [max(others.items(), key=lambda item: item[1][metric] if item[0][2] == speed else -1)
-                for metric in ("goodput", "goodput tokens")] if others else []
-        text = ", ".join(f"{key[0]} {key[1]} {a[metric] / run[metric]:.3f}"
-                         for (key, run), metric in zip(best, ("goodput", "goodput tokens")))
-        print(f"{share:6.2f} {speed:6.3g} | {100 * a['within SLOs']:6.2f} {100 * b['within SLOs']:6.2f} "
-              f"{a['goodput'] / b['goodput']:6.3f} {a['goodput tokens'] / b['goodput tokens']:6.3f} | "
-              f"{worst_decile(a, b):6.1f} {100 * a.get('refused but would have met', 0):5.1f} {wasted(a):6.2f} | {text}",
-              flush=True)
-        case = f"{field.name} {share:g} x saturation"
-        runs = {(OURS, "early-system"): a, (PAPER, "early"): b}
-        runs.update({key[:2]: run for key, run in others.items() if key[2] == speed and key[0] != PAPER})
-        for metric, unit in (("goodput", "requests/s"), ("goodput tokens", "tokens/s")):
-            for policy in {key[0] for key in runs}:
-                value = max(run[metric] for key, run in runs.items() if key[0] == policy)
-                row = {"case": f"{case} {policy}", "metric": metric, "unit": unit, "value": value, "min": value,
-                       "max": value, "n": 1}
-                if policy != PAPER and b[metric]:
-                    row.update(peer=PAPER, peer_value=b[metric], ratio=value / b[metric])
-                rows.append(row)
-                curves.setdefault((metric, policy), []).append((share, value))
-        for metric, unit, value in (("worst decile against " + PAPER, "points", worst_decile(a, b)),
-                                    ("refused but would have met", "share", a.get("refused but would have met", 0)),
-                                    ("wasted prefill", "share", wasted(a) / 100)):
-            rows.append({"case": f"{case} {OURS}", "metric": metric, "unit": unit, "value": value, "min": value,
-                         "max": value, "n": 1})
+        report(field, share, speed, ours, runs, rows, curves)
+    if options.bound:
+        free = field.every([PAPER], speeds, *FREE)
+        for share, speed in zip(shares, speeds):
+            case = f"{field.name} {share:g} x saturation {PAPER}, unbounded pool, free transfers"
+            for metric, unit in (("goodput", "requests/s"), ("goodput tokens", "tokens/s")):
+                rows.append(row_of(case, metric, unit, best_of(free, PAPER, speed, metric)[metric], PAPER,
+                                   best_of(runs, PAPER, speed, metric)[metric]))
+            print(f"{share:6.2f} {speed:6.3g} | bound: {rows[-2]['ratio']:.3f} {rows[-1]['ratio']:.3f}", flush=True)
     return curves
 
 

@@ -49,6 +49,9 @@ struct instance {
     uint32_t decode_first, decode_last; /* requests placed here, until they end */
     struct work
         decode_extra; /* of these: count and prompt tokens of what load.running leaves out */
+    double joined,
+        joined_long; /* by joins.c: placed here to decode; of these, long prompts; faded */
+    uint64_t joined_at_ns;
     uint64_t reserved_tokens; /* of these: what load.free_tokens leaves out */
 
     uint64_t send_until_ns, receive_until_ns; /* its network is booked */

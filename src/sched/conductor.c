@@ -1,62 +1,49 @@
 /*
- * conductor.c - our own policy: whoever costs least for what he brings goes first, and waits for his prefix.
+ * conductor.c - our own policy: Algorithm 1, where prompts that begin alike meet and joins do not.
  *
- * Every request has a price: the prefill seconds that it needs at least, by what it is worth (itself, its tokens, and
- * those of its session that will find their prefix because of it). The dearer, the more patience: so long it lets others
- * go before it, at most until it would be late. Its order in the queue is the time at which its patience ends.
+ *     score = max(queue, pull) + prefill + half of the prefill        the least is taken
  *
- *     order = arrival + patience       patience = (share of all work that is cheaper) x (SLO - own work)
+ * A prefix that waits to be computed somewhere counts as there already: what comes meanwhile is placed behind it,
+ * instead of being computed again elsewhere. A pull goes on while the request waits, and is priced like that; it is taken
+ * where it is done sooner with it, not by a ratio of lengths. Half of the own work counts once more: it is time that those
+ * who come next have not got. Who has less time left goes first: the order is the time by which it should be there. With
+ * one objective for all that is the order of arrival; so what was predicted for a request is not changed by those who come
+ * later, and those who are refused are the ones who could not have been in time.
  *
- * So nobody starves, what is dear is served where there is time for it, and under overload it is what is dear that is
- * refused: the wait that is predicted for it counts those who are there and go first, and those who will still come and
- * will go first (demand.h). Where nobody waits nothing differs from least TTFT.
+ * Where it is decoded: joins.h. What TBT is held against: the longest gaps, learnt (admit.c, gaps=1).
  *
- * The place is where it would be done first, a prefix that is on its way to a queue counted as there already: prompts
- * that begin alike meet at one instance instead of being computed at several. Pulls go on while a request waits.
- *
- * docs/scheduler.md tells what each of these gives.
+ * docs/scheduler.md tells what each of these gives, and what was tried and left out.
  */
 #include "sched/conductor.h"
 
-#include "sched/demand.h"
 #include "sched/policy.h"
-#include "sched/sessions.h"
 
 struct conductor {
-    double order, coming, future, tokens_share, apart; /* parameters */
-    struct demand demand;
-    struct sessions sessions;
-    double mean_tokens; /* of prompts */
+    double coming; /* 0: only what is there counts */
+    struct joins_weights joins;
 };
 
 static const double HORIZON_S = 30; /* what is late, where no SLO says so */
-static const double MEAN_STEP = 0.01;
-/* A second of work that this one puts before others counts so much: it is they who wait. */
-static const double BEHIND = 1;
-/* And a second of its own work so much besides: there is less time for those who come. */
 static const double WORK = 0.5;
 
-double conductor_apart(const void *state)
+const struct joins_weights *conductor_joins(const void *state)
 {
-    return ((const struct conductor *)state)->apart;
+    return &((const struct conductor *)state)->joins;
 }
 
 static mc_status init(void *state, const char *parameters, struct mc_error *error)
 {
     struct conductor *c = state;
     const struct policy_parameter known[] = {
-        { "order", 0, 1, &c->order },         { "coming", 0, 1, &c->coming },
-        { "future", 0, 10, &c->future },      { "apart", 0, 100, &c->apart },
-        { "tokens", 0, 1, &c->tokens_share },
+        { "coming", 0, 1, &c->coming },
+        { "apart", 0, 100, &c->joins.apart },
+        { "alike", 0, 100, &c->joins.alike },
     };
 
-    c->order = c->coming = c->future = 1;
-    c->apart = 0.3;
-    c->tokens_share = 0.5;
+    c->coming = 1;
+    c->joins = (struct joins_weights){ .apart = 0.3, .alike = 0.3 };
     return policy_read(parameters, known, sizeof(known) / sizeof(known[0]), error);
 }
-
-/* ------------------------------------------------------------------------------------------ options */
 
 /* What one instance would do with it. */
 struct option {
@@ -94,114 +81,57 @@ static void choose_prefix(const struct conductor *c, const struct mc_view *view,
 }
 
 static struct option option_at(const struct conductor *c, const struct mc_view *view,
-                               uint64_t index, uint64_t tokens, uint64_t order)
+                               uint64_t index, uint64_t tokens)
 {
-    const uint64_t queue = view->instances[index].queue_ns;
-    struct option o = { .index = index };
+    struct option o = { .index = index, .wait_ns = view->instances[index].queue_ns };
 
-    o.wait_ns = order != 0 && view->wait_ns ? view->wait_ns(view, index, order) : queue;
-    const uint64_t behind = queue > o.wait_ns ? queue - o.wait_ns : 0;
     choose_prefix(c, view, tokens, &o);
-    o.score_s =
-        ((double)(o.wait_ns + o.work_ns) + BEHIND * (double)behind + WORK * (double)o.work_ns) /
-        1e9;
+    o.score_s = ((double)(o.wait_ns + o.work_ns) + WORK * (double)o.work_ns) / 1e9;
     return o;
 }
 
-static struct option choose(const struct conductor *c, const struct mc_view *view, uint64_t tokens,
-                            uint64_t order)
+/* Of equals, as in Algorithm 1, the one that has waited longest for a request. */
+static bool is_better(const struct mc_view *view, const struct option *a, const struct option *b)
+{
+    if (b->index == UINT64_MAX || a->score_s != b->score_s)
+        return b->index == UINT64_MAX || a->score_s < b->score_s;
+    return view->instances[a->index].last_ns < view->instances[b->index].last_ns;
+}
+
+static struct option choose(const struct conductor *c, const struct mc_view *view, uint64_t tokens)
 {
     struct option best = { .index = UINT64_MAX };
 
     for (uint64_t i = 0; i < view->count; i++) {
         if (!policy_can_prefill(&view->instances[i]))
             continue;
-        const struct option o = option_at(c, view, i, tokens, order);
-        if (best.index == UINT64_MAX || o.score_s < best.score_s)
+        const struct option o = option_at(c, view, i, tokens);
+        if (is_better(view, &o, &best))
             best = o;
     }
     return best;
 }
 
-/* -------------------------------------------------------------------------------------------- prices */
-
-struct stake {
-    double work_s, price, patience_s, most_s; /* most: of anybody's patience */
-    uint64_t instances;
-};
-
-/* The least work that it can be anywhere, and how many could do it. */
-static bool look_for_work(const struct mc_view *view, uint64_t tokens, struct stake *s)
-{
-    uint64_t least = UINT64_MAX;
-
-    for (uint64_t i = 0; i < view->count; i++) {
-        if (!policy_can_prefill(&view->instances[i]))
-            continue;
-        const uint64_t ns = view->prefill_ns(view, i, tokens, view->best_matched_tokens);
-        least = ns < least ? ns : least;
-        s->instances++;
-    }
-    s->work_s = (double)least / 1e9;
-    return s->instances != 0;
-}
-
-static double worth(struct conductor *c, const struct mc_sched_request *request)
-{
-    const double tokens = (double)request->tokens;
-    const uint32_t turn = sessions_turn(&c->sessions, request);
-
-    c->mean_tokens += c->mean_tokens > 0 ? MEAN_STEP * (tokens - c->mean_tokens) : tokens;
-    return (1 - c->tokens_share + c->tokens_share * tokens / c->mean_tokens) *
-           (1 + c->future * sessions_to_come(&c->sessions, turn));
-}
-
-static void set_price(struct conductor *c, const struct mc_view *view,
-                      const struct mc_sched_request *request, struct stake *s)
-{
-    s->most_s = view->slo.ttft_ns ? (double)view->slo.ttft_ns / 1e9 : HORIZON_S;
-    s->price = s->work_s / worth(c, request);
-    demand_add(&c->demand, view->now_ns, s->price, s->work_s);
-    const double spare_s = s->most_s > s->work_s ? s->most_s - s->work_s : 0;
-    s->patience_s = demand_cheaper(&c->demand, s->price) * spare_s;
-}
-
-static uint64_t order_of(const struct mc_view *view, const struct mc_sched_request *request,
-                         double patience_s)
+/* By when it should be there. */
+static uint64_t order_of(const struct mc_view *view, const struct mc_sched_request *request)
 {
     const uint64_t at = request->arrived_ns, now = view->now_ns;
+    const uint64_t most = view->slo.ttft_ns ? view->slo.ttft_ns : (uint64_t)(HORIZON_S * 1e9);
 
-    return (at != 0 && at < now ? at : now) + (uint64_t)(patience_s * 1e9) + 1;
-}
-
-/* --------------------------------------------------------------------------------------------- place */
-
-static void expect_overtaking(const struct conductor *c, const struct stake *s, uint64_t wait_ns,
-                              struct mc_decision *d)
-{
-    if (wait_ns != 0)
-        d->predicted.queue_ns =
-            (uint64_t)(demand_wait(&c->demand, (double)wait_ns / 1e9, s->patience_s, s->most_s,
-                                   (double)s->instances) *
-                       1e9);
+    return (at != 0 && at < now ? at : now) + most;
 }
 
 static void place(void *state, const struct mc_view *view, const struct mc_sched_request *request,
                   struct mc_decision *decision)
 {
-    struct conductor *c = state;
-    struct stake stake = { .instances = 0 };
+    const struct option o = choose(state, view, request->tokens);
 
-    if (!look_for_work(view, request->tokens, &stake)) {
+    if (o.index == UINT64_MAX) {
         decision->kind = MC_DECIDE_REFUSE;
         decision->reason = MC_REASON_NO_INSTANCE;
         return;
     }
-    set_price(c, view, request, &stake);
-    const uint64_t order = c->order >= 0.5 ? order_of(view, request, stake.patience_s) : 0;
-    const struct option o = choose(c, view, request->tokens, order);
     const uint64_t own = view->instances[o.index].matched_tokens;
-
     policy_choose(view, o.index,
                   o.holder != UINT64_MAX                        ? MC_REASON_PULL_PREFIX
                   : o.reuse > own                               ? MC_REASON_BATCHED
@@ -213,15 +143,13 @@ static void place(void *state, const struct mc_view *view, const struct mc_sched
         decision->pull_tokens = o.reuse;
     }
     decision->reuse_tokens = o.reuse;
-    decision->order = order;
-    decision->score = stake.price;
-    if (order != 0 && view->wait_ns)
-        expect_overtaking(c, &stake, view->wait_ns(view, o.index, order), decision);
+    decision->order = order_of(view, request);
+    decision->score = o.score_s;
 }
 
 const struct mc_policy policy_conductor = {
     .name = "conductor",
-    .summary = "our own: least TTFT, the cheapest for what they bring first, joins apart",
+    .summary = "our own: least TTFT; prompts that begin alike meet, joins are kept apart",
     .state_bytes = sizeof(struct conductor),
     .init = init,
     .place = place,

@@ -1,10 +1,10 @@
-/*
- * conductor.h - what the scheduler does besides for the policy `conductor`.
- */
+/* conductor.h - what the scheduler asks of the policy `conductor` besides a place to prefill. */
 #ifndef SCHED_CONDUCTOR_H
 #define SCHED_CONDUCTOR_H
 
-/** Of its state: how much joins are kept apart (joins.h); 0: not. */
-double conductor_apart(const void *state);
+#include "sched/joins.h"
+
+/** How it chooses where to decode; `state` is the policy's. */
+const struct joins_weights *conductor_joins(const void *state);
 
 #endif /* SCHED_CONDUCTOR_H */

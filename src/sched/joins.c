@@ -5,6 +5,7 @@
 
 static const double YOUNG_S =
     0.5; /* for so long a sequence that joined is hurt by the next one's join */
+static const double FADE_S = 20, SEEN_AT_FIRST = 0.5; /* of who joined lately */
 
 /* When it will join, or did. */
 static uint64_t joins_ns(const struct place *place, const struct request *r)
@@ -32,7 +33,28 @@ static double collisions(const struct place *place, uint64_t row, uint64_t due_n
     return sum;
 }
 
-uint64_t joins_choose(const struct place *place, const struct mc_decision *d, double weight)
+static bool is_long(const struct place *place)
+{
+    return (double)place->request->tokens > place->sched->mean_tokens;
+}
+
+static double left_of(const struct place *place, const struct instance *i)
+{
+    return exp2(-(double)(place->view.now_ns - i->joined_at_ns) / 1e9 / FADE_S);
+}
+
+/* The share of those who joined there lately, and were not as it is. */
+static double unlike(const struct place *place, uint64_t row)
+{
+    const struct instance *i = place_instance(place, row);
+    const double left = left_of(place, i);
+    const double share = i->joined_long * left / (i->joined * left + SEEN_AT_FIRST);
+
+    return is_long(place) ? 1 - share : share;
+}
+
+uint64_t joins_choose(const struct place *place, const struct mc_decision *d,
+                      const struct joins_weights *weights)
 {
     const struct mc_view *view = &place->view;
     const struct mc_prediction *p = &d->predicted;
@@ -45,12 +67,23 @@ uint64_t joins_choose(const struct place *place, const struct mc_decision *d, do
         if (!place_can_decode(place, i) || !place_has_memory(place, i))
             continue;
         const double step = (double)view->tbt_ns(view, i, 1, place->request->tokens);
+        const double at_once = collisions(place, i, due_ns) / place->sched->mean_tokens;
         const double score =
-            step * (1 + weight * collisions(place, i, due_ns) / place->sched->mean_tokens);
+            step * (1 + weights->apart * at_once + weights->alike * unlike(place, i));
         if (best == UINT64_MAX || score < least) {
             best = i;
             least = score;
         }
     }
     return best;
+}
+
+void joins_placed(const struct place *place, uint64_t row)
+{
+    struct instance *i = place_instance(place, row);
+    const double left = left_of(place, i);
+
+    i->joined = i->joined * left + 1;
+    i->joined_long = i->joined_long * left + is_long(place);
+    i->joined_at_ns = place->view.now_ns;
 }

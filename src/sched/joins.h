@@ -4,18 +4,25 @@
  * When a sequence joins a batch, all in it stand still while its KVCache comes into place: the longer its prompt, the
  * longer. Who has just joined is hurt most: few tokens so far, so one long gap is a large part of what it saw; who has
  * been there for long hardly feels it. So of the instances with memory the one is taken where the predicted step is
- * short and nobody else joins at about the time at which this one will.
+ * short, nobody else joins at about the time at which this one will, and those who joined lately were like it: long
+ * prompts hurt each other then, and short ones nobody.
  */
 #ifndef SCHED_JOINS_H
 #define SCHED_JOINS_H
 
 #include "sched/place.h"
 
-/**
- * A row that decodes, for a request whose parts are predicted in `decision`; UINT64_MAX: none has memory.
- *
- * weight  of a join by a prompt of mean length at the same moment: so much longer is the step taken to be.
- */
-uint64_t joins_choose(const struct place *place, const struct mc_decision *decision, double weight);
+/** How much longer a step is taken to be, as a factor; 0: it does not count. */
+struct joins_weights {
+    double apart; /* for each join by a prompt of mean length at the same moment */
+    double alike; /* if all who joined lately were unlike it */
+};
+
+/** A row that decodes, for a request whose parts are predicted in `decision`; UINT64_MAX: none has memory. */
+uint64_t joins_choose(const struct place *place, const struct mc_decision *decision,
+                      const struct joins_weights *weights);
+
+/** It was placed there. */
+void joins_placed(const struct place *place, uint64_t row);
 
 #endif /* SCHED_JOINS_H */

@@ -2,7 +2,6 @@
 #include "sched/place.h"
 
 #include "sched/conductor.h"
-#include "sched/joins.h"
 #include "sched/policy.h"
 
 static const uint64_t RETRY_INSTANCE_NS = 1000000000, RETRY_MEMORY_NS = 100000000;
@@ -256,10 +255,9 @@ static void decide(struct place *place, struct mc_decision *d)
     }
     check_pull(place, prefill, d);
     predict_prefill(place, prefill, d);
-    const double apart =
-        sched->policy == &policy_conductor ? conductor_apart(sched->policy_state) : 0;
-    const uint64_t decode = apart > 0 && d->decode == 0 ? joins_choose(place, d, apart)
-                                                        : choose_decode(place, prefill, d->decode);
+    const bool ours = sched->policy == &policy_conductor;
+    const uint64_t decode = ours ? joins_choose(place, d, conductor_joins(sched->policy_state))
+                                 : choose_decode(place, prefill, d->decode);
     admit_predict(place, prefill, decode, d);
     if (!admit_lets_in(place, prefill, decode, d))
         return;
@@ -271,6 +269,8 @@ static void decide(struct place *place, struct mc_decision *d)
     if (sched->admit.mode == MC_ADMIT_STAGES)
         d->flags |= MC_DECISION_STAGED;
     commit(place, prefill, decode, d);
+    if (ours)
+        joins_placed(place, decode);
 }
 
 void sched_decide(mc_sched *sched, const struct mc_sched_request *request)

@@ -33,74 +33,60 @@ static void open_with(struct play *p, uint64_t prefills, uint64_t decodes, uint6
         join(p, 100 + i, MC_ROLE_DECODE);
 }
 
-/* So that there are prices to compare with: as much cheap work as dear. */
-static void see_prices(struct play *p)
-{
-    for (int i = 0; i < 40; i++) {
-        const bool cheap = i % 4 != 0;
-        const struct mc_decision d =
-            play_ask(p, (struct mc_sched_request){ .tokens = cheap ? 100 : 3000 });
-        p->now_ns += 4 * (uint64_t)SECOND;
-        assert_int_equal(play_progress(p, MC_EVENT_PREFILL_BEGIN, p->last_request, d.prefill),
-                         MC_OK);
-        assert_int_equal(play_progress(p, MC_EVENT_PREFILL_END, p->last_request, d.prefill), MC_OK);
-        assert_int_equal(play_progress(p, MC_EVENT_REQUEST_END, p->last_request, d.decode), MC_OK);
-    }
-}
-
-static void the_cheap_go_before_the_dear(void **state)
+/* With one objective for all nobody is overtaken: what was predicted holds. */
+static void who_came_first_goes_first(void **state)
 {
     struct play p;
 
     (void)state;
     open_with(&p, 1, 1, 30 * (uint64_t)SECOND);
-    see_prices(&p);
+    const struct mc_decision dear = play_ask(&p, (struct mc_sched_request){ .tokens = 3000 });
+    p.now_ns += 500 * MS;
+    const struct mc_decision cheap = play_ask(&p, (struct mc_sched_request){ .tokens = 100 });
+    assert_true(dear.order < cheap.order);
+    assert_in_range(cheap.predicted.queue_ns, 2400 * (uint64_t)MS, 2600 * (uint64_t)MS);
+    play_close(&p);
+}
+
+/* Who has less time goes first, and what is predicted for him is that. */
+static void who_has_less_time_goes_first(void **state)
+{
+    struct play p;
+
+    (void)state;
+    open_with(&p, 1, 1, 30 * (uint64_t)SECOND);
+    p.now_ns = 60 * (uint64_t)SECOND;
     const struct mc_decision running = play_ask(&p, (struct mc_sched_request){ .tokens = 1000 });
     assert_int_equal(play_progress(&p, MC_EVENT_PREFILL_BEGIN, p.last_request, running.prefill),
                      MC_OK);
-    const struct mc_decision dear = play_ask(&p, (struct mc_sched_request){ .tokens = 3000 });
-    const struct mc_decision cheap = play_ask(&p, (struct mc_sched_request){ .tokens = 100 });
+    const struct mc_decision has_time = play_ask(&p, (struct mc_sched_request){ .tokens = 3000 });
+    const struct mc_decision has_not = play_ask(
+        &p, (struct mc_sched_request){ .tokens = 100, .slo = { .ttft_ns = 3 * (uint64_t)SECOND } });
 
-    assert_int_equal(dear.kind, MC_DECIDE_PLACE);
-    assert_int_equal(cheap.kind, MC_DECIDE_PLACE);
-    assert_true(cheap.order < dear.order);
-    /* It waits for the running one, not for the dear one; the dear one for those who may come, too. */
-    assert_in_range(cheap.predicted.queue_ns, 900 * MS, 1100 * MS);
-    assert_true(dear.predicted.queue_ns >= 1000 * (uint64_t)MS);
-    /* Nobody's patience is longer than what makes him late. */
-    assert_true(dear.order <= p.now_ns + 27 * (uint64_t)SECOND + 1);
+    assert_int_equal(has_not.kind, MC_DECIDE_PLACE);
+    assert_true(has_not.order < has_time.order);
+    assert_in_range(has_not.predicted.queue_ns, 900 * MS, 1100 * MS);
+    /* Asked again after a while, its time is counted from when it came. */
+    const struct mc_decision waited =
+        play_ask(&p, (struct mc_sched_request){ .tokens = 100,
+                                                .arrived_ns = p.now_ns - 29 * (uint64_t)SECOND });
+    assert_true(waited.order < has_not.order);
     play_close(&p);
 }
 
-static void later_ones_do_not_overtake_for_ever(void **state)
+/* Refused is who could not have been in time: one who asks for less still can. */
+static void a_full_queue_takes_what_fits(void **state)
 {
     struct play p;
+    uint64_t placed = 0;
 
     (void)state;
-    open_with(&p, 1, 1, 30 * (uint64_t)SECOND);
-    see_prices(&p);
-    const struct mc_decision dear = play_ask(&p, (struct mc_sched_request){ .tokens = 3000 });
-    p.now_ns += 29 * (uint64_t)SECOND;
-    const struct mc_decision cheap = play_ask(&p, (struct mc_sched_request){ .tokens = 100 });
-    assert_true(dear.order < cheap.order);
-    play_close(&p);
-}
-
-/* What goes on now is at the front of the queue, wherever it was in it: time that goes by is time of its own. */
-static void the_one_that_is_worked_on_is_counted_down(void **state)
-{
-    struct play p;
-
-    (void)state;
-    open_with(&p, 1, 1, 30 * (uint64_t)SECOND);
-    see_prices(&p);
-    play_ask(&p, (struct mc_sched_request){ .tokens = 3000 });
-    const struct mc_decision cheap = play_ask(&p, (struct mc_sched_request){ .tokens = 400 });
-    assert_int_equal(play_progress(&p, MC_EVENT_PREFILL_BEGIN, p.last_request, cheap.prefill),
-                     MC_OK);
-    p.now_ns += 300 * MS;
-    const struct mc_decision next = play_ask(&p, (struct mc_sched_request){ .tokens = 100 });
-    assert_in_range(next.predicted.queue_ns, 90 * MS, 110 * MS);
+    open_with(&p, 1, 1, 10 * (uint64_t)SECOND);
+    while (play_ask(&p, (struct mc_sched_request){ .tokens = 1500 }).kind == MC_DECIDE_PLACE)
+        placed++;
+    assert_in_range(placed, 5, 6); /* 9 s are full */
+    assert_int_equal(play_ask(&p, (struct mc_sched_request){ .tokens = 100 }).kind,
+                     MC_DECIDE_PLACE);
     play_close(&p);
 }
 
@@ -225,54 +211,33 @@ static void the_longest_gaps_are_learnt(void **state)
     assert_in_range(predicted_tbt("conductor"), 42 * MS, 46 * MS);
 }
 
-/* Under overload it is the dear who are refused. */
-static void the_dear_are_refused(void **state)
+/* Long prompts decode where long ones do, short ones where short ones do. */
+static void who_is_alike_decodes_together(void **state)
 {
-    uint64_t cheap_refused = 0, dear_refused = 0, dear = 0;
-    struct mc_decision placed[400];
-    uint64_t ids[400], order[400], waiting = 0, busy_until = 0, running = UINT64_MAX;
+    uint64_t at[2][2] = { { 0 } }; /* by length and place */
     struct play p;
 
     (void)state;
-    open_with(&p, 1, 1, 10 * (uint64_t)SECOND);
-    for (int tick = 0; tick < 1200;
-         tick++) { /* every 100 ms; 0.5 s of cheap work a second, 1.5 s of dear */
-        p.now_ns += 100 * MS;
-        if (running != UINT64_MAX && p.now_ns >= busy_until) {
-            assert_int_equal(play_progress(&p, MC_EVENT_PREFILL_END, ids[running], 1), MC_OK);
-            assert_int_equal(play_progress(&p, MC_EVENT_DECODE_BEGIN, ids[running], 101), MC_OK);
-            assert_int_equal(play_progress(&p, MC_EVENT_REQUEST_END, ids[running], 101), MC_OK);
-            waiting--;
-            ids[running] = ids[waiting];
-            order[running] = order[waiting];
-            placed[running] = placed[waiting];
-            running = UINT64_MAX;
-        }
-        if (tick % 2 == 0 || tick % 20 == 1) {
-            const bool is_dear = tick % 2 != 0;
-            const struct mc_decision d =
-                play_ask(&p, (struct mc_sched_request){ .tokens = is_dear ? 3000 : 100 });
-            dear += is_dear;
-            if (d.kind == MC_DECIDE_PLACE && waiting < 60) {
-                placed[waiting] = d;
-                order[waiting] = d.order;
-                ids[waiting++] = p.last_request;
-            } else {
-                cheap_refused += !is_dear;
-                dear_refused += is_dear;
-            }
-        }
-        if (running == UINT64_MAX && waiting > 0) {
-            running = 0;
-            for (uint64_t i = 1; i < waiting; i++)
-                if (order[i] < order[running])
-                    running = i;
-            assert_int_equal(play_progress(&p, MC_EVENT_PREFILL_BEGIN, ids[running], 1), MC_OK);
-            busy_until = p.now_ns + placed[running].predicted.prefill_ns;
-        }
+    open_with(&p, 4, 2, 0);
+    for (int i = 0; i < 80; i++) {
+        const bool is_long = i % 2 == 0;
+        const struct mc_decision d =
+            play_ask(&p, (struct mc_sched_request){ .tokens = is_long ? 900 : 100 });
+
+        assert_in_range(d.decode, 101, 102);
+        if (i >= 20) /* at first nobody is like anybody */
+            at[is_long][d.decode - 101]++;
+        assert_int_equal(play_progress(&p, MC_EVENT_PREFILL_BEGIN, p.last_request, d.prefill),
+                         MC_OK);
+        p.now_ns += 2 * (uint64_t)SECOND;
+        assert_int_equal(play_progress(&p, MC_EVENT_PREFILL_END, p.last_request, d.prefill), MC_OK);
+        assert_int_equal(play_progress(&p, MC_EVENT_DECODE_BEGIN, p.last_request, d.decode), MC_OK);
+        p.now_ns += SECOND;
+        assert_int_equal(play_progress(&p, MC_EVENT_REQUEST_END, p.last_request, d.decode), MC_OK);
     }
-    assert_int_equal(cheap_refused, 0);
-    assert_true(dear_refused > dear / 4);
+    const int home = at[1][0] > at[1][1] ? 0 : 1;
+    assert_true(at[1][home] >= 27);
+    assert_true(at[0][!home] >= 27);
     play_close(&p);
 }
 
@@ -304,15 +269,15 @@ static void it_opens_or_leaves_nothing(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(the_cheap_go_before_the_dear),
-        cmocka_unit_test(later_ones_do_not_overtake_for_ever),
-        cmocka_unit_test(the_one_that_is_worked_on_is_counted_down),
+        cmocka_unit_test(who_came_first_goes_first),
+        cmocka_unit_test(who_has_less_time_goes_first),
+        cmocka_unit_test(a_full_queue_takes_what_fits),
         cmocka_unit_test(a_prefix_on_its_way_is_waited_for),
         cmocka_unit_test(a_prefix_that_comes_too_late_is_not),
         cmocka_unit_test(a_pull_hides_behind_the_queue),
         cmocka_unit_test(joins_are_kept_apart),
         cmocka_unit_test(the_longest_gaps_are_learnt),
-        cmocka_unit_test(the_dear_are_refused),
+        cmocka_unit_test(who_is_alike_decodes_together),
         cmocka_unit_test(it_opens_or_leaves_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
