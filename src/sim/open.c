@@ -34,6 +34,11 @@ static mc_status check_coupled(struct sim_options *o, struct mc_error *error)
     return MC_OK;
 }
 
+static uint32_t context_tokens(const struct sim_assume *a)
+{
+    return a->vllm_context_tokens < UINT32_MAX ? (uint32_t)a->vllm_context_tokens : UINT32_MAX;
+}
+
 static mc_status check_options(struct sim_options *o, struct mc_error *error)
 {
     uint64_t instances = 0, pools = 0;
@@ -75,6 +80,8 @@ static mc_status check_options(struct sim_options *o, struct mc_error *error)
     const mc_status status = check_coupled(o, error);
     if (status != MC_OK)
         return status;
+    if (o->input_max == 0 && o->groups[0].role == MC_ROLE_BOTH)
+        o->input_max = context_tokens(&o->assume);
     o->interleave = o->interleave ? o->interleave : 1;
     o->come_back_max = o->come_back_max ? o->come_back_max : COME_BACK_MAX_DEFAULT;
     if (!(o->come_back >= 0 && o->come_back <= 1) || o->come_back_max > 1000)

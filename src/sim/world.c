@@ -80,7 +80,11 @@ static void arrive(sim *s, uint32_t request)
         world_add(s, (uint64_t)((double)trace->requests[s->arrived].arrival_ns / s->options.speed),
                   EVENT_ARRIVE, s->arrived, 0);
     const double receive_s = s->options.assume.receive_token_s;
-    if (receive_s > 0) {
+    if (s->options.input_max && s->records[request].input > s->options.input_max) {
+        world_stage(s, request, STAGE_DECIDING);
+        s->records[request].reason = MC_REASON_TOO_LONG;
+        request_over(s, request, SIM_REFUSED, 0);
+    } else if (receive_s > 0) {
         world_stage(s, request, STAGE_DECIDING);
         world_add(s, world_after(s, receive_s * s->records[request].input), EVENT_ASK, request,
                   s->lives[request].turn);
