@@ -230,8 +230,18 @@ static void b525(struct paper *p)
     paper_within(p, PAPER_PERCENT, 25);
 }
 
-/* Rejections under overload. A row is left out where the scheduler at hand has no such admission. */
-static void b13_at(struct paper *p, const char *cluster, double speed, bool pool)
+/* ------------------------------------------------------------------------------------ B13: rejections */
+
+/* What A-T3 leaves open. */
+struct overload {
+    const char *cluster;
+    double speed;
+    uint64_t slo_tbt_ms;
+    const char *parameters, *words; /* of the admission */
+    bool held;                      /* the published order is to come out */
+};
+
+static void b13_at(struct paper *p, const struct overload *at)
 {
     static const struct {
         const char *name;
@@ -240,27 +250,24 @@ static void b13_at(struct paper *p, const char *cluster, double speed, bool pool
     } admissions[] = { { "baseline", MC_ADMIT_STAGES, 18.2 },
                        { "early", MC_ADMIT_EARLY, 16.4 },
                        { "predicted", MC_ADMIT_EARLY_SYSTEM, 15.6 } };
-    char name[64];
+    double refused[COUNT(admissions)] = { 0 };
+    char name[64], where[40];
+    bool all = true;
 
+    snprintf(where, sizeof(where), "(%s %gx%s)", at->cluster, at->speed, at->words);
     for (uint32_t i = 0; i < COUNT(admissions); i++) {
-        const struct sim_options o = {
-            .admission = admissions[i].admission,
-            /* what is predicted, without a margin: the papers have none */
-            .admission_parameters =
-                pool ? "quantile=0.5,bookings=0,pool=1" : "quantile=0.5,bookings=0",
-            .slo_ttft_ns = 30000000000,
-            .slo_tbt_ns = 100000000,
-            .speed = speed
-        };
-        snprintf(name, sizeof(name), "B13 %s (%s %gx%s)", admissions[i].name, cluster, speed,
-                 pool ? ", pool" : "");
-        const struct paper_run *r = paper_wants(p, name, PAPER_CONVERSATION, o, cluster);
+        const struct sim_options o = { .admission = admissions[i].admission,
+                                       .admission_parameters = at->parameters,
+                                       .slo_ttft_ns = 30000000000,
+                                       .slo_tbt_ns = at->slo_tbt_ms * 1000000,
+                                       .speed = at->speed };
+        snprintf(name, sizeof(name), "B13 %s %s", admissions[i].name, where);
+        const struct paper_run *r = paper_wants(p, name, PAPER_CONVERSATION, o, at->cluster);
         const struct summary *m = r ? &r->summary : NULL;
 
-        if (!m && p->traces[PAPER_CONVERSATION].count)
-            continue;
-        paper_row(p, name, "rejected", "%", admissions[i].published, m != NULL,
-                  m ? 100.0 * (m->refused + m->late) / m->offered : 0);
+        all = all && m;
+        refused[i] = m ? 100.0 * (m->refused + m->late) / m->offered : 0;
+        paper_row(p, name, "rejected", "%", admissions[i].published, m != NULL, refused[i]);
         if (m) {
             paper_row(p, name, "prefill in vain", "s", NAN, true, m->wasted_s);
             paper_row(p, name, "prefill, decode load", "correlation",
@@ -268,14 +275,29 @@ static void b13_at(struct paper *p, const char *cluster, double speed, bool pool
                       r->correlation);
         }
     }
+    for (uint32_t i = 1; i < COUNT(admissions) && at->held; i++) {
+        snprintf(name, sizeof(name), "B13 %s/baseline %s", admissions[i].name, where);
+        paper_row(p, name, "rejected, ratio", "", admissions[i].published / admissions[0].published,
+                  all && refused[0] > 0, refused[0] > 0 ? refused[i] / refused[0] : 0);
+    }
+    snprintf(name, sizeof(name), "B13 order %s", where);
+    paper_order(p, name, "baseline>early>predict.", all,
+                refused[0] > refused[1] && refused[1] > refused[2]);
+    if (!at->held)
+        paper_within(p, PAPER_FREE, 0);
 }
 
 static void b13(struct paper *p)
 {
-    b13_at(p, "8P+8D", 2, false);
-    b13_at(p, "8P+4D", 4.5, false);
-    b13_at(p, "8P+4D", 4.5, true);
-    b13_at(p, "10P+3D", 3, false);
+    /* Predictions without a margin and no room for who comes back: the papers have neither. */
+    static const struct overload settings[] = {
+        { "8P+8D", 2, 100, "quantile=0.5,bookings=0", "", false },
+        { "10P+3D", 3, 100, "quantile=0.5,bookings=0", "", false },
+        { "8P+8D", 2.75, 74, "quantile=0.5,bookings=0,pool=1,gaps=1", ", pool, gaps", true },
+    };
+
+    for (uint32_t i = 0; i < COUNT(settings); i++)
+        b13_at(p, &settings[i]);
 }
 
 void paper_cluster_cases(struct paper *p)
