@@ -1,5 +1,6 @@
 /* sim.c - `mooncake sim`: runs in parallel, then table, JSON, CSV and page. `sim paper` is in sim_paper.c. */
 #define _POSIX_C_SOURCE 200809L
+#include <errno.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
@@ -285,6 +286,42 @@ static int run_sweep(const struct sim_request_options *r, const struct requests 
     return code;
 }
 
+/* What the settings of a run contradict is said before a long trace is read. */
+static bool check_runs(const struct sim_request_options *r)
+{
+    const struct sim_trace nothing = { .block_tokens = TRACE_BLOCK_TOKENS };
+    struct mc_error error = { 0 };
+    struct sim_options options;
+    char name[160];
+
+    for (uint32_t i = 0; i < sim_options_runs(r); i++) {
+        sim *s = NULL;
+
+        mc_status status = sim_options_run(r, i, &options, name, &error);
+        options.trace = &nothing;
+        if (status == MC_OK)
+            status = sim_open(&options, &s, &error);
+        sim_close(s);
+        if (status == MC_OK || status == MC_E_NOMEM) /* memory: the run will say so */
+            continue;
+        command_complain("sim", "%s: %s", name, error.text);
+        return false;
+    }
+    return true;
+}
+
+/* Nothing is cut short yet: what is there of an earlier run stays until there is a new one. */
+static bool check_output(const char *path)
+{
+    FILE *file = path ? fopen(path, "ab") : NULL;
+
+    if (path && !file)
+        command_complain("sim", "cannot write %s: %s", path, strerror(errno));
+    if (file)
+        fclose(file);
+    return !path || file;
+}
+
 /* All runs keep what their tables, plots and CSV need; those under way have all of the simulation. */
 static struct requests_room room_of(const struct sim_request_options *r)
 {
@@ -307,6 +344,11 @@ static int read_and_run(const struct sim_request_options *r, int argc, char **ar
     struct mc_error error = { 0 };
     int code = CMD_FAILED;
 
+    if (!check_runs(r))
+        return CMD_USAGE;
+    if (!check_output(r->options.json) || !check_output(r->options.csv) ||
+        !check_output(r->options.html))
+        return CMD_FAILED;
     if (sim_trace_read(r->options.trace, &part, &requests, &error) != MC_OK)
         command_complain("sim", "%s", error.text);
     else

@@ -160,7 +160,7 @@ static mc_status read_assume(struct sim_request_options *r, struct mc_error *err
         return status;
     status = assume_read(&r->assume, text, size, error);
     if (status != MC_OK)
-        error_prefix(error, status, "%s: ", path);
+        error_prefix(error, status, "%s", path);
     alloc_free(r->alloc, text);
     return status;
 }

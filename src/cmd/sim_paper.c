@@ -65,6 +65,10 @@ static void run_one(void *argument, uint32_t index, uint32_t thread)
     sim *s = NULL;
 
     (void)thread;
+    if (interrupt_pending()) {
+        error->status = MC_E_CANCELLED;
+        return;
+    }
     mc_status status = sim_open(paper_options(work->paper, index), &s, error);
     if (status == MC_E_UNSUPPORTED) /* its rows are left out */
         *error = (struct mc_error){ 0 };
