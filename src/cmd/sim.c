@@ -13,6 +13,7 @@
 #include "cmd/interrupt.h"
 #include "cmd/sim_command.h"
 #include "cmd/sim_options.h"
+#include "cmd/sim_shared.h"
 #include "cmd/sim_trace.h"
 #include "os/clock.h"
 #include "os/crew.h"
@@ -21,8 +22,6 @@
 #include "sim/tracestats.h"
 
 extern char **environ;
-
-enum { SLICE = 256 }; /* requests between two looks at signals */
 
 /* What the threads of a sweep share; each writes its own runs and nothing else but the atomics. */
 struct sweep {
@@ -36,17 +35,6 @@ struct sweep {
     bool csv, shows;
     atomic_uint over; /* runs; relaxed: only shown */
 };
-
-mc_status sim_run_all(sim *s, struct mc_error *error)
-{
-    mc_status status;
-
-    do {
-        status = interrupt_pending() ? error_set(error, MC_E_CANCELLED, "interrupted")
-                                     : sim_run(s, SLICE, error);
-    } while (status == MC_PENDING);
-    return status;
-}
 
 static void run_one(void *argument, uint32_t index, uint32_t thread)
 {
@@ -83,30 +71,6 @@ static void run_one(void *argument, uint32_t index, uint32_t thread)
 }
 
 /* ------------------------------------------------------------------------------------------ output */
-
-bool sim_write_file(const char *path, const struct buf *text)
-{
-    FILE *file = text->failed ? NULL : fopen(path, "w");
-    bool done = file && fwrite(text->data, 1, text->size, file) == text->size;
-
-    if (file)
-        done = fclose(file) == 0 && done;
-    if (!done)
-        command_complain("sim", "cannot write %s", path);
-    return done;
-}
-
-void sim_figure(struct bench *bench, const char *name, const char *metric, const char *unit,
-                double value, uint64_t n)
-{
-    bench_figure(bench, &(struct figure){ .name = name,
-                                          .metric = metric,
-                                          .unit = unit,
-                                          .value = value,
-                                          .min = value,
-                                          .max = value,
-                                          .n = n });
-}
 
 static void figures_of(struct bench *bench, const struct report_run *run, uint64_t wall_ns)
 {
@@ -206,14 +170,6 @@ static bool write_all(const struct sweep *sweep, int argc, char **argv)
     if (o->html)
         done = write_page(sweep, o->html) && done;
     return done;
-}
-
-void sim_join_words(int argc, char **argv, char *text, size_t size)
-{
-    size_t at = (size_t)snprintf(text, size, "mooncake");
-
-    for (int i = 0; i < argc && at < size; i++)
-        at += (size_t)snprintf(text + at, size - at, " %s", argv[i]);
 }
 
 /* --------------------------------------------------------------------------------------------- sweep */
@@ -396,7 +352,7 @@ static int sim_main(int argc, char **argv)
     int code;
 
     if (argc > 1 && strcmp(argv[1], "paper") == 0)
-        return sim_paper_main(argc - 1, argv + 1);
+        return sim_paper_main(argc, argv);
     r = alloc_zeroed(os_alloc(), 1, sizeof(*r));
     if (!r) {
         command_complain("sim", "out of memory");

@@ -12,6 +12,7 @@
 #include "cmd/cmd.h"
 #include "cmd/interrupt.h"
 #include "cmd/sim_command.h"
+#include "cmd/sim_shared.h"
 #include "cmd/sim_trace.h"
 #include "os/crew.h"
 #include "os/sysalloc.h"
@@ -296,7 +297,7 @@ int sim_paper_main(int argc, char **argv)
     interrupt_install(1);
     mc_status status = settings_init(&settings, rows, ROWS, &o, os_alloc(), &error);
     if (status == MC_OK) {
-        status = settings_flags(&settings, argc - 1, argv + 1, &operands, &error);
+        status = settings_flags(&settings, argc - 2, argv + 2, &operands, &error);
         if (status == MC_OK && !o.help)
             status = settings_env(&settings, environ, &error);
         if (status == MC_OK && !o.help && operands.count > 0)
