@@ -106,6 +106,10 @@ void bench_figure(struct bench *bench, const struct figure *f)
         if (f->peer_value != 0)
             buf_addf(out, ", \"ratio\": %.4g", f->value / f->peer_value);
     }
+    if (f->note) {
+        buf_add_text(out, ", ");
+        add_text(out, "note", f->note);
+    }
     buf_add_text(out, " }");
 }
 

@@ -48,6 +48,7 @@ struct figure {
     uint64_t n;       /* of what it was made */
     const char *peer; /* NULL if there is none; the ratio is value / peer_value */
     double peer_value;
+    const char *note; /* NULL: nothing to say */
 };
 
 /** Keep it; nothing is printed. */

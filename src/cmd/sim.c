@@ -1,5 +1,6 @@
 /* sim.c - `mooncake sim`: runs in parallel, then table, JSON, CSV and page. `sim paper` is in sim_paper.c. */
 #define _POSIX_C_SOURCE 200809L
+#include <errno.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
@@ -12,6 +13,7 @@
 #include "cmd/interrupt.h"
 #include "cmd/sim_command.h"
 #include "cmd/sim_options.h"
+#include "cmd/sim_shared.h"
 #include "cmd/sim_trace.h"
 #include "os/clock.h"
 #include "os/crew.h"
@@ -20,8 +22,6 @@
 #include "sim/tracestats.h"
 
 extern char **environ;
-
-enum { SLICE = 256 }; /* requests between two looks at signals */
 
 /* What the threads of a sweep share; each writes its own runs and nothing else but the atomics. */
 struct sweep {
@@ -35,17 +35,6 @@ struct sweep {
     bool csv, shows;
     atomic_uint over; /* runs; relaxed: only shown */
 };
-
-mc_status sim_run_all(sim *s, struct mc_error *error)
-{
-    mc_status status;
-
-    do {
-        status = interrupt_pending() ? error_set(error, MC_E_CANCELLED, "interrupted")
-                                     : sim_run(s, SLICE, error);
-    } while (status == MC_PENDING);
-    return status;
-}
 
 static void run_one(void *argument, uint32_t index, uint32_t thread)
 {
@@ -82,30 +71,6 @@ static void run_one(void *argument, uint32_t index, uint32_t thread)
 }
 
 /* ------------------------------------------------------------------------------------------ output */
-
-bool sim_write_file(const char *path, const struct buf *text)
-{
-    FILE *file = text->failed ? NULL : fopen(path, "w");
-    bool done = file && fwrite(text->data, 1, text->size, file) == text->size;
-
-    if (file)
-        done = fclose(file) == 0 && done;
-    if (!done)
-        command_complain("sim", "cannot write %s", path);
-    return done;
-}
-
-void sim_figure(struct bench *bench, const char *name, const char *metric, const char *unit,
-                double value, uint64_t n)
-{
-    bench_figure(bench, &(struct figure){ .name = name,
-                                          .metric = metric,
-                                          .unit = unit,
-                                          .value = value,
-                                          .min = value,
-                                          .max = value,
-                                          .n = n });
-}
 
 static void figures_of(struct bench *bench, const struct report_run *run, uint64_t wall_ns)
 {
@@ -207,14 +172,6 @@ static bool write_all(const struct sweep *sweep, int argc, char **argv)
     return done;
 }
 
-void sim_join_words(int argc, char **argv, char *text, size_t size)
-{
-    size_t at = (size_t)snprintf(text, size, "mooncake");
-
-    for (int i = 0; i < argc && at < size; i++)
-        at += (size_t)snprintf(text + at, size - at, " %s", argv[i]);
-}
-
 /* --------------------------------------------------------------------------------------------- sweep */
 
 static bool complain_all(const struct sweep *sweep)
@@ -285,6 +242,42 @@ static int run_sweep(const struct sim_request_options *r, const struct requests 
     return code;
 }
 
+/* What the settings of a run contradict is said before a long trace is read. */
+static bool check_runs(const struct sim_request_options *r)
+{
+    const struct sim_trace nothing = { .block_tokens = TRACE_BLOCK_TOKENS };
+    struct mc_error error = { 0 };
+    struct sim_options options;
+    char name[160];
+
+    for (uint32_t i = 0; i < sim_options_runs(r); i++) {
+        sim *s = NULL;
+
+        mc_status status = sim_options_run(r, i, &options, name, &error);
+        options.trace = &nothing;
+        if (status == MC_OK)
+            status = sim_open(&options, &s, &error);
+        sim_close(s);
+        if (status == MC_OK || status == MC_E_NOMEM) /* memory: the run will say so */
+            continue;
+        command_complain("sim", "%s: %s", name, error.text);
+        return false;
+    }
+    return true;
+}
+
+/* Nothing is cut short yet: what is there of an earlier run stays until there is a new one. */
+static bool check_output(const char *path)
+{
+    FILE *file = path ? fopen(path, "ab") : NULL;
+
+    if (path && !file)
+        command_complain("sim", "cannot write %s: %s", path, strerror(errno));
+    if (file)
+        fclose(file);
+    return !path || file;
+}
+
 /* All runs keep what their tables, plots and CSV need; those under way have all of the simulation. */
 static struct requests_room room_of(const struct sim_request_options *r)
 {
@@ -307,6 +300,11 @@ static int read_and_run(const struct sim_request_options *r, int argc, char **ar
     struct mc_error error = { 0 };
     int code = CMD_FAILED;
 
+    if (!check_runs(r))
+        return CMD_USAGE;
+    if (!check_output(r->options.json) || !check_output(r->options.csv) ||
+        !check_output(r->options.html))
+        return CMD_FAILED;
     if (sim_trace_read(r->options.trace, &part, &requests, &error) != MC_OK)
         command_complain("sim", "%s", error.text);
     else
@@ -354,7 +352,7 @@ static int sim_main(int argc, char **argv)
     int code;
 
     if (argc > 1 && strcmp(argv[1], "paper") == 0)
-        return sim_paper_main(argc - 1, argv + 1);
+        return sim_paper_main(argc, argv);
     r = alloc_zeroed(os_alloc(), 1, sizeof(*r));
     if (!r) {
         command_complain("sim", "out of memory");

@@ -160,7 +160,7 @@ static mc_status read_assume(struct sim_request_options *r, struct mc_error *err
         return status;
     status = assume_read(&r->assume, text, size, error);
     if (status != MC_OK)
-        error_prefix(error, status, "%s: ", path);
+        error_prefix(error, status, "%s", path);
     alloc_free(r->alloc, text);
     return status;
 }
@@ -256,6 +256,7 @@ static void fill(const struct sim_request_options *r, struct sim_options *o)
                                .ssd_tokens = s->ssd,
                                .eviction = (enum tier_policy)s->eviction,
                                .net_gbps = (double)s->gbps,
+                               .input_max = s->input_max,
                                .output_max = s->output_max,
                                .retries = s->retries,
                                .come_back = (double)s->come_back,

@@ -23,6 +23,8 @@
       "Only so much of the trace, by its own time; 0: all.")                                        \
     X(limit, "limit", 0, U64, "0", 0, 0, NULL, "N", "What comes",                                   \
       "Only so many requests; 0: all.")                                                             \
+    X(input_max, "input-max", 0, U32, "0", 0, 1e9, NULL, "N", "What comes",                         \
+      "Longer prompts are refused; 0: none, or, where instances do both, as assumed of vLLM.")      \
     X(output_max, "output-max", 0, U32, "0", 0, 1e9, NULL, "N", "What comes",                       \
       "Answers are cut to so many tokens; 0: not.")                                                 \
     X(come_back, "come-back", 0, FLOAT, "0", 0, 1, NULL, "SHARE", "What comes",                     \

@@ -12,6 +12,7 @@
 #include "cmd/cmd.h"
 #include "cmd/interrupt.h"
 #include "cmd/sim_command.h"
+#include "cmd/sim_shared.h"
 #include "cmd/sim_trace.h"
 #include "os/crew.h"
 #include "os/sysalloc.h"
@@ -65,6 +66,10 @@ static void run_one(void *argument, uint32_t index, uint32_t thread)
     sim *s = NULL;
 
     (void)thread;
+    if (interrupt_pending()) {
+        error->status = MC_E_CANCELLED;
+        return;
+    }
     mc_status status = sim_open(paper_options(work->paper, index), &s, error);
     if (status == MC_E_UNSUPPORTED) /* its rows are left out */
         *error = (struct mc_error){ 0 };
@@ -106,18 +111,56 @@ static mc_status run_all(struct paper *paper, uint32_t threads, struct mc_error 
 
 /* -------------------------------------------------------------------------------------------- output */
 
+/* "10 %", "5 points": how near it is to be; "" where nobody has said. */
+static void bound_text(const struct paper_row *row, char text[24])
+{
+    text[0] = '\0';
+    if (row->bound == PAPER_PERCENT)
+        snprintf(text, 24, "%g %%", row->limit);
+    else if (row->bound == PAPER_POINTS)
+        snprintf(text, 24, "%g points", row->limit);
+    else if (row->bound == PAPER_BLOCKS)
+        snprintf(text, 24, "%.3f-%.3f", row->low, row->high);
+    else if (row->bound == PAPER_ORDER)
+        snprintf(text, 24, "the order");
+}
+
+static const char *verdict(const struct paper_row *row)
+{
+    return row->bound == PAPER_FREE ? "" : paper_row_holds(row) ? "yes" : "NO";
+}
+
 static void print_row(const struct paper_row *row, struct buf *out)
 {
-    buf_addf(out, "%-40s %-22s ", row->name, row->metric);
+    char bound[24];
+
+    bound_text(row, bound);
+    buf_addf(out, "%-40s %-23s %-11s ", row->name, row->metric, row->unit);
     if (isnan(row->published))
-        buf_addf(out, "%10s %10.4g %8s %s", "-", row->simulated, "-", row->unit);
+        buf_addf(out, "%9s %9.4g\n", "-", row->simulated);
     else if (row->absent)
-        buf_addf(out, "%10.4g   trace not at hand", row->published);
+        buf_addf(out, "%9.4g trace not at hand\n", row->published);
     else
-        buf_addf(out, "%10.4g %10.4g %8.3f %s", row->published, row->simulated,
-                 row->published != 0 ? row->simulated / row->published : 0, row->unit);
-    if (row->high > row->low)
-        buf_addf(out, " (%.4g to %.4g)", row->low, row->high);
+        buf_addf(out, "%9.4g %9.4g %7.3f%s%-12s%s\n", row->published, row->simulated,
+                 row->published != 0 ? row->simulated / row->published : 0, bound[0] ? "  " : "",
+                 bound, verdict(row));
+}
+
+/* How many rows are to be how near, and which are not. */
+static void print_verdict(const struct paper *paper, struct buf *out)
+{
+    uint32_t bounded = 0, held = 0;
+
+    for (uint32_t i = 0; i < paper->row_count; i++) {
+        const struct paper_row *row = &paper->rows[i];
+
+        bounded += row->bound != PAPER_FREE && !row->absent;
+        held += row->bound != PAPER_FREE && !row->absent && paper_row_holds(row);
+    }
+    buf_addf(out, "\n%u of %u rows that have a bound are within it.", held, bounded);
+    for (uint32_t i = 0; i < paper->row_count; i++)
+        if (!paper_row_holds(&paper->rows[i]))
+            buf_addf(out, "\n  not: %s, %s", paper->rows[i].name, paper->rows[i].metric);
     buf_add_text(out, "\n");
 }
 
@@ -125,10 +168,11 @@ static bool print_rows(const struct paper *paper)
 {
     struct buf out = BUF_INIT(os_alloc());
 
-    buf_addf(&out, "%-40s %-22s %10s %10s %8s\n", "case", "metric", "published", "simulated",
-             "ratio");
+    buf_addf(&out, "%-40s %-23s %-11s %9s %9s %7s  %-12s%s\n", "case", "metric", "unit",
+             "published", "simulated", "ratio", "bound", "within");
     for (uint32_t i = 0; i < paper->row_count; i++)
         print_row(&paper->rows[i], &out);
+    print_verdict(paper, &out);
     buf_add_text(&out, "\nWhat the papers leave open, and what was taken:\n");
     for (const struct paper_note *note = paper_notes; note->experiment; note++)
         buf_addf(&out, "  %-8s %s\n", note->experiment, note->text);
@@ -166,7 +210,10 @@ static bool write_json(const struct paper *paper, const struct paper_options *o,
     bench_init(&bench, "sim paper", command, o->commit);
     for (uint32_t i = 0; i < paper->row_count; i++) {
         const struct paper_row *row = &paper->rows[i];
+        char bound[24], note[64];
 
+        bound_text(row, bound);
+        snprintf(note, sizeof(note), "bound %s: %s", bound, verdict(row));
         if (row->absent)
             absent_row(&bench, row);
         else
@@ -178,7 +225,8 @@ static bool write_json(const struct paper *paper, const struct paper_options *o,
                                                    .max = row->high,
                                                    .n = 1,
                                                    .peer = isnan(row->published) ? NULL : "paper",
-                                                   .peer_value = row->published });
+                                                   .peer_value = row->published,
+                                                   .note = bound[0] ? note : NULL });
     }
     const bool done = bench_write(&bench, o->json);
     bench_fini(&bench);
@@ -249,7 +297,7 @@ int sim_paper_main(int argc, char **argv)
     interrupt_install(1);
     mc_status status = settings_init(&settings, rows, ROWS, &o, os_alloc(), &error);
     if (status == MC_OK) {
-        status = settings_flags(&settings, argc - 1, argv + 1, &operands, &error);
+        status = settings_flags(&settings, argc - 2, argv + 2, &operands, &error);
         if (status == MC_OK && !o.help)
             status = settings_env(&settings, environ, &error);
         if (status == MC_OK && !o.help && operands.count > 0)

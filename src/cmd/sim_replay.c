@@ -3,6 +3,7 @@
 #include "cmd/cmd.h"
 #include "cmd/interrupt.h"
 #include "cmd/sim_command.h"
+#include "cmd/sim_shared.h"
 #include "os/clock.h"
 #include "os/file.h"
 #include "os/sysalloc.h"

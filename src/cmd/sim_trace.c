@@ -97,10 +97,10 @@ static mc_status keep(void *user, const struct trace_request *request, struct mc
     const mc_status status = requests_add(k->requests, request);
     if (status == MC_E_RANGE)
         return error_set(error, status,
-                         "%s:%llu: up to here is what %.3g GiB hold; take a part of it (--limit, "
+                         "%s:%llu: up to here is what %.6g MiB hold; take a part of it (--limit, "
                          "mooncake trace slice) or allow more memory",
                          k->path, (unsigned long long)request->line,
-                         (double)k->requests->room.bytes / (1 << 30));
+                         (double)k->requests->room.bytes / (1 << 20));
     return status == MC_OK ? status
                            : error_set(error, status, "%s:%llu: out of memory", k->path,
                                        (unsigned long long)request->line);

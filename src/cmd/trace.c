@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "base/error.h"
 #include "base/setting.h"
@@ -136,15 +137,30 @@ static mc_status take_slice(void *user, const struct trace_request *request, str
     return put(l, &moved, error);
 }
 
+/* What is read must not be cut short by what is written. */
+static bool is_same_file(const char *a, const char *b)
+{
+    struct stat x, y;
+
+    return stat(a, &x) == 0 && stat(b, &y) == 0 && S_ISREG(x.st_mode) && x.st_dev == y.st_dev &&
+           x.st_ino == y.st_ino;
+}
+
 static mc_status slice(const struct trace_settings *o, const char *path, struct mc_error *error)
 {
     const struct sim_trace_part part = { o->from, o->to, o->limit, { 0 } };
     struct lines lines;
 
+    if (is_same_file(path, o->out))
+        return error_set(error, MC_E_ARG, "%s: is what the slice is taken of; write it elsewhere",
+                         o->out);
     mc_status status = open_lines(&lines, o->out, error);
     lines.part = &part;
     if (status == MC_OK)
         status = sim_trace_each(path, take_slice, &lines, error);
+    if (status == MC_OK && lines.count == 0)
+        status =
+            error_set(error, MC_E_FORMAT, "%s: no request in the part that was asked for", path);
     return close_lines(&lines, status, error);
 }
 

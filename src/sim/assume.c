@@ -150,12 +150,14 @@ static mc_status read_line(struct sim_assume *assume, char *line, unsigned numbe
 /* Nothing is without size or speed, or so large that times and tokens could not be counted. */
 static mc_status check(const struct sim_assume *a, struct mc_error *error)
 {
-    static const double TIME_MOST = 1e6;
+    static const double TIME_MOST = 1e6, BYTES_PER_S_LEAST = 1e5;
 
-    if (a->llm.layers < 1 || a->llm.kv_heads < 1 || a->llm.head_size < 1 || a->gpu.flops < 1 ||
-        a->gpu.bytes_per_s < 1 || a->gpu.net_bytes_per_s < 1 || a->vram_load_bytes_per_s < 1 ||
-        a->ssd_bytes_per_s < 1)
-        return error_set(error, MC_E_FORMAT, "a GPU, an LLM or a node without size or speed");
+    if (a->llm.layers < 1 || a->llm.kv_heads < 1 || a->llm.head_size < 1 || a->gpu.flops < 1)
+        return error_set(error, MC_E_FORMAT, "a GPU or an LLM without size or speed");
+    if (a->gpu.bytes_per_s < BYTES_PER_S_LEAST || a->gpu.net_bytes_per_s < BYTES_PER_S_LEAST ||
+        a->vram_load_bytes_per_s < BYTES_PER_S_LEAST || a->ssd_bytes_per_s < BYTES_PER_S_LEAST)
+        return error_set(error, MC_E_FORMAT, "memory or a line of less than %g bytes a second",
+                         BYTES_PER_S_LEAST);
     if (a->gpus < 1 || a->gpus > 1e4 || a->sequences_max < 1 || a->sequences_max > 65536 ||
         a->vram_share > 1)
         return error_set(error, MC_E_FORMAT,

@@ -42,6 +42,7 @@
     X(join_fixed_s, 0.030, "s", "the batch stands still while one joins: fixed part (calibrated on F15)") \
     X(join_load_share, 1.0, "", "and this share of its load into VRAM (calibrated on F15)") \
     X(vllm_chunk_tokens, 2048, "tokens", "budget of a step with chunked prefill (F8: +0.07 s for each chunk)") \
+    X(vllm_context_tokens, 131072, "tokens", "longest prompt of a coupled instance; 0: any (F14 ends there)") \
     X(vllm_prompt_tokens, 16384, "tokens", "prompts that one prefill step of a coupled instance may batch") \
     X(sequences_max, 256, "", "sequences in one batch") \
     X(pipeline_comm_s, 1.7e-4, "s", "handing a chunk to the next stage (16 MiB at 100 GB/s)") \

@@ -16,7 +16,10 @@
 #include "sim/sim.h"
 #include "sim/trace.h"
 
-enum { FIT_POINTS = 65 };
+enum {
+    FIT_POINTS = 65,
+    FIT_SESSION_BLOCKS = 2 /* of a prompt that come again; fewer are a family's */
+};
 
 /** Values at shares 0, 1/64, ... 1; between them, linear. */
 struct quantiles {

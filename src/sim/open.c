@@ -6,6 +6,7 @@
 #include "base/prng.h"
 #include "sim/world.h"
 
+static const double GBPS_LEAST = 1e-3; /* slower, and the clock would run over */
 static const uint64_t SAMPLE_DEFAULT_NS = 10000000000;
 static const uint32_t INSTANCES_LIMIT = 4096, COME_BACK_MAX_DEFAULT = 3;
 static const uint64_t BLOCKS_INDEX_LIMIT = 1 << 26;
@@ -32,6 +33,24 @@ static mc_status check_coupled(struct sim_options *o, struct mc_error *error)
                          "%.60s",
                          o->policy);
     return MC_OK;
+}
+
+static uint32_t context_tokens(const struct sim_assume *a)
+{
+    return a->vllm_context_tokens < UINT32_MAX ? (uint32_t)a->vllm_context_tokens : UINT32_MAX;
+}
+
+/* Whoever comes needs both. */
+static mc_status check_roles(const struct sim_options *o, struct mc_error *error)
+{
+    uint32_t roles = 0;
+
+    for (uint32_t i = 0; i < o->group_count; i++)
+        roles |= o->groups[i].role == MC_ROLE_STORE ? 0 : o->groups[i].role;
+    if ((roles & MC_ROLE_BOTH) == MC_ROLE_BOTH)
+        return MC_OK;
+    return error_set(error, MC_E_ARG, "simulation: nobody %s: a cluster has P and D, or C",
+                     roles & MC_ROLE_PREFILL ? "decodes" : "prefills");
 }
 
 static mc_status check_options(struct sim_options *o, struct mc_error *error)
@@ -72,9 +91,16 @@ static mc_status check_options(struct sim_options *o, struct mc_error *error)
     if (instances == 0 || instances > INSTANCES_LIMIT)
         return error_set(error, MC_E_RANGE, "simulation: %llu instances, not 1 to %u",
                          (unsigned long long)instances, INSTANCES_LIMIT);
-    const mc_status status = check_coupled(o, error);
+    mc_status status = check_roles(o, error);
+    if (status == MC_OK)
+        status = check_coupled(o, error);
     if (status != MC_OK)
         return status;
+    if (o->net_gbps != 0 && !(o->net_gbps >= GBPS_LEAST && o->net_gbps <= 1e6))
+        return error_set(error, MC_E_RANGE, "simulation: a line rate is %g to 1e6 Gbps, not %g",
+                         GBPS_LEAST, o->net_gbps);
+    if (o->input_max == 0 && o->groups[0].role == MC_ROLE_BOTH)
+        o->input_max = context_tokens(&o->assume);
     o->interleave = o->interleave ? o->interleave : 1;
     o->come_back_max = o->come_back_max ? o->come_back_max : COME_BACK_MAX_DEFAULT;
     if (!(o->come_back >= 0 && o->come_back <= 1) || o->come_back_max > 1000)

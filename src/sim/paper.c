@@ -206,3 +206,44 @@ void paper_row(struct paper *p, const char *name, const char *metric, const char
     row->low = row->high = row->simulated;
     snprintf(row->name, sizeof(row->name), "%s", name);
 }
+
+void paper_within(struct paper *p, enum paper_bound bound, double limit)
+{
+    if (!p->reports || p->row_count == 0)
+        return;
+    p->rows[p->row_count - 1].bound = bound;
+    p->rows[p->row_count - 1].limit = limit;
+}
+
+void paper_between(struct paper *p, double low, double high)
+{
+    paper_within(p, PAPER_BLOCKS, 0);
+    if (!p->reports || p->row_count == 0)
+        return;
+    p->rows[p->row_count - 1].low = low;
+    p->rows[p->row_count - 1].high = high;
+}
+
+void paper_order(struct paper *p, const char *name, const char *metric, bool there, bool holds)
+{
+    paper_row(p, name, metric, "yes", 1, there, holds);
+    paper_within(p, PAPER_ORDER, 0);
+}
+
+bool paper_row_holds(const struct paper_row *row)
+{
+    const double off = fabs(row->simulated - row->published);
+
+    switch (row->absent ? PAPER_FREE : row->bound) {
+    case PAPER_PERCENT:
+        return off <= fabs(row->published) * row->limit / 100;
+    case PAPER_POINTS:
+        return off <= row->limit;
+    case PAPER_BLOCKS:
+        return row->low <= row->published && row->published <= row->high;
+    case PAPER_ORDER:
+        return row->simulated >= 0.5;
+    default:
+        return true;
+    }
+}

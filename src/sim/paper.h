@@ -34,6 +34,15 @@ extern const char *const paper_files[PAPER_TRACES];
 
 enum { PAPER_RUNS_MAX = 256, PAPER_ROWS_MAX = 512 };
 
+/** How near to `published` a row is to be. */
+enum paper_bound {
+    PAPER_FREE,    /* nobody has said */
+    PAPER_PERCENT, /* of it */
+    PAPER_POINTS,  /* of a share in percent */
+    PAPER_BLOCKS,  /* between low and high: what the size of blocks leaves open */
+    PAPER_ORDER,   /* 1: the rows above come in the order that is the metric */
+};
+
 struct paper_row {
     char name[64]; /* "B6 local/global" */
     const char *metric, *unit;
@@ -41,6 +50,8 @@ struct paper_row {
     double low,
         high;    /* bounds of `simulated`, where what is not known leaves some; else both as it */
     bool absent; /* the trace is not at hand: there is nothing but `published` */
+    enum paper_bound bound;
+    double limit; /* of PERCENT and POINTS */
 };
 
 /** What a run leaves besides its summary. */
@@ -91,6 +102,9 @@ mc_status paper_take(struct paper *paper, uint32_t run, const struct sim_result 
 /** Fill rows. All runs are over. MC_OK or MC_E_NOMEM. */
 mc_status paper_report(struct paper *paper);
 
+/** Is it within its bound? True where there is none. */
+bool paper_row_holds(const struct paper_row *row);
+
 /** What the papers leave open and was chosen here; `experiment` NULL ends them. */
 extern const struct paper_note paper_notes[];
 
@@ -103,9 +117,15 @@ const struct paper_run *paper_wants(struct paper *paper, const char *name, enum 
 /** A row of the second pass; `there` false: absent. */
 void paper_row(struct paper *paper, const char *name, const char *metric, const char *unit,
                double published, bool there, double simulated);
+/** The row made last is to be so near. */
+void paper_within(struct paper *paper, enum paper_bound bound, double limit);
+/** Likewise: `published` is to be between the two. */
+void paper_between(struct paper *paper, double low, double high);
+/** One that says whether others come in the published order: `metric`. */
+void paper_order(struct paper *paper, const char *name, const char *metric, bool there, bool holds);
 /** A name for each trace, and the options of a baseline. */
 extern const char *const paper_trace_names[PAPER_TRACES];
-struct sim_options paper_coupled(enum sim_coupled kind);
+struct sim_options paper_coupled(const struct paper *paper, enum sim_coupled kind);
 
 /** All experiments, and those of paper_clusters.c among them. */
 void paper_cases(struct paper *paper);

@@ -19,7 +19,8 @@ static void b6_at(struct paper *p, const char *cluster, double speed, const char
         { "load", "least-loaded", "pull=0", 5.27, 1.05, 3.56, 7.41 },
         { "random", "random", "pull=0", 19.65, 3.54, 13.72, 0 },
     };
-    double global_mean = 0;
+    double means[COUNT(policies)] = { 0 };
+    bool all = true;
     char name[64];
 
     for (uint32_t i = 0; i < COUNT(policies); i++) {
@@ -34,15 +35,19 @@ static void b6_at(struct paper *p, const char *cluster, double speed, const char
         paper_row(p, name, "mean TTFT", "s", policies[i].mean, m != NULL, m ? m->ttft_mean : 0);
         paper_row(p, name, "median TTFT", "s", policies[i].median, m != NULL,
                   m ? summary_at(m->ttft, m->finished, .5) : 0);
-        if (i == 0) {
-            global_mean = m ? m->ttft_mean : 0;
+        means[i] = m ? m->ttft_mean : 0;
+        all = all && m && m->ttft_mean > 0;
+        if (i == 0)
             continue;
-        }
         snprintf(name, sizeof(name), "B6 %s/global%s", policies[i].name, suffix);
-        paper_row(p, name, "mean TTFT ratio", "", policies[i].mean / policies[0].mean,
-                  m != NULL && global_mean > 0,
-                  m && global_mean > 0 ? m->ttft_mean / global_mean : 0);
+        paper_row(p, name, "mean TTFT ratio", "", policies[i].mean / policies[0].mean, all,
+                  all ? means[i] / means[0] : 0);
+        if (i < 3) /* random is beyond saturation in F5 */
+            paper_within(p, PAPER_PERCENT, 20);
     }
+    snprintf(name, sizeof(name), "B6 order%s", suffix);
+    paper_order(p, name, "global<local<load<rand.", all,
+                means[0] < means[1] && means[1] < means[2] && means[2] < means[3]);
 }
 
 static void b6(struct paper *p)
@@ -68,10 +73,14 @@ static void b7_b8(struct paper *p)
         const struct summary *m = r ? &r->summary : NULL;
 
         paper_row(p, name, "mean TTFT", "s", ttft[n - 5], m != NULL, m ? m->ttft_mean : 0);
+        paper_within(p, n >= 7 ? PAPER_PERCENT : PAPER_FREE, 10);
         snprintf(name, sizeof(name), "B8 %s", cluster);
         paper_row(p, name, "effective", "%", effective[n - 5], m != NULL,
                   m ? 100.0 * m->good / m->offered : 0);
+        const bool held = n >= 6 && n <= 10; /* the others are beyond saturation */
+        paper_within(p, held ? PAPER_POINTS : PAPER_FREE, 5);
         paper_row(p, name, "mean TBT", "ms", tbt[n - 5], m != NULL, m ? m->tbt_mean * 1e3 : 0);
+        paper_within(p, held ? PAPER_PERCENT : PAPER_FREE, 20);
     }
 }
 
@@ -94,24 +103,36 @@ static void b9(struct paper *p)
           { { 9.4, 28.8, 55.4 }, { 46.6, 57.3, 69.5 }, { 18.6, 21.3, 40.4 } } },
     };
     static const double limits[] = { .1, .2, .3 };
+    double fast[3][COUNT(systems)] = { 0 }; /* shares below the first limit */
     char name[64];
 
     for (uint32_t i = 0; i < COUNT(systems); i++)
         for (int t = PAPER_CONVERSATION; t <= PAPER_TOOLAGENT; t++) {
             struct sim_options o = systems[i].coupled < 0
-                                       ? (struct sim_options){ 0 }
-                                       : paper_coupled((enum sim_coupled)systems[i].coupled);
+                                       ? (struct sim_options){ .assume = p->assume }
+                                       : paper_coupled(p, (enum sim_coupled)systems[i].coupled);
             o.speed = t == PAPER_CONVERSATION ? 1.53 : 1;
+            o.input_max = (uint32_t)p->assume.vllm_context_tokens;
             const struct paper_run *r = paper_wants(p, systems[i].name, (enum paper_trace)t, o,
                                                     systems[i].coupled < 0 ? "8P+8D" : "16C");
             for (uint32_t k = 0; k < COUNT(limits); k++) {
+                const double share =
+                    r ? 100 * summary_below(r->summary.tbt, r->summary.finished, limits[k]) : 0;
+
+                fast[t][i] = k == 0 ? share : fast[t][i];
                 snprintf(name, sizeof(name), "B9 %s %s < %.0f ms", systems[i].name,
                          paper_trace_names[t], limits[k] * 1e3);
-                paper_row(p, name, "requests", "%", systems[i].share[t][k], r != NULL,
-                          r ? 100 * summary_below(r->summary.tbt, r->summary.finished, limits[k])
-                            : 0);
+                paper_row(p, name, "requests", "%", systems[i].share[t][k], r != NULL, share);
+                paper_within(p, PAPER_POINTS, 15);
             }
         }
+    for (int t = PAPER_CONVERSATION; t <= PAPER_SYNTHETIC; t++) {
+        const double *f = fast[t];
+
+        snprintf(name, sizeof(name), "B9 order %s", paper_trace_names[t]);
+        paper_order(p, name, "ours>plain>prefix>ch.", p->traces[t].count != 0,
+                    f[0] > f[1] && f[1] > f[2] && f[2] > f[3]);
+    }
 }
 
 /* ---------------------------------------------------------------------------------------- B10: bandwidth */
@@ -136,25 +157,33 @@ static void b10(struct paper *p)
 
 /* ----------------------------------------------------------------------------------------- B11: replicas */
 
+static void b11_at(struct paper *p, enum paper_trace trace, double speed, const double most[4],
+                   double when_s)
+{
+    const struct sim_options o = { .speed = speed };
+    const struct paper_run *r = paper_wants(p, "replicas", trace, o, "8P+8D");
+    char suffix[16] = "", name[64];
+
+    if (speed != 1)
+        snprintf(suffix, sizeof(suffix), " %gx", speed);
+    for (uint32_t k = 0, rank = 10; k < SIM_WATCHED_MAX; k++, rank *= 10) {
+        snprintf(name, sizeof(name), "B11 %s%s rank %u", paper_trace_names[trace], suffix, rank);
+        paper_row(p, name, "replicas at most", "", most[k], r != NULL, r ? r->replicas_most[k] : 0);
+    }
+    if (isnan(when_s))
+        return;
+    snprintf(name, sizeof(name), "B11 %s%s rank 10", paper_trace_names[trace], suffix);
+    paper_row(p, name, "when", "s", when_s, r != NULL, r ? r->replicas_when_s[0] : 0);
+}
+
 static void b11(struct paper *p)
 {
     static const double conversation[] = { 8, 7, 6, 3 }, synthetic[] = { 5, 4, 5, 2 };
-    char name[64];
-    const struct paper_run *r =
-        paper_wants(p, "replicas", PAPER_CONVERSATION, (struct sim_options){ 0 }, "8P+8D");
+    static const double speeds[] = { 1, 1.35 }; /* as in B6 */
 
-    for (uint32_t k = 0, rank = 10; k < SIM_WATCHED_MAX; k++, rank *= 10) {
-        snprintf(name, sizeof(name), "B11 conversation rank %u", rank);
-        paper_row(p, name, "replicas at most", "", conversation[k], r != NULL,
-                  r ? r->replicas_most[k] : 0);
-    }
-    paper_row(p, "B11 conversation rank 10", "when", "s", 1100, r != NULL,
-              r ? r->replicas_when_s[0] : 0);
-    r = paper_wants(p, "replicas", PAPER_SYNTHETIC, (struct sim_options){ 0 }, "8P+8D");
-    for (uint32_t k = 0, rank = 10; k < SIM_WATCHED_MAX; k++, rank *= 10) {
-        snprintf(name, sizeof(name), "B11 synthetic rank %u", rank);
-        paper_row(p, name, "replicas at most", "", synthetic[k], r != NULL,
-                  r ? r->replicas_most[k] : 0);
+    for (uint32_t i = 0; i < COUNT(speeds); i++) {
+        b11_at(p, PAPER_CONVERSATION, speeds[i], conversation, 1100);
+        b11_at(p, PAPER_SYNTHETIC, speeds[i], synthetic, NAN);
     }
 }
 
@@ -186,7 +215,7 @@ static void b525(struct paper *p)
 {
     static const double fast[] = { .25, .5, .75, 1, 1.25, 1.5, 1.75, 2, 2.25, 2.5, 2.75, 3, 3.5 };
     static const double slow[] = { .02, .1, .125, .15, .175, .2, .225, .25, .275, .3, .35 };
-    struct sim_options vllm = paper_coupled(SIM_PLAIN), ours = { 0 };
+    struct sim_options vllm = paper_coupled(p, SIM_PLAIN), ours = { 0 };
 
     ours.assume = p->assume;
     (void)assume_llm(&ours.assume, "llama2-70b");
@@ -198,10 +227,21 @@ static void b525(struct paper *p)
     paper_row(p, "+525 % mooncake 3P+1D", "rate within TTFT", "1/s", 1.25, a > 0, a);
     paper_row(p, "+525 % vLLM 4", "rate within TTFT", "1/s", 0.2, b > 0, b);
     paper_row(p, "+525 % ratio", "rate ratio", "", 6.25, a > 0 && b > 0, b > 0 ? a / b : 0);
+    paper_within(p, PAPER_PERCENT, 25);
 }
 
-/* Rejections under overload. A row is left out where the scheduler at hand has no such admission. */
-static void b13_at(struct paper *p, const char *cluster, double speed, bool pool)
+/* ------------------------------------------------------------------------------------ B13: rejections */
+
+/* What A-T3 leaves open. */
+struct overload {
+    const char *cluster;
+    double speed;
+    uint64_t slo_tbt_ms;
+    const char *parameters, *words; /* of the admission */
+    bool held;                      /* the published order is to come out */
+};
+
+static void b13_at(struct paper *p, const struct overload *at)
 {
     static const struct {
         const char *name;
@@ -210,27 +250,24 @@ static void b13_at(struct paper *p, const char *cluster, double speed, bool pool
     } admissions[] = { { "baseline", MC_ADMIT_STAGES, 18.2 },
                        { "early", MC_ADMIT_EARLY, 16.4 },
                        { "predicted", MC_ADMIT_EARLY_SYSTEM, 15.6 } };
-    char name[64];
+    double refused[COUNT(admissions)] = { 0 };
+    char name[64], where[40];
+    bool all = true;
 
+    snprintf(where, sizeof(where), "(%s %gx%s)", at->cluster, at->speed, at->words);
     for (uint32_t i = 0; i < COUNT(admissions); i++) {
-        const struct sim_options o = {
-            .admission = admissions[i].admission,
-            /* what is predicted, without a margin: the papers have none */
-            .admission_parameters =
-                pool ? "quantile=0.5,bookings=0,pool=1" : "quantile=0.5,bookings=0",
-            .slo_ttft_ns = 30000000000,
-            .slo_tbt_ns = 100000000,
-            .speed = speed
-        };
-        snprintf(name, sizeof(name), "B13 %s (%s %gx%s)", admissions[i].name, cluster, speed,
-                 pool ? ", pool" : "");
-        const struct paper_run *r = paper_wants(p, name, PAPER_CONVERSATION, o, cluster);
+        const struct sim_options o = { .admission = admissions[i].admission,
+                                       .admission_parameters = at->parameters,
+                                       .slo_ttft_ns = 30000000000,
+                                       .slo_tbt_ns = at->slo_tbt_ms * 1000000,
+                                       .speed = at->speed };
+        snprintf(name, sizeof(name), "B13 %s %s", admissions[i].name, where);
+        const struct paper_run *r = paper_wants(p, name, PAPER_CONVERSATION, o, at->cluster);
         const struct summary *m = r ? &r->summary : NULL;
 
-        if (!m && p->traces[PAPER_CONVERSATION].count)
-            continue;
-        paper_row(p, name, "rejected", "%", admissions[i].published, m != NULL,
-                  m ? 100.0 * (m->refused + m->late) / m->offered : 0);
+        all = all && m;
+        refused[i] = m ? 100.0 * (m->refused + m->late) / m->offered : 0;
+        paper_row(p, name, "rejected", "%", admissions[i].published, m != NULL, refused[i]);
         if (m) {
             paper_row(p, name, "prefill in vain", "s", NAN, true, m->wasted_s);
             paper_row(p, name, "prefill, decode load", "correlation",
@@ -238,14 +275,29 @@ static void b13_at(struct paper *p, const char *cluster, double speed, bool pool
                       r->correlation);
         }
     }
+    for (uint32_t i = 1; i < COUNT(admissions) && at->held; i++) {
+        snprintf(name, sizeof(name), "B13 %s/baseline %s", admissions[i].name, where);
+        paper_row(p, name, "rejected, ratio", "", admissions[i].published / admissions[0].published,
+                  all && refused[0] > 0, refused[0] > 0 ? refused[i] / refused[0] : 0);
+    }
+    snprintf(name, sizeof(name), "B13 order %s", where);
+    paper_order(p, name, "baseline>early>predict.", all,
+                refused[0] > refused[1] && refused[1] > refused[2]);
+    if (!at->held)
+        paper_within(p, PAPER_FREE, 0);
 }
 
 static void b13(struct paper *p)
 {
-    b13_at(p, "8P+8D", 2, false);
-    b13_at(p, "8P+4D", 4.5, false);
-    b13_at(p, "8P+4D", 4.5, true);
-    b13_at(p, "10P+3D", 3, false);
+    /* Predictions without a margin and no room for who comes back: the papers have neither. */
+    static const struct overload settings[] = {
+        { "8P+8D", 2, 100, "quantile=0.5,bookings=0", "", false },
+        { "10P+3D", 3, 100, "quantile=0.5,bookings=0", "", false },
+        { "8P+8D", 2.75, 74, "quantile=0.5,bookings=0,pool=1,gaps=1", ", pool, gaps", true },
+    };
+
+    for (uint32_t i = 0; i < COUNT(settings); i++)
+        b13_at(p, &settings[i]);
 }
 
 void paper_cluster_cases(struct paper *p)

@@ -1,4 +1,5 @@
 /* report_page.c - a page of one file: a table of all runs, their distributions, each one's course. */
+#include <stdio.h>
 #include <string.h>
 
 #include "base/alloc.h"
@@ -8,14 +9,18 @@
 enum { CDF_POINTS = 200, RUNS_DRAWN = 24 };
 
 static const char style[] =
-    "<style>:root{color-scheme:light dark}body{font:15px/1.45 system-ui,sans-serif;max-width:75em;"
+    "<style>:root{color-scheme:light dark}body{font:15px/1.45 system-ui,sans-serif;max-width:90em;"
     "margin:2em auto;padding:0 1em}table{border-collapse:collapse;font-size:13px}"
-    "td,th{padding:.2em .7em;text-align:right;border-bottom:1px solid #8884}"
+    "td,th{padding:.2em .5em;text-align:right;border-bottom:1px solid "
+    "#8884}th{vertical-align:bottom}"
     "td:first-child,th:first-child{text-align:left}pre{overflow:auto;font-size:12px}"
+    "summary{font-size:1.5em;font-weight:bold;margin:1.3em 0 .5em}a{color:inherit}"
     "svg{max-width:100%;height:auto;display:block}h2{margin-top:2em}"
     ".plots{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,26em),1fr));gap:1em}"
     ".plots svg{width:100%;border-radius:6px}.wide{overflow:auto}"
-    "@media(max-width:40em){body{margin:1em auto}td,th{padding:.2em .4em}}</style>";
+    "@media(max-width:40em){body{margin:1em auto}td,th{padding:.2em "
+    ".4em}td:first-child{min-width:10em}}"
+    "@media(min-width:60em){td:first-child{white-space:nowrap}}</style>";
 
 static void add_escaped(struct buf *out, const char *text)
 {
@@ -44,10 +49,13 @@ static void table(const struct report_run *runs, uint32_t count, struct buf *out
         if (!runs[i].done)
             continue;
         buf_addf(out, "<tr><td>%u&ensp;", i + 1);
+        if (i < RUNS_DRAWN)
+            buf_addf(out, "<a href=\"#run%u\">", i + 1);
         add_escaped(out, runs[i].name);
-        buf_addf(out, "<td>%u<td>%.2f<td>%.2f<td>%.2f<td>%.3f<td>%.1f", m->offered,
-                 100 * m->finished / n, 100.0 * (m->refused + m->late) / n, 100 * m->good / n,
-                 m->goodput, m->goodput_tokens / 1e3);
+        buf_addf(out, "%s<td>%u<td>%.2f<td>%.2f<td>%.2f<td>%.3f<td>%.1f",
+                 i < RUNS_DRAWN ? "</a>" : "", m->offered, 100 * m->finished / n,
+                 100.0 * (m->refused + m->late) / n, 100 * m->good / n, m->goodput,
+                 m->goodput_tokens / 1e3);
         buf_addf(out, "<td>%.2f<td>%.2f<td>%.2f<td>%.2f<td>%.1f<td>%.1f", m->ttft_mean,
                  summary_at(m->ttft, m->finished, .5), summary_at(m->ttft, m->finished, .9),
                  summary_at(m->ttft, m->finished, .99), m->tbt_mean * 1e3,
@@ -83,10 +91,10 @@ static const float *values_of(const struct summary *m, int which)
     return which == 0 ? m->ttft : which == 1 ? m->tbt : m->regret;
 }
 
-static void distributions(const struct report_run *runs, uint32_t count, struct plot_point *points,
-                          struct buf *out)
+/* Of runs first ... first + count - 1, numbered as in the table. */
+static void distributions_of(const struct report_run *runs, uint32_t first, uint32_t count,
+                             struct plot_point *points, struct buf *out)
 {
-    static const char *const numbers[PLOT_SERIES_MAX] = { "1", "2", "3", "4", "5", "6" };
     struct plot_panel panels[3] = {
         { .title = "Time to first token",
           .x_label = "s",
@@ -104,22 +112,42 @@ static void distributions(const struct report_run *runs, uint32_t count, struct 
           .x_log = true,
           .y_max = 100 },
     };
+    char numbers[PLOT_SERIES_MAX][12];
 
+    for (uint32_t i = 0; i < count; i++)
+        snprintf(numbers[i], sizeof(numbers[i]), "%u", first + i + 1);
     for (int k = 0; k < 3; k++)
-        for (uint32_t i = 0; i < count && i < PLOT_SERIES_MAX; i++) {
-            if (!runs[i].done)
+        for (uint32_t i = 0; i < count; i++) {
+            const struct report_run *run = &runs[first + i];
+
+            if (!run->done)
                 continue;
-            const uint32_t n = cdf(values_of(&runs[i].summary, k), runs[i].summary.finished,
-                                   k == 1 ? 1e3 : 1, points);
-            panels[k].series[panels[k].series_count++] = (struct plot_series){
-                .name = numbers[i % PLOT_SERIES_MAX], .points = points, .count = n
-            };
+            const uint32_t n =
+                cdf(values_of(&run->summary, k), run->summary.finished, k == 1 ? 1e3 : 1, points);
+            panels[k].series[panels[k].series_count++] =
+                (struct plot_series){ .name = numbers[i], .points = points, .count = n };
             points += n;
         }
-    buf_add_text(out, "<h2>All runs</h2>\n");
-    if (count > PLOT_SERIES_MAX)
-        buf_addf(out, "<p>The first %d of %u are drawn.</p>\n", PLOT_SERIES_MAX, count);
     draw(panels, 3, out);
+}
+
+/* A few at a time, so that their colours can be told apart. */
+static void distributions(const struct report_run *runs, uint32_t count, struct plot_point *points,
+                          struct buf *out)
+{
+    const uint32_t drawn = count < RUNS_DRAWN ? count : RUNS_DRAWN;
+
+    buf_addf(out, "<h2>%s</h2>\n", count > 1 ? "All runs" : "Requests");
+    if (count > RUNS_DRAWN)
+        buf_addf(out, "<p>The first %u of %u are drawn, here and below.</p>\n", drawn, count);
+    for (uint32_t first = 0; first < drawn; first += PLOT_SERIES_MAX) {
+        const uint32_t left = drawn - first;
+        const uint32_t some = left < PLOT_SERIES_MAX ? left : PLOT_SERIES_MAX;
+
+        if (drawn > PLOT_SERIES_MAX)
+            buf_addf(out, "<h3>%u to %u</h3>\n", first + 1, first + some);
+        distributions_of(runs, first, some, points, out);
+    }
 }
 
 /* -------------------------------------------------------------------------------------------- course */
@@ -172,7 +200,8 @@ static struct plot_series series(const struct report_run *run, const char *name,
     return (struct plot_series){ .name = name, .points = points, .count = run->sample_count };
 }
 
-static void course(const struct report_run *run, struct plot_point *points, struct buf *out)
+static void course(const struct report_run *run, uint32_t number, struct plot_point *points,
+                   struct buf *out)
 {
     static const char *const ranks[] = { "rank 10", "rank 100", "rank 1000", "rank 10000" };
     struct plot_panel panels[4] = {
@@ -195,7 +224,7 @@ static void course(const struct report_run *run, struct plot_point *points, stru
     panels[2].series[1] = series(run, "refused", SERIES_REFUSED, &points);
     for (uint32_t k = 0; k < run->watched_count; k++)
         panels[3].series[k] = series(run, ranks[k], SERIES_REPLICAS + k, &points);
-    buf_add_text(out, "<h2>");
+    buf_addf(out, "<h2 id=\"run%u\">%u&ensp;", number, number);
     add_escaped(out, run->name);
     buf_add_text(out, "</h2>\n");
     draw(panels, run->watched_count ? 4 : 3, out);
@@ -224,9 +253,9 @@ void report_page(const struct report_run *runs, uint32_t count, const char *titl
     distributions(runs, count, points, out);
     for (uint32_t i = 0; i < count && i < RUNS_DRAWN; i++)
         if (runs[i].done)
-            course(&runs[i], points, out);
-    buf_add_text(out, "<h2>Settings and assumptions</h2>\n<pre>");
+            course(&runs[i], i + 1, points, out);
+    buf_add_text(out, "<details><summary>Settings and assumptions</summary>\n<pre>");
     add_escaped(out, settings);
-    buf_add_text(out, "</pre></html>\n");
+    buf_add_text(out, "</pre></details></html>\n");
     alloc_free(alloc, points);
 }

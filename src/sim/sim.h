@@ -94,7 +94,10 @@ struct sim_options {
     uint64_t dram_tokens; /* of a node; default: assume.dram_tokens */
     uint64_t ssd_tokens;  /* of a node; default: none */
     enum tier_policy eviction;
-    double net_gbps;     /* line rate of a node; default: as the GPU's row says */
+    double net_gbps; /* line rate of a node; default: as the GPU's row says */
+    uint32_t
+        input_max; /* longer prompts are refused; 0: none are, or, where instances do both, those
+                            above assume.vllm_context_tokens */
     uint32_t output_max; /* answers are cut to it; 0: not */
     uint32_t retries;    /* a request that lost its instance is placed again so often */
     double come_back; /* share of clients that wait as told when they are refused, and ask again */

@@ -337,7 +337,7 @@ static mc_status next_request(trace_reader *r, struct trace_request *request_p)
         mc_status status = next_line(r, &text, &size);
 
         if (status == MC_E_NOT_FOUND && r->requests == 0)
-            return FAIL(r, MC_E_FORMAT, "no request in it");
+            return r->status = error_set(&r->error, MC_E_FORMAT, "%s: no request in it", r->o.name);
         if (status != MC_OK)
             return status;
         status = read_line(r, text, size, request_p);

@@ -17,9 +17,16 @@ void world_add(sim *s, uint64_t ns, enum event_kind kind, uint32_t whom, uint32_
         s->failed = true;
 }
 
+/* Some 290 years: where somebody assumes a thousand seconds for each token. */
+static const uint64_t CLOCK_END_NS = UINT64_C(1) << 63;
+
 uint64_t world_after(const sim *s, double seconds)
 {
-    return s->now_ns + (seconds > 0 ? (uint64_t)ceil(seconds * 1e9) : 0);
+    const double ns = seconds > 0 ? ceil(seconds * 1e9) : 0;
+
+    return s->now_ns < CLOCK_END_NS && ns < (double)(CLOCK_END_NS - s->now_ns)
+               ? s->now_ns + (uint64_t)ns
+               : CLOCK_END_NS;
 }
 
 void world_stage(sim *s, uint32_t request, enum stage stage)
@@ -80,7 +87,11 @@ static void arrive(sim *s, uint32_t request)
         world_add(s, (uint64_t)((double)trace->requests[s->arrived].arrival_ns / s->options.speed),
                   EVENT_ARRIVE, s->arrived, 0);
     const double receive_s = s->options.assume.receive_token_s;
-    if (receive_s > 0) {
+    if (s->options.input_max && s->records[request].input > s->options.input_max) {
+        world_stage(s, request, STAGE_DECIDING);
+        s->records[request].reason = MC_REASON_TOO_LONG;
+        request_over(s, request, SIM_REFUSED, 0);
+    } else if (receive_s > 0) {
         world_stage(s, request, STAGE_DECIDING);
         world_add(s, world_after(s, receive_s * s->records[request].input), EVENT_ASK, request,
                   s->lives[request].turn);
@@ -224,6 +235,10 @@ mc_status sim_run(sim *s, uint32_t requests, struct mc_error *error)
             return MC_PENDING;
         if (!agenda_next(&s->agenda, &event))
             break;
+        if (event.ns >= CLOCK_END_NS || event.ns < s->now_ns)
+            return error_set(error, MC_E_RANGE,
+                             "simulation: it would take hundreds of years; look at --speed and at "
+                             "what is assumed");
         s->now_ns = event.ns;
         s->events++;
         happen(s, &event);

@@ -54,7 +54,7 @@ def test_a_sweep_writes_a_table_json_csv_and_a_page(trace, tmp_path):
         assert int(line["reused"]) < int(line["input"])
     page = files["html"].read_text()
     pictures = re.findall(r"<svg.*?</svg>", page, re.S)
-    assert len(pictures) == 3 + 8 * 4
+    assert len(pictures) == 2 * 3 + 8 * 4
     for picture in pictures:
         xml.dom.minidom.parseString(picture)
     assert "prefill_fixed_s" in page and not re.search(r'(src|href)="http', page)
@@ -103,11 +103,24 @@ def test_baselines_failures_and_assumptions(trace, tmp_path):
     (["--change", "9s:fail:99"], "no such instance"),
     (["--eviction", "fifo"], "--eviction"),
     (["extra"], "extra"),
+    (["-c", "4P"], "nobody decodes"),
+    (["-c", "4D+1S"], "nobody prefills"),
+    (["--gbps", "1e-9"], "Gbps"),
+    (["--csv", "/nowhere/at.all"], "cannot write /nowhere/at.all"),
 ])
 def test_wrong_settings_say_which(trace, arguments, says):
     run = sim(trace, *arguments)
     assert run.returncode in (1, 2) and says in run.stderr, run.stderr
-    assert run.stdout == "" or run.returncode == 1
+    assert run.stdout == ""
+
+
+def test_assumptions_beyond_the_clock_are_an_error(trace, tmp_path):
+    mine = tmp_path / "mine.txt"
+    for assumed, code in (("prefill_token_s = 1e6", 1), ("load_token_s = 1e6", 1), ("gpu.net_bytes_per_s = 1", 2)):
+        mine.write_text(assumed + "\n")
+        run = sim(trace, "-c", "1P+1D", "--assume", mine)
+        assert run.returncode == code and run.stderr.count("\n") == 1, run.stderr
+        assert ("hundreds of years" if code == 1 else "bytes a second") in run.stderr
 
 
 def test_a_trace_is_cut_described_and_made_again(trace, tmp_path):
@@ -123,6 +136,11 @@ def test_a_trace_is_cut_described_and_made_again(trace, tmp_path):
     made = json.loads(mooncake("trace", "stats", str(like), "--json").stdout)
     assert abs(made["rate"] / stats["rate"] - 1) < 0.2
     assert abs(made["hit_tokens"] - stats["hit_tokens"]) < 0.15
+    whole = trace.read_text()
+    run = mooncake("trace", "slice", str(trace), "--to", "9s", "-o", str(trace))
+    assert run.returncode == 1 and "elsewhere" in run.stderr and trace.read_text() == whole
+    run = mooncake("trace", "slice", str(trace), "--from", "9h")
+    assert run.returncode == 1 and "no request in the part" in run.stderr
     assert mooncake("trace", "stats").returncode == 2
     assert mooncake("trace", "mangle", str(trace)).returncode == 2
 
@@ -132,13 +150,14 @@ def test_the_papers_experiments_run_on_what_is_there(trace, tmp_path):
     path = tmp_path / "paper.json"
     run = mooncake("sim", "paper", "--traces", str(tmp_path), "--json", str(path))
     assert run.returncode == 0, run.stderr
-    assert "trace not at hand" in run.stdout
+    assert "trace not at hand" in run.stdout and "that have a bound are within it" in run.stdout
     rows = rows_of(path)
     assert {row["case"].split()[0] for row in rows} >= {f"B{i}" for i in (1, 2, 3, 4, 6, 9, 12)}
     for row in rows:
         assert row.get("peer", "paper") == "paper"
         assert (row["value"] is None) == (row.get("note") == "trace not at hand")
     b1 = [row["ratio"] for row in rows if row["case"].startswith("B1 ")]
+    assert sum(row.get("note") == "bound 5 %: yes" for row in rows) == 10
     assert len(b1) == 10 and all(0.95 <= ratio <= 1.05 for ratio in b1)
     empty = tmp_path / "empty"
     empty.mkdir()

@@ -95,7 +95,7 @@ static void test_a_bad_line_is_named_and_changes_nothing(void **state)
         { "stream = nan", "line 1: stream is not a number" },
         { "stream = 1e30", "line 1: stream is not a number" },
         { "llm.layers = 0", "without size or speed" },
-        { "ssd_bytes_per_s = 0", "without size or speed" },
+        { "ssd_bytes_per_s = 0", "bytes a second" },
         { "gpus = 44444444444444444", "gpus is 1 to 10000" },
         { "schedule_s = 1e7", "schedule_s is above 1e6 seconds" },
     };

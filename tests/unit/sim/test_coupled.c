@@ -30,6 +30,33 @@ static void test_a_whole_prompt_holds_up_who_decodes(void **state)
     play_close(&p);
 }
 
+static void test_what_is_longer_than_its_context_is_refused(void **state)
+{
+    (void)state;
+    struct play p;
+
+    open_coupled(&p, SIM_PLAIN);
+    p.options.assume.vllm_context_tokens = 300;
+    play_add(&p, 0, 301, 2, 1, 0);
+    play_add(&p, 0, 300, 2, 2, 0);
+    const struct sim_record *r = play_run(&p);
+    assert_int_equal(r[0].outcome, SIM_REFUSED);
+    assert_int_equal(r[0].reason, MC_REASON_TOO_LONG);
+    assert_int_equal(r[1].outcome, SIM_FINISHED);
+    play_close(&p);
+
+    play_init(&p, "1P+1D"); /* others have no such limit but the one that is asked for */
+    p.options.assume.vllm_context_tokens = 300;
+    play_add(&p, 0, 301, 2, 1, 0);
+    assert_int_equal(play_run(&p)[0].outcome, SIM_FINISHED);
+    play_close(&p);
+    play_init(&p, "1P+1D");
+    p.options.input_max = 300;
+    play_add(&p, 0, 301, 2, 1, 0);
+    assert_int_equal(play_run(&p)[0].outcome, SIM_REFUSED);
+    play_close(&p);
+}
+
 static void test_a_prefix_cache_shares_vram_with_the_batch(void **state)
 {
     (void)state;
@@ -87,6 +114,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_whole_prompt_holds_up_who_decodes),
+        cmocka_unit_test(test_what_is_longer_than_its_context_is_refused),
         cmocka_unit_test(test_a_prefix_cache_shares_vram_with_the_batch),
         cmocka_unit_test(test_chunks_go_beside_the_decoding),
         cmocka_unit_test(test_prompts_wait_for_memory),

@@ -159,6 +159,15 @@ static void test_the_papers_experiments_say_which_trace_is_missing(void **state)
     const struct paper_row *row = row_of(&paper, "B1 128k prefix 0 %", "prefill");
     assert_false(row->absent);
     assert_true(fabs(row->simulated / row->published - 1) < 0.05);
+    assert_true(row->bound == PAPER_PERCENT && paper_row_holds(row));
+    struct paper_row off = *row;
+    off.simulated = off.published * 1.051;
+    assert_false(paper_row_holds(&off));
+    off.absent = true; /* nothing is known */
+    assert_true(paper_row_holds(&off));
+    row = row_of(&paper, "B3 conversation 1e+06 tokens", "hit ratio");
+    assert_true(row->bound == PAPER_BLOCKS && row->low <= row->simulated &&
+                row->simulated < row->high);
     assert_true(row_of(&paper, "B2 vLLM synthetic", "prefill GPU time")->absent);
     assert_false(row_of(&paper, "B2 vLLM conversation", "prefill GPU time")->absent);
     assert_true(row_of(&paper, "B12 LRU 1k blocks", "hit ratio")->absent);

@@ -136,13 +136,27 @@ static void test_a_pool_hits_what_it_can_hold(void **state)
     struct pool_hits hits;
 
     three(&p);
-    assert_int_equal(pool_replay(&p.trace, 1000000, TIER_LRU, &p.faulty.alloc, &hits), MC_OK);
+    assert_int_equal(pool_replay(&p.trace, 1000000, TIER_LRU, false, &p.faulty.alloc, &hits),
+                     MC_OK);
     assert_int_equal(hits.hit_tokens, 300);
     assert_int_equal(hits.tokens, 1050);
-    assert_int_equal(pool_replay(&p.trace, 200, TIER_LRU, &p.faulty.alloc, &hits), MC_OK);
+    assert_int_equal(pool_replay(&p.trace, 200, TIER_LRU, false, &p.faulty.alloc, &hits), MC_OK);
     assert_int_equal(hits.hit_blocks, 0); /* the beginning went out first */
-    assert_int_equal(pool_replay(&p.trace, 99, TIER_LRU, &p.faulty.alloc, &hits), MC_OK);
+    assert_int_equal(pool_replay(&p.trace, 99, TIER_LRU, false, &p.faulty.alloc, &hits), MC_OK);
     assert_int_equal(hits.hit_blocks, 0);
+    /* Half a block behind each prompt takes the room of a whole one. */
+    assert_int_equal(pool_replay(&p.trace, 1000000, TIER_LRU, true, &p.faulty.alloc, &hits), MC_OK);
+    assert_int_equal(hits.hit_tokens, 300);
+    uint64_t alone = 0, beside = 0;
+    for (uint64_t capacity = 100; capacity <= 1000; capacity += 100) {
+        assert_int_equal(pool_replay(&p.trace, capacity, TIER_LRU, false, &p.faulty.alloc, &hits),
+                         MC_OK);
+        alone += hits.hit_tokens;
+        assert_int_equal(pool_replay(&p.trace, capacity, TIER_LRU, true, &p.faulty.alloc, &hits),
+                         MC_OK);
+        beside += hits.hit_tokens;
+    }
+    assert_true(beside < alone && beside > 0);
     assert_int_equal(p.faulty.held, 0);
 }
 
