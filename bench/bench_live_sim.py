@@ -10,6 +10,9 @@ itself is not assumed twice: the scheduler's own time (schedule_s = 0), and that
 token (first_step = 0). A request is decided when its body is there, so of those that come at one moment (the traces' times are
 whole seconds) short ones are first: receive_token_s, a microsecond a token. The run is recorded and replayed: the same decisions, byte for byte.
 
+With --slo-ttft and --slo-tbt both refuse by prediction, by --policy and --admission, and who was let in is compared,
+too; the clients' TBT is then held against the objective as the simulator does it, by the longest tenth of gaps.
+
 Rows: TTFT with the simulator's as the peer, hit ratio likewise, decisions replayed, memory and descriptors of the
 workers. A hundred of them: --prefill 60 --decode 40 --speed 4 --kv-scale 0.00002.
 """
@@ -70,17 +73,28 @@ def memory(served):
     return found
 
 
+def door(arguments):
+    """Who places and who is refused: the same words for both."""
+    words = [f"--policy={arguments.policy}", f"--admission={arguments.admission}",
+             f"--slo-ttft={arguments.slo_ttft}", f"--slo-tbt={arguments.slo_tbt}"]
+    if arguments.admission_parameters:
+        words.append(f"--admission-parameters={arguments.admission_parameters}")
+    return words
+
+
 def live(arguments, profile, folder):
     """The run: figures of the clients, memory at its end, and the recording."""
     recording, result = folder / "recording", folder / "live.json"
     recording.unlink(missing_ok=True)  # an old one is not written over
     served = Served("--engine=timing", f"--profile={profile}", f"--prefill={arguments.prefill}",
                     f"--decode={arguments.decode}", f"--record={recording}", f"--pool-memory={arguments.pool_memory}",
-                    f"--kv-scale={arguments.kv_scale}", "--requests=8192", "--measure=false", model=str(MODEL))
+                    f"--kv-scale={arguments.kv_scale}", "--requests=8192", "--measure=false",
+                    *door(arguments), model=str(MODEL))
     try:
         say(run(BINARY, "bench", "serve", "--url", f"http://{served.address}", "--trace", arguments.trace,
                 "--scale", "none", "--speed", f"{arguments.speed:g}", "--duration", f"{arguments.seconds:g}s",
-                "--timeout", "60m", "--csv", folder / "live.csv", "--json", result))
+                "--timeout", "60m", "--csv", folder / "live.csv", "--json", result,
+                "--slo-ttft", arguments.slo_ttft, "--slo-tbt", arguments.slo_tbt, "--slo-tbt-by", "longest"))
         found = memory(served)
         log = served.process.log()
     finally:
@@ -94,7 +108,7 @@ def simulated(arguments, profile, folder):
     result = folder / "sim.json"
     cluster = f"{arguments.prefill}P+{arguments.decode}D+1S"
     say(run(BINARY, "sim", "--trace", arguments.trace, "--duration", f"{arguments.seconds * arguments.speed:.9g}s",
-            "--speed", arguments.speed, "--cluster", cluster, "--assume", profile, "--admission", "all",
+            "--speed", arguments.speed, "--cluster", cluster, "--assume", profile, *door(arguments),
             "--csv", folder / "sim.csv", "--json", result))
     return figures(result)
 
@@ -107,11 +121,21 @@ def replayed(recording, folder):
 
 
 def rows_of(arguments, clients, model, again, found):
-    case = f"{arguments.prefill}P+{arguments.decode}D, {arguments.speed}x, {arguments.seconds:g} s"
+    case = f"{arguments.prefill}P+{arguments.decode}D, {arguments.speed:g}x, {arguments.seconds:g} s"
+    if arguments.policy != "algorithm1":
+        case += f", {arguments.policy}"
+    if arguments.admission != "all":
+        case += f", {arguments.admission}"
     sent = sum(1 for _ in csv.reader((arguments.keep / "live.csv").open(encoding="utf-8"))) - 1
     rows = [row(case, f"TTFT {share}", "s", clients[f"TTFT {share}"] / 1e3, sent, "mooncake sim",
                 model[f"ttft {share}"]) for share in ("p50", "p90", "p99", "mean")]
     rows.append(row(case, "hit ratio", "share", clients["hit ratio"], sent, "mooncake sim", model["hit ratio"]))
+    if arguments.slo_ttft != "0s" or arguments.slo_tbt != "0s":
+        good = clients["met both by longest tenth"] * clients["answered"] / sent
+        rows.append(row(case, "refused", "share of sent", clients["refused"] / sent, sent, "mooncake sim", model["refused"]))
+        rows.append(row(case, "within objectives", "share of sent", good, sent, "mooncake sim", model["within SLOs"]))
+        rows += [row(case, "TBT longest tenth " + share, "s", clients[f"TBT longest tenth of a request {share}"] / 1e3,
+                     sent, "mooncake sim", model["tbt " + share]) for share in ("mean", "p90")]
     rows.append(row(case, "replayed decisions", "", again["decisions"], int(again["decisions"])))
     rows.append(row(case, "replayed the same", "yes", again["same decisions"], int(again["decisions"])))
     rows.append(row(case, "replay", "x real time", again["throughput"], int(again["events"])))
@@ -137,6 +161,11 @@ def main():
     parser.add_argument("--llm", default="llama3-70b")
     parser.add_argument("--kv-scale", default="0.00005")
     parser.add_argument("--pool-memory", default="2G")
+    parser.add_argument("--policy", default="algorithm1")
+    parser.add_argument("--admission", default="all", help="all, early-system ...")
+    parser.add_argument("--admission-parameters", default="")
+    parser.add_argument("--slo-ttft", default="0s")
+    parser.add_argument("--slo-tbt", default="0s")
     parser.add_argument("--keep", type=pathlib.Path, help="a folder for logs, CSV and the recording")
     parser.add_argument("--json")
     arguments = parser.parse_args()
