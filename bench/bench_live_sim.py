@@ -96,11 +96,10 @@ def live(arguments, profile, folder):
                 "--timeout", "60m", "--csv", folder / "live.csv", "--json", result,
                 "--slo-ttft", arguments.slo_ttft, "--slo-tbt", arguments.slo_tbt, "--slo-tbt-by", "longest"))
         found = memory(served)
-        log = served.process.log()
     finally:
         code = served.end()
+        (folder / "live.log").write_text(served.process.log(), encoding="utf-8")
     assert code == 0, code
-    (folder / "live.log").write_text(log, encoding="utf-8")
     return figures(result), found, recording
 
 
