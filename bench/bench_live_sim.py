@@ -25,6 +25,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -62,6 +63,35 @@ def figures(path):
     return {each["metric"]: each["value"] for each in json.loads(path.read_text(encoding="utf-8"))["rows"]}
 
 
+def machine():
+    """Seconds of processors: all, and taken by whoever runs this machine (steal)."""
+    words = pathlib.Path("/proc/stat").read_text(encoding="ascii").splitlines()[0].split()[1:9]
+    return sum(map(int, words)) / 100, int(words[7]) / 100
+
+
+class Stood:
+    """How long this machine stood still at worst, by a thread that sleeps for 10 ms again and again."""
+
+    def __init__(self):
+        self.worst, self.running = 0.0, True
+        self.before = machine()
+        self.thread = threading.Thread(target=self._watch, daemon=True)
+        self.thread.start()
+
+    def _watch(self):
+        last = time.monotonic()
+        while self.running:
+            time.sleep(0.01)
+            now = time.monotonic()
+            self.worst, last = max(self.worst, now - last - 0.01), now
+
+    def end(self):
+        self.running = False
+        self.thread.join()
+        (all_before, taken_before), (all_now, taken_now) = self.before, machine()
+        return self.worst, (taken_now - taken_before) / (all_now - all_before)
+
+
 def memory(served):
     """Of each process: bytes of its own, its share of those that others map, too, and descriptors."""
     found = {}
@@ -90,17 +120,19 @@ def live(arguments, profile, folder):
                     f"--decode={arguments.decode}", f"--record={recording}", f"--pool-memory={arguments.pool_memory}",
                     f"--kv-scale={arguments.kv_scale}", "--requests=8192", "--measure=false",
                     *door(arguments), model=str(MODEL))
+    watch = Stood()
     try:
         say(run(BINARY, "bench", "serve", "--url", f"http://{served.address}", "--trace", arguments.trace,
                 "--scale", "none", "--speed", f"{arguments.speed:g}", "--duration", f"{arguments.seconds:g}s",
                 "--timeout", "60m", "--csv", folder / "live.csv", "--json", result,
                 "--slo-ttft", arguments.slo_ttft, "--slo-tbt", arguments.slo_tbt, "--slo-tbt-by", "longest"))
+        stood = watch.end()
         found = memory(served)
     finally:
         code = served.end()
         (folder / "live.log").write_text(served.process.log(), encoding="utf-8")
     assert code == 0, code
-    return figures(result), found, recording
+    return figures(result), found, recording, stood
 
 
 def simulated(arguments, profile, folder):
@@ -119,7 +151,7 @@ def replayed(recording, folder):
     return figures(result)
 
 
-def rows_of(arguments, clients, model, again, found):
+def rows_of(arguments, clients, model, again, found, stood):
     case = f"{arguments.prefill}P+{arguments.decode}D, {arguments.speed:g}x, {arguments.seconds:g} s"
     if arguments.policy != "algorithm1":
         case += f", {arguments.policy}"
@@ -129,12 +161,13 @@ def rows_of(arguments, clients, model, again, found):
     rows = [row(case, f"TTFT {share}", "s", clients[f"TTFT {share}"] / 1e3, sent, "mooncake sim",
                 model[f"ttft {share}"]) for share in ("p50", "p90", "p99", "mean")]
     rows.append(row(case, "hit ratio", "share", clients["hit ratio"], sent, "mooncake sim", model["hit ratio"]))
+    rows += [row(case, "TBT longest tenth " + share, "s", clients[f"TBT longest tenth of a request {share}"] / 1e3, sent,
+                 "mooncake sim", model["tbt " + share]) for share in ("mean", "p90")]
     if arguments.slo_ttft != "0s" or arguments.slo_tbt != "0s":
         good = clients["met both by longest tenth"] * clients["answered"] / sent
-        rows.append(row(case, "refused", "share of sent", clients["refused"] / sent, sent, "mooncake sim", model["refused"]))
+        rows.append(row(case, "refused share", "share of sent", clients["refused"] / sent, sent, "mooncake sim",
+                        model["refused"]))
         rows.append(row(case, "within objectives", "share of sent", good, sent, "mooncake sim", model["within SLOs"]))
-        rows += [row(case, "TBT longest tenth " + share, "s", clients[f"TBT longest tenth of a request {share}"] / 1e3,
-                     sent, "mooncake sim", model["tbt " + share]) for share in ("mean", "p90")]
     rows.append(row(case, "replayed decisions", "", again["decisions"], int(again["decisions"])))
     rows.append(row(case, "replayed the same", "yes", again["same decisions"], int(again["decisions"])))
     rows.append(row(case, "replay", "x real time", again["throughput"], int(again["events"])))
@@ -144,6 +177,8 @@ def rows_of(arguments, clients, model, again, found):
                                             ("descriptors of a worker, most", ""))):
         rows.append(row(case, metric, unit, max(value[place] for value in workers), len(workers)))
     rows.append(row(case, "memory of all processes", "bytes", sum(value[1] for value in found.values()), len(found)))
+    rows.append(row(case, "this machine stood still, at worst", "s", stood[0], 1))
+    rows.append(row(case, "processors taken by its host", "share", stood[1], 1))
     for metric in ("answered", "refused", "failed"):
         rows.append(row(case, metric, "", clients[metric], sent))
     return rows
@@ -174,11 +209,11 @@ def main():
         profile = arguments.keep / "profile"
         profile.write_text(ASSUME.format(gpu=arguments.gpu, llm=arguments.llm), encoding="utf-8")
         begin = time.monotonic()
-        clients, found, recording = live(arguments, profile, arguments.keep)
+        clients, found, recording, stood = live(arguments, profile, arguments.keep)
         model = simulated(arguments, profile, arguments.keep)
         again = replayed(recording, arguments.keep)
         say(f"took {time.monotonic() - begin:.0f} s")
-        write("live sim", rows_of(arguments, clients, model, again, found), arguments.json)
+        write("live sim", rows_of(arguments, clients, model, again, found, stood), arguments.json)
 
 
 if __name__ == "__main__":

@@ -31,6 +31,11 @@ def profile(folder):
     return path
 
 
+# Slow enough that a busy machine under a sanitizer is not what is overloaded.
+SLOW = PROFILE.replace("prefill_fixed_s = 0.002", "prefill_fixed_s = 0.03").replace(
+    "step_fixed_s = 0.002", "step_fixed_s = 0.01")
+
+
 def timing(folder, *arguments):
     return Served("--engine=timing", f"--profile={profile(folder)}", "--pool-memory=64M", *arguments, model=LOOKUP)
 
@@ -114,12 +119,12 @@ def told_alike(served, path, recording):
 
 @pytest.mark.parametrize("policy", ["conductor", "algorithm1"])
 def test_under_overload_every_refusal_has_its_reason_and_plays_again(tmp_path, policy):
-    recording = tmp_path / "recording"
-    served = timing(tmp_path, "--prefill=2", f"--policy={policy}", f"--record={recording}", "--slo-ttft=30ms",
-                    "--slo-tbt=20ms", "--admission-parameters=observations=1")
+    recording, slow = tmp_path / "recording", tmp_path / "slow"
+    slow.write_text(SLOW, encoding="utf-8")
+    served = timing(tmp_path, f"--profile={slow}", "--prefill=2", f"--policy={policy}", f"--record={recording}",
+                    "--slo-ttft=200ms", "--slo-tbt=80ms", "--admission-parameters=observations=1")
     try:
-        bench(served, "--rate=400", "--duration=4s", "--input-tokens=4096", "--shared-prefix=64",
-              "--output-tokens=12", "--csv", str(tmp_path / "live.csv"))
+        bench(served, "--rate=150", "--duration=4s", "--input-tokens=256", "--shared-prefix=64", "--output-tokens=12", "--csv", str(tmp_path / "live.csv"))
         text = served.client.get("/metrics")[1]
     finally:
         assert served.end() == 0
@@ -127,7 +132,7 @@ def test_under_overload_every_refusal_has_its_reason_and_plays_again(tmp_path, p
     assert refused["ttft_slo"] > 0 and set(refused) <= {"ttft_slo", "tbt_slo", "decode_load", "queue_full"}, refused
     for reason, count in refused.items():
         assert re.search(rf'refused_total{{reason="{reason}"}} {count}$', text, re.M), (reason, count)
-    # The scheduler is told the longest gaps of whoever was served; a step is 2 ms, where the machine keeps up.
+    # The scheduler is told the longest gaps of whoever was served; a step is 10 ms, where the machine keeps up.
     gaps = [int(us) for us in re.findall(r"how=length .* gaps_us=(\d+)", served.process.log())]
     assert gaps and max(gaps) >= 1000
     options = recording.read_bytes()[:4096]
