@@ -15,8 +15,9 @@
 #include <stdint.h>
 
 enum {
-    GAPS_STEPS = 4,    /* classes of an octave */
-    GAPS_OCTAVES = 14, /* from 256 us to 4 s; what is shorter or longer is in the first or the last */
+    GAPS_STEPS = 4, /* classes of an octave */
+    GAPS_OCTAVES =
+        14, /* from 256 us to 4 s; what is shorter or longer is in the first or the last */
     GAPS_CLASSES = GAPS_STEPS * GAPS_OCTAVES,
 };
 

@@ -219,7 +219,8 @@ static enum bench_outcome judge(struct bench_slot *slot, const struct http_end *
 const char bench_record_head[] =
     "number,line,due_s,sent_s,outcome,code,reason,tries,cut,input_tokens,wanted_tokens,replay_"
     "tokens,"
-    "prompt_tokens,cached_tokens,output_tokens,ttft_ms,tbt_mean_ms,tbt_longest_ms,tbt_max_ms,total_ms,"
+    "prompt_tokens,cached_tokens,output_tokens,ttft_ms,tbt_mean_ms,tbt_longest_ms,tbt_max_ms,total_"
+    "ms,"
     "retry_after_s,predicted_ttft_ms,prefill,decode,request_id\n";
 
 /* Names come from a server: what would break the line is left out. */
@@ -247,9 +248,9 @@ static void write_line(struct bench_load *load, struct bench_record *r)
         r->input_tokens, r->wanted_tokens, r->replay_tokens, r->prompt_tokens, r->cached_tokens,
         r->output_tokens, answered ? (double)(r->first_ns - r->sent_ns) / ms : 0,
         (double)bench_record_gap_mean(r) / ms, (double)gaps_longest(&r->gaps) / ms,
-        (double)r->gap_max_ns / ms,
-        (double)(r->end_ns - r->sent_ns) / ms, (double)r->waited_ns / 1e9,
-        (double)r->predicted_ns / ms, plain(r->prefill), plain(r->decode), plain(r->id));
+        (double)r->gap_max_ns / ms, (double)(r->end_ns - r->sent_ns) / ms,
+        (double)r->waited_ns / 1e9, (double)r->predicted_ns / ms, plain(r->prefill),
+        plain(r->decode), plain(r->id));
     load->csv_failed = load->csv_failed || size < 0;
 }
 

@@ -15,8 +15,9 @@ const char *bench_outcome_name(enum bench_outcome outcome)
 
 static struct percentile *spread(struct bench_tally *t, int number)
 {
-    struct percentile *const all[] = { &t->ttft,  &t->gap_mean, &t->gap_longest, &t->gap_max,
-                                       &t->total, &t->late,     &t->retry_after, &t->prediction_error };
+    struct percentile *const all[] = { &t->ttft,        &t->gap_mean,        &t->gap_longest,
+                                       &t->gap_max,     &t->total,           &t->late,
+                                       &t->retry_after, &t->prediction_error };
 
     return number < (int)(sizeof(all) / sizeof(all[0])) ? all[number] : NULL;
 }

@@ -74,13 +74,14 @@ struct bench_tally {
     uint64_t in_flight, in_flight_most;
     uint64_t retried, got_in; /* requests that waited and tried again; answered then */
     uint64_t met_ttft, met_tbt, good, good_tokens; /* of the answered ones */
-    uint64_t good_mean, good_longest, good_max;    /* good, if that were held against the objective */
+    uint64_t good_mean, good_longest, good_max; /* good, if that were held against the objective */
     uint64_t input_tokens, prompt_tokens, output_tokens;
     uint64_t cached_known,
         cached_tokens;         /* prompt tokens of answers that tell, and what they tell */
     uint64_t replay_answered;  /* replayed tokens of the answered ones */
     uint64_t start_ns, end_ns; /* first sending, last end */
-    struct percentile ttft, gap_mean, gap_longest, gap_max, total, late, retry_after, prediction_error;
+    struct percentile ttft, gap_mean, gap_longest, gap_max, total, late, retry_after,
+        prediction_error;
     struct bench_reason reasons[TALLY_REASONS];
     uint32_t reason_count;
     struct bench_bin bins[TALLY_BINS];

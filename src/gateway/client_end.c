@@ -121,18 +121,17 @@ static void write_down(const struct client *c, const struct request_out_end *end
                 " tries=%u waits=%u placed_us=%" PRIu64 " reserved_us=%" PRIu64 " taken_us=%" PRIu64
                 " prefilled_us=%" PRIu64 " first_us=%" PRIu64 " end_us=%" PRIu64
                 " queue_us=%" PRIu64 " pull_us=%" PRIu64 " compute_us=%" PRIu64
-                " hand_off_us=%" PRIu64 " predicted_ttft_us=%" PRIu64
-                " predicted_tbt_us=%" PRIu64 " gaps_us=%" PRIu64,
+                " hand_off_us=%" PRIu64 " predicted_ttft_us=%" PRIu64 " predicted_tbt_us=%" PRIu64
+                " gaps_us=%" PRIu64,
                 c->call->request_id, c->answer.o.index, r->attempt, gateway_ends.values[how],
-                mc_status_name(end->status), ended, decided,
-                c->prefill[0] ? c->prefill : "-", c->decode[0] ? c->decode : "-",
-                c->prompt->id_count, c->answer.samples, r->reused_tokens, r->pulled_bytes,
-                r->pushed_bytes, r->tries, r->waits, since(r, t->placed_ns),
-                since(r, t->reserved_ns), since(r, t->taken_ns), since(r, t->prefilled_ns),
-                since(r, t->first_ns), (os_now_ns() - c->call->arrived_ns) / 1000,
-                r->queue_ns / 1000, r->pull_ns / 1000, r->compute_ns / 1000, r->hand_off_ns / 1000,
-                r->decision.predicted.ttft_ns / 1000, r->decision.predicted.tbt_ns / 1000,
-                gaps_longest(&r->gaps) / 1000);
+                mc_status_name(end->status), ended, decided, c->prefill[0] ? c->prefill : "-",
+                c->decode[0] ? c->decode : "-", c->prompt->id_count, c->answer.samples,
+                r->reused_tokens, r->pulled_bytes, r->pushed_bytes, r->tries, r->waits,
+                since(r, t->placed_ns), since(r, t->reserved_ns), since(r, t->taken_ns),
+                since(r, t->prefilled_ns), since(r, t->first_ns),
+                (os_now_ns() - c->call->arrived_ns) / 1000, r->queue_ns / 1000, r->pull_ns / 1000,
+                r->compute_ns / 1000, r->hand_off_ns / 1000, r->decision.predicted.ttft_ns / 1000,
+                r->decision.predicted.tbt_ns / 1000, gaps_longest(&r->gaps) / 1000);
 }
 
 void gateway_client_end(struct client *c, const struct request_out_end *end)

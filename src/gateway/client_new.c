@@ -259,8 +259,8 @@ static void write_refusal(gateway *g, const http_request *http, const struct api
     gateway_reason_name(error->reason, name);
     gateway_log(&g->log, MC_LOG_INFO,
                 "event=refused request=%s reason=%s status=%u active=%u retry_ms=%" PRIu64,
-                http_request_id(http), error->reason ? name : error->code, error->status, g->client_count,
-                error->retry_ns / 1000000);
+                http_request_id(http), error->reason ? name : error->code, error->status,
+                g->client_count, error->retry_ns / 1000000);
 }
 
 void gateway_client_take(gateway *g, http_request *http, enum api_kind kind)

@@ -8,8 +8,8 @@ static const char *const classes[] = { "2xx", "4xx", "5xx" };
 const struct metric_label gateway_ends = { "how", ends, GATEWAY_ENDS };
 const struct metric_label gateway_status_classes = { "class", classes, 3 };
 
-static const char *const refusals[GATEWAY_REFUSALS] = { "ttft_slo",  "tbt_slo",     "decode_load",
-                                                        "kv_memory", "deadline",    "queue_full",
+static const char *const refusals[GATEWAY_REFUSALS] = { "ttft_slo",    "tbt_slo",  "decode_load",
+                                                        "kv_memory",   "deadline", "queue_full",
                                                         "no_instance", "too_long", "other" };
 static const char *const objectives[GATEWAY_OBJECTIVES] = { "ttft", "tbt", "tbt_longest" };
 static const uint64_t errors[] = { 10000,  25000,  50000,   100000,  200000,

@@ -172,7 +172,8 @@ struct request_outbox {
 
 /** When what happened, for the log line; 0: not yet, or not in this attempt. */
 struct request_times {
-    uint64_t started_ns, placed_ns, reserved_ns, taken_ns, prefilled_ns, first_ns, last_ns, ended_ns;
+    uint64_t started_ns, placed_ns, reserved_ns, taken_ns, prefilled_ns, first_ns, last_ns,
+        ended_ns;
 };
 
 /** Open for reading; written by request_step() alone. */

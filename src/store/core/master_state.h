@@ -170,7 +170,7 @@ struct store_master {
     bool feed_dirty;
 
     uint64_t capacity, used, writing, dying, replicas; /* bytes; used by what is committed */
-    uint64_t places_max, dying_places;                 /* of nodes that do not drain; dying, of all */
+    uint64_t places_max, dying_places; /* of nodes that do not drain; dying, of all */
     struct store_master_figures total;
 
     /* What is being said: [batch_max], replicas x MC_REPLICAS_MAX. */

@@ -221,8 +221,8 @@ void table_keep_free(store_master *m)
     const uint64_t bytes = lacking(m, m->capacity, m->used + m->writing);
     const uint64_t at_nodes = lacking(m, m->places_max, m->space.taken - m->dying_places);
     /* An object may need two extents: its own, and the free piece behind it. */
-    const uint64_t extents = lacking(m, m->space.extents_max,
-                                     m->space.extents_max - m->space.spares - m->dying_places);
+    const uint64_t extents =
+        lacking(m, m->space.extents_max, m->space.extents_max - m->space.spares - m->dying_places);
     const uint64_t objects = lacking(m, m->o.objects_max, m->object_count);
     uint64_t places = at_nodes > extents ? at_nodes : extents;
 
