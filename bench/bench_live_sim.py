@@ -10,6 +10,9 @@ itself is not assumed twice: the scheduler's own time (schedule_s = 0), and that
 token (first_step = 0). A request is decided when its body is there, so of those that come at one moment (the traces' times are
 whole seconds) short ones are first: receive_token_s, a microsecond a token. The run is recorded and replayed: the same decisions, byte for byte.
 
+With --slo-ttft and --slo-tbt both refuse by prediction, by --policy and --admission, and who was let in is compared,
+too; the clients' TBT is then held against the objective as the simulator does it, by the longest tenth of gaps.
+
 Rows: TTFT with the simulator's as the peer, hit ratio likewise, decisions replayed, memory and descriptors of the
 workers. A hundred of them: --prefill 60 --decode 40 --speed 4 --kv-scale 0.00002.
 """
@@ -22,6 +25,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -59,6 +63,35 @@ def figures(path):
     return {each["metric"]: each["value"] for each in json.loads(path.read_text(encoding="utf-8"))["rows"]}
 
 
+def machine():
+    """Seconds of processors: all, and taken by whoever runs this machine (steal)."""
+    words = pathlib.Path("/proc/stat").read_text(encoding="ascii").splitlines()[0].split()[1:9]
+    return sum(map(int, words)) / 100, int(words[7]) / 100
+
+
+class Stood:
+    """How long this machine stood still at worst, by a thread that sleeps for 10 ms again and again."""
+
+    def __init__(self):
+        self.worst, self.running = 0.0, True
+        self.before = machine()
+        self.thread = threading.Thread(target=self._watch, daemon=True)
+        self.thread.start()
+
+    def _watch(self):
+        last = time.monotonic()
+        while self.running:
+            time.sleep(0.01)
+            now = time.monotonic()
+            self.worst, last = max(self.worst, now - last - 0.01), now
+
+    def end(self):
+        self.running = False
+        self.thread.join()
+        (all_before, taken_before), (all_now, taken_now) = self.before, machine()
+        return self.worst, (taken_now - taken_before) / (all_now - all_before)
+
+
 def memory(served):
     """Of each process: bytes of its own, its share of those that others map, too, and descriptors."""
     found = {}
@@ -70,31 +103,43 @@ def memory(served):
     return found
 
 
+def door(arguments):
+    """Who places and who is refused: the same words for both."""
+    words = [f"--policy={arguments.policy}", f"--admission={arguments.admission}",
+             f"--slo-ttft={arguments.slo_ttft}", f"--slo-tbt={arguments.slo_tbt}"]
+    if arguments.admission_parameters:
+        words.append(f"--admission-parameters={arguments.admission_parameters}")
+    return words
+
+
 def live(arguments, profile, folder):
     """The run: figures of the clients, memory at its end, and the recording."""
     recording, result = folder / "recording", folder / "live.json"
     recording.unlink(missing_ok=True)  # an old one is not written over
     served = Served("--engine=timing", f"--profile={profile}", f"--prefill={arguments.prefill}",
                     f"--decode={arguments.decode}", f"--record={recording}", f"--pool-memory={arguments.pool_memory}",
-                    f"--kv-scale={arguments.kv_scale}", "--requests=8192", "--measure=false", model=str(MODEL))
+                    f"--kv-scale={arguments.kv_scale}", "--requests=8192", "--measure=false",
+                    *door(arguments), model=str(MODEL))
+    watch = Stood()
     try:
         say(run(BINARY, "bench", "serve", "--url", f"http://{served.address}", "--trace", arguments.trace,
                 "--scale", "none", "--speed", f"{arguments.speed:g}", "--duration", f"{arguments.seconds:g}s",
-                "--timeout", "60m", "--csv", folder / "live.csv", "--json", result))
+                "--timeout", "60m", "--csv", folder / "live.csv", "--json", result,
+                "--slo-ttft", arguments.slo_ttft, "--slo-tbt", arguments.slo_tbt, "--slo-tbt-by", "longest"))
+        stood = watch.end()
         found = memory(served)
-        log = served.process.log()
     finally:
         code = served.end()
+        (folder / "live.log").write_text(served.process.log(), encoding="utf-8")
     assert code == 0, code
-    (folder / "live.log").write_text(log, encoding="utf-8")
-    return figures(result), found, recording
+    return figures(result), found, recording, stood
 
 
 def simulated(arguments, profile, folder):
     result = folder / "sim.json"
     cluster = f"{arguments.prefill}P+{arguments.decode}D+1S"
     say(run(BINARY, "sim", "--trace", arguments.trace, "--duration", f"{arguments.seconds * arguments.speed:.9g}s",
-            "--speed", arguments.speed, "--cluster", cluster, "--assume", profile, "--admission", "all",
+            "--speed", arguments.speed, "--cluster", cluster, "--assume", profile, *door(arguments),
             "--csv", folder / "sim.csv", "--json", result))
     return figures(result)
 
@@ -106,12 +151,23 @@ def replayed(recording, folder):
     return figures(result)
 
 
-def rows_of(arguments, clients, model, again, found):
-    case = f"{arguments.prefill}P+{arguments.decode}D, {arguments.speed}x, {arguments.seconds:g} s"
+def rows_of(arguments, clients, model, again, found, stood):
+    case = f"{arguments.prefill}P+{arguments.decode}D, {arguments.speed:g}x, {arguments.seconds:g} s"
+    if arguments.policy != "algorithm1":
+        case += f", {arguments.policy}"
+    if arguments.admission != "all":
+        case += f", {arguments.admission}"
     sent = sum(1 for _ in csv.reader((arguments.keep / "live.csv").open(encoding="utf-8"))) - 1
     rows = [row(case, f"TTFT {share}", "s", clients[f"TTFT {share}"] / 1e3, sent, "mooncake sim",
                 model[f"ttft {share}"]) for share in ("p50", "p90", "p99", "mean")]
     rows.append(row(case, "hit ratio", "share", clients["hit ratio"], sent, "mooncake sim", model["hit ratio"]))
+    rows += [row(case, "TBT longest tenth " + share, "s", clients[f"TBT longest tenth of a request {share}"] / 1e3, sent,
+                 "mooncake sim", model["tbt " + share]) for share in ("mean", "p90")]
+    if arguments.slo_ttft != "0s" or arguments.slo_tbt != "0s":
+        good = clients["met both by longest tenth"] * clients["answered"] / sent
+        rows.append(row(case, "refused share", "share of sent", clients["refused"] / sent, sent, "mooncake sim",
+                        model["refused"]))
+        rows.append(row(case, "within objectives", "share of sent", good, sent, "mooncake sim", model["within SLOs"]))
     rows.append(row(case, "replayed decisions", "", again["decisions"], int(again["decisions"])))
     rows.append(row(case, "replayed the same", "yes", again["same decisions"], int(again["decisions"])))
     rows.append(row(case, "replay", "x real time", again["throughput"], int(again["events"])))
@@ -121,6 +177,8 @@ def rows_of(arguments, clients, model, again, found):
                                             ("descriptors of a worker, most", ""))):
         rows.append(row(case, metric, unit, max(value[place] for value in workers), len(workers)))
     rows.append(row(case, "memory of all processes", "bytes", sum(value[1] for value in found.values()), len(found)))
+    rows.append(row(case, "this machine stood still, at worst", "s", stood[0], 1))
+    rows.append(row(case, "processors taken by its host", "share", stood[1], 1))
     for metric in ("answered", "refused", "failed"):
         rows.append(row(case, metric, "", clients[metric], sent))
     return rows
@@ -137,6 +195,11 @@ def main():
     parser.add_argument("--llm", default="llama3-70b")
     parser.add_argument("--kv-scale", default="0.00005")
     parser.add_argument("--pool-memory", default="2G")
+    parser.add_argument("--policy", default="algorithm1")
+    parser.add_argument("--admission", default="all", help="all, early-system ...")
+    parser.add_argument("--admission-parameters", default="")
+    parser.add_argument("--slo-ttft", default="0s")
+    parser.add_argument("--slo-tbt", default="0s")
     parser.add_argument("--keep", type=pathlib.Path, help="a folder for logs, CSV and the recording")
     parser.add_argument("--json")
     arguments = parser.parse_args()
@@ -146,11 +209,11 @@ def main():
         profile = arguments.keep / "profile"
         profile.write_text(ASSUME.format(gpu=arguments.gpu, llm=arguments.llm), encoding="utf-8")
         begin = time.monotonic()
-        clients, found, recording = live(arguments, profile, arguments.keep)
+        clients, found, recording, stood = live(arguments, profile, arguments.keep)
         model = simulated(arguments, profile, arguments.keep)
         again = replayed(recording, arguments.keep)
         say(f"took {time.monotonic() - begin:.0f} s")
-        write("live sim", rows_of(arguments, clients, model, again, found), arguments.json)
+        write("live sim", rows_of(arguments, clients, model, again, found, stood), arguments.json)
 
 
 if __name__ == "__main__":

@@ -116,10 +116,13 @@ static bool on_event(void *user, const char *data, size_t size)
     }
     if (part.token) {
         const uint64_t now_ns = elapsed(slot->load);
-        if (r->pieces++ == 0)
+        const uint64_t gap_ns = now_ns - r->last_ns;
+        if (r->pieces++ == 0) {
             r->first_ns = now_ns;
-        else if (now_ns - r->last_ns > r->gap_max_ns)
-            r->gap_max_ns = now_ns - r->last_ns;
+        } else {
+            r->gap_max_ns = gap_ns > r->gap_max_ns ? gap_ns : r->gap_max_ns;
+            gaps_add(&r->gaps, gap_ns, 1);
+        }
         r->last_ns = now_ns;
     }
     if (part.usage) {
@@ -216,7 +219,8 @@ static enum bench_outcome judge(struct bench_slot *slot, const struct http_end *
 const char bench_record_head[] =
     "number,line,due_s,sent_s,outcome,code,reason,tries,cut,input_tokens,wanted_tokens,replay_"
     "tokens,"
-    "prompt_tokens,cached_tokens,output_tokens,ttft_ms,tbt_mean_ms,tbt_max_ms,total_ms,"
+    "prompt_tokens,cached_tokens,output_tokens,ttft_ms,tbt_mean_ms,tbt_longest_ms,tbt_max_ms,total_"
+    "ms,"
     "retry_after_s,predicted_ttft_ms,prefill,decode,request_id\n";
 
 /* Names come from a server: what would break the line is left out. */
@@ -238,14 +242,15 @@ static void write_line(struct bench_load *load, struct bench_record *r)
     const int size = fprintf(
         load->csv,
         "%" PRIu64 ",%" PRIu64 ",%.6f,%.6f,%s,%ld,%s,%u,%d,%u,%u,%u,%" PRIu64 ",%" PRIu64
-        ",%" PRIu64 ",%.3f,%.3f,%.3f,%.3f,%.3f,%.3f,%s,%s,%s\n",
+        ",%" PRIu64 ",%.3f,%.3f,%.3f,%.3f,%.3f,%.3f,%.3f,%s,%s,%s\n",
         r->number, r->line, (double)r->due_ns / 1e9, (double)r->first_try_ns / 1e9,
         bench_outcome_name(r->outcome), r->code, plain(r->reason), r->tries, r->cut,
         r->input_tokens, r->wanted_tokens, r->replay_tokens, r->prompt_tokens, r->cached_tokens,
         r->output_tokens, answered ? (double)(r->first_ns - r->sent_ns) / ms : 0,
-        (double)bench_record_gap_mean(r) / ms, (double)r->gap_max_ns / ms,
-        (double)(r->end_ns - r->sent_ns) / ms, (double)r->waited_ns / 1e9,
-        (double)r->predicted_ns / ms, plain(r->prefill), plain(r->decode), plain(r->id));
+        (double)bench_record_gap_mean(r) / ms, (double)gaps_longest(&r->gaps) / ms,
+        (double)r->gap_max_ns / ms, (double)(r->end_ns - r->sent_ns) / ms,
+        (double)r->waited_ns / 1e9, (double)r->predicted_ns / ms, plain(r->prefill),
+        plain(r->decode), plain(r->id));
     load->csv_failed = load->csv_failed || size < 0;
 }
 
@@ -289,6 +294,7 @@ static mc_status go(struct bench_slot *slot, bool again, uint64_t late_ns)
     r->sent_ns = elapsed(load);
     r->first_ns = r->last_ns = r->gap_max_ns = r->predicted_ns = r->waited_ns = 0;
     r->pieces = 0;
+    r->gaps = (struct gaps){ .count = 0 };
     r->done = r->usage = r->cached = r->waiting = false;
     r->reason[0] = r->id[0] = r->prefill[0] = r->decode[0] = '\0';
     r->tries++;
@@ -487,7 +493,7 @@ mc_status bench_load_open(struct bench_load *load, struct mc_error *error)
     const struct bench_serve_options *o = &load->request->options;
     const struct bench_objectives objectives = { .ttft_ns = o->slo_ttft,
                                                  .tbt_ns = o->slo_tbt,
-                                                 .by_max = o->slo_tbt_by == BENCH_TBT_MAX };
+                                                 .by = (enum bench_tbt)o->slo_tbt_by };
 
     replay_init(&load->replay, o->page_tokens, load->alloc);
     load->due = (struct os_timer){ .due = on_due, .user = load };

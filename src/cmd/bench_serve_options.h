@@ -62,8 +62,8 @@
       "Time to the first token that counts as goodput; 0s: any.")                                   \
     X(slo_tbt, "slo-tbt", 0, DURATION, "0s", 0, 1e15, NULL, "TIME", "Objectives",                   \
       "Time between tokens that counts as goodput; 0s: any.")                                       \
-    X(slo_tbt_by, "slo-tbt-by", 0, CHOICE, "mean", 0, 0, "mean|max", "WHICH", "Objectives",         \
-      "Held against a request's mean gap, or against its largest.")                                 \
+    X(slo_tbt_by, "slo-tbt-by", 0, CHOICE, "mean", 0, 0, "mean|longest|max", "WHICH", "Objectives", \
+      "Held against a request's mean gap, the mean of its longest tenth of gaps, or its largest.")  \
     X(send_slo, "send-slo", 0, BOOL, "false", 0, 0, NULL, NULL, "Objectives",                       \
       "Tell the server both, as x-slo-ttft-ms and x-slo-tpot-ms.")                                  \
     X(json, "json", 0, TEXT, NULL, 0, 0, NULL, "FILE", "Output", "Write the figures here, too.")    \
@@ -82,7 +82,6 @@ struct bench_serve_options {
 
 enum { BENCH_COMPLETIONS, BENCH_CHAT };        /* endpoint */
 enum { BENCH_TOKENS, BENCH_TEXT };             /* prompt */
-enum { BENCH_TBT_MEAN, BENCH_TBT_MAX };        /* slo_tbt_by */
 enum { BENCH_SCALE_BLOCK, BENCH_SCALE_AS_IS }; /* scale */
 
 /** How requests come. */

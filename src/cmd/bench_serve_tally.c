@@ -15,8 +15,9 @@ const char *bench_outcome_name(enum bench_outcome outcome)
 
 static struct percentile *spread(struct bench_tally *t, int number)
 {
-    struct percentile *const all[] = { &t->ttft, &t->gap_mean,    &t->gap_max,         &t->total,
-                                       &t->late, &t->retry_after, &t->prediction_error };
+    struct percentile *const all[] = { &t->ttft,        &t->gap_mean,        &t->gap_longest,
+                                       &t->gap_max,     &t->total,           &t->late,
+                                       &t->retry_after, &t->prediction_error };
 
     return number < (int)(sizeof(all) / sizeof(all[0])) ? all[number] : NULL;
 }
@@ -128,13 +129,18 @@ static void count_answer(struct bench_tally *t, const struct bench_record *r, st
     const uint64_t ttft = r->first_ns - r->sent_ns, mean = bench_record_gap_mean(r);
     const bool in_time = o->ttft_ns == 0 || ttft <= o->ttft_ns;
     const bool by_mean = o->tbt_ns == 0 || mean <= o->tbt_ns;
+    const uint64_t longest = gaps_longest(&r->gaps);
+    const bool by_longest = o->tbt_ns == 0 || longest <= o->tbt_ns;
     const bool by_max = o->tbt_ns == 0 || r->gap_max_ns <= o->tbt_ns;
-    const bool fluent = o->by_max ? by_max : by_mean;
+    const bool fluent = o->by == BENCH_TBT_MAX       ? by_max
+                        : o->by == BENCH_TBT_LONGEST ? by_longest
+                                                     : by_mean;
 
     percentile_add(&t->ttft, ttft);
     percentile_add(&t->total, r->end_ns - r->sent_ns);
     if (r->pieces > 1) {
         percentile_add(&t->gap_mean, mean);
+        percentile_add(&t->gap_longest, longest);
         percentile_add(&t->gap_max, r->gap_max_ns);
     }
     if (r->predicted_ns > 0)
@@ -144,6 +150,7 @@ static void count_answer(struct bench_tally *t, const struct bench_record *r, st
     t->met_tbt += fluent;
     t->good += in_time && fluent;
     t->good_mean += in_time && by_mean;
+    t->good_longest += in_time && by_longest;
     t->good_max += in_time && by_max;
     t->good_tokens += in_time && fluent ? r->output_tokens : 0;
     t->prompt_tokens += r->prompt_tokens;

@@ -12,6 +12,7 @@
 
 #include <stdbool.h>
 
+#include "base/gaps.h"
 #include "sim/percentile.h"
 
 enum { TALLY_BINS = 512, TALLY_REASONS = 32, TALLY_REASON_TEXT = 64 };
@@ -31,6 +32,7 @@ struct bench_record {
     uint64_t due_ns;       /* when it should have been sent; closed loop: when it was */
     uint64_t first_try_ns, sent_ns, first_ns, last_ns, end_ns; /* sent: of the last try */
     uint64_t gap_max_ns;                                       /* between two tokens */
+    struct gaps gaps;                                          /* between tokens */
     uint32_t tries, pieces; /* pieces: events that brought tokens */
     uint32_t input_tokens, wanted_tokens, replay_tokens;
     bool cut, usage, cached, done;
@@ -44,9 +46,12 @@ struct bench_record {
     char id[72], prefill[40], decode[40];
 };
 
+/** What of a request's gaps between tokens is held against an objective: as --slo-tbt-by lists them. */
+enum bench_tbt { BENCH_TBT_MEAN, BENCH_TBT_LONGEST /* mean of the longest tenth */, BENCH_TBT_MAX };
+
 struct bench_objectives {
     uint64_t ttft_ns, tbt_ns; /* 0: none */
-    bool by_max;              /* tbt_ns is held against the largest gap */
+    enum bench_tbt by;
 };
 
 struct bench_reason {
@@ -68,13 +73,15 @@ struct bench_tally {
     uint64_t sent, ended[BENCH_OUTCOMES], tries, cut, other_length;
     uint64_t in_flight, in_flight_most;
     uint64_t retried, got_in; /* requests that waited and tried again; answered then */
-    uint64_t met_ttft, met_tbt, good, good_mean, good_max, good_tokens; /* of the answered ones */
+    uint64_t met_ttft, met_tbt, good, good_tokens; /* of the answered ones */
+    uint64_t good_mean, good_longest, good_max; /* good, if that were held against the objective */
     uint64_t input_tokens, prompt_tokens, output_tokens;
     uint64_t cached_known,
         cached_tokens;         /* prompt tokens of answers that tell, and what they tell */
     uint64_t replay_answered;  /* replayed tokens of the answered ones */
     uint64_t start_ns, end_ns; /* first sending, last end */
-    struct percentile ttft, gap_mean, gap_max, total, late, retry_after, prediction_error;
+    struct percentile ttft, gap_mean, gap_longest, gap_max, total, late, retry_after,
+        prediction_error;
     struct bench_reason reasons[TALLY_REASONS];
     uint32_t reason_count;
     struct bench_bin bins[TALLY_BINS];

@@ -30,6 +30,7 @@ struct api_error {
     char param[64];    /* the field; "": none */
     char text[400];    /* for people, with what to do */
     uint64_t retry_ns; /* Retry-After; 0: none */
+    uint32_t reason;   /* enum mc_reason, where it is refused for want of something; else 0 */
 };
 
 /** What a model and its gateway give to requests that do not say. */

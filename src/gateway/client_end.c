@@ -59,6 +59,9 @@ static void explain(const struct request_out_end *end, struct api_error *error)
                  size, text);
     else
         api_fail(error, 500, "server_error", "failed", NULL, "%s: %.*s", words, size, text);
+    error->reason = end->reason;
+    if (!error->reason && end->status == MC_E_FULL) /* a worker said so */
+        error->reason = MC_REASON_KV_MEMORY;
     error->retry_ns = end->retry_after_ns;
     if (!error->retry_ns && (error->status == 503 || error->status == 429))
         error->retry_ns = UINT64_C(1000000000);
@@ -95,35 +98,46 @@ static uint64_t since(const struct request *r, uint64_t at_ns)
     return at_ns > r->times.started_ns ? (at_ns - r->times.started_ns) / 1000 : 0;
 }
 
-static void write_down(const struct client *c, const struct request_out_end *end,
+/* Why it ended, and why it was placed where it was: "none" where nobody said. */
+static void name_reasons(const struct client *c, uint32_t why, char ended[REASON_NAME],
+                         char decided[REASON_NAME])
+{
+    gateway_reason_name(why, ended);
+    gateway_reason_name(c->request.decision.reason, decided);
+}
+
+static void write_down(const struct client *c, const struct request_out_end *end, uint32_t why,
                        enum gateway_end how)
 {
     const struct request *r = &c->request;
     const struct request_times *t = &r->times;
+    char ended[REASON_NAME], decided[REASON_NAME];
 
+    name_reasons(c, why, ended, decided);
     gateway_log(&c->gateway->log, MC_LOG_INFO,
                 "event=request_end request=%s choice=%u attempt=%" PRIu64
-                " how=%s status=%s reason=%u decision_reason=%u prefill=%s decode=%s prompt=%zu "
+                " how=%s status=%s reason=%s decision_reason=%s prefill=%s decode=%s prompt=%zu "
                 "output=%u reused=%" PRIu64 " pulled_bytes=%" PRIu64 " pushed_bytes=%" PRIu64
                 " tries=%u waits=%u placed_us=%" PRIu64 " reserved_us=%" PRIu64 " taken_us=%" PRIu64
                 " prefilled_us=%" PRIu64 " first_us=%" PRIu64 " end_us=%" PRIu64
                 " queue_us=%" PRIu64 " pull_us=%" PRIu64 " compute_us=%" PRIu64
-                " hand_off_us=%" PRIu64 " predicted_ttft_us=%" PRIu64,
+                " hand_off_us=%" PRIu64 " predicted_ttft_us=%" PRIu64 " predicted_tbt_us=%" PRIu64
+                " gaps_us=%" PRIu64,
                 c->call->request_id, c->answer.o.index, r->attempt, gateway_ends.values[how],
-                mc_status_name(end->status), end->reason, r->decision.reason,
-                c->prefill[0] ? c->prefill : "-", c->decode[0] ? c->decode : "-",
-                c->prompt->id_count, c->answer.samples, r->reused_tokens, r->pulled_bytes,
-                r->pushed_bytes, r->tries, r->waits, since(r, t->placed_ns),
-                since(r, t->reserved_ns), since(r, t->taken_ns), since(r, t->prefilled_ns),
-                since(r, t->first_ns), (os_now_ns() - c->call->arrived_ns) / 1000,
-                r->queue_ns / 1000, r->pull_ns / 1000, r->compute_ns / 1000, r->hand_off_ns / 1000,
-                r->decision.predicted.ttft_ns / 1000);
+                mc_status_name(end->status), ended, decided, c->prefill[0] ? c->prefill : "-",
+                c->decode[0] ? c->decode : "-", c->prompt->id_count, c->answer.samples,
+                r->reused_tokens, r->pulled_bytes, r->pushed_bytes, r->tries, r->waits,
+                since(r, t->placed_ns), since(r, t->reserved_ns), since(r, t->taken_ns),
+                since(r, t->prefilled_ns), since(r, t->first_ns),
+                (os_now_ns() - c->call->arrived_ns) / 1000, r->queue_ns / 1000, r->pull_ns / 1000,
+                r->compute_ns / 1000, r->hand_off_ns / 1000, r->decision.predicted.ttft_ns / 1000,
+                r->decision.predicted.tbt_ns / 1000, gaps_longest(&r->gaps) / 1000);
 }
 
 void gateway_client_end(struct client *c, const struct request_out_end *end)
 {
     struct request_out_end last = *end;
-    struct api_error error;
+    struct api_error error = { 0 };
 
     if (last.status == MC_OK) /* what was held back is part of the answer */
         last.status = api_answer_finish(&c->answer, last.finish == 1);
@@ -136,5 +150,5 @@ void gateway_client_end(struct client *c, const struct request_out_end *end)
         explain(&last, &error);
         gateway_call_fail(c->call, &error);
     }
-    write_down(c, &last, how);
+    write_down(c, &last, error.reason ? error.reason : last.reason, how);
 }

@@ -7,6 +7,7 @@
 #include "gateway/api_prompt.h"
 #include "gateway/client.h"
 #include "gateway/measure.h"
+#include "gateway/reason.h"
 #include "gateway/slo.h"
 #include "kv/identity.h"
 #include "os/clock.h"
@@ -156,6 +157,8 @@ static bool check_door(gateway *g, struct api_error *error)
                  "%u requests are under way, as many as are taken", g->client_count);
     else
         return true;
+    if (!g->draining)
+        error->reason = error->status == 429 ? MC_REASON_QUEUE_FULL : MC_REASON_NO_INSTANCE;
     error->retry_ns = UINT64_C(1000000000);
     return false;
 }
@@ -175,6 +178,7 @@ static bool check_room(const struct call *call, struct api_error *error)
     api_fail(error, 429, "rate_limit_error", "slow_down", NULL,
              "%zu prompts, and %u requests are under way: %u are taken at a time", count,
              g->client_count, g->options.requests_max);
+    error->reason = MC_REASON_QUEUE_FULL;
     error->retry_ns = UINT64_C(1000000000);
     return false;
 }
@@ -245,6 +249,20 @@ static void drop(struct call *call)
     gateway_call_free(call);
 }
 
+/* Turned away before anybody was asked. What was asked wrongly is the client's affair. */
+static void write_refusal(gateway *g, const http_request *http, const struct api_error *error)
+{
+    char name[REASON_NAME];
+
+    if (error->status != 429 && error->status != 503)
+        return;
+    gateway_reason_name(error->reason, name);
+    gateway_log(&g->log, MC_LOG_INFO,
+                "event=refused request=%s reason=%s status=%u active=%u retry_ms=%" PRIu64,
+                http_request_id(http), error->reason ? name : error->code, error->status,
+                g->client_count, error->retry_ns / 1000000);
+}
+
 void gateway_client_take(gateway *g, http_request *http, enum api_kind kind)
 {
     struct api_error error = { 0 };
@@ -274,6 +292,9 @@ refuse:
     }
     metric_add(&g->metrics, METRIC_requests, 0, count);
     metric_add(&g->metrics, METRIC_ended, GATEWAY_END_REFUSED, count);
+    if (error.reason)
+        gateway_slo_count_refusal(g, error.reason, count);
+    write_refusal(g, http, &error);
     gateway_live_refused(g, &error);
     gateway_route_error(g, http, &error);
 }

@@ -18,7 +18,8 @@ struct worker {
     struct wire_load_report load; /* the last one, for the live page */
     bool timing;                  /* its engine is a model of time */
     bool draining;
-    bool late;             /* its lease is over, and what lies in the socket is looked at */
+    bool late;             /* its lease is over, and this is its last chance */
+    uint64_t lease_ns;     /* the last one */
     struct os_timer lease; /* nothing was heard for so long: lost */
 };
 

@@ -15,8 +15,19 @@ enum gateway_refused {
     GATEWAY_REFUSED_DECODE_LOAD,
     GATEWAY_REFUSED_KV_MEMORY,
     GATEWAY_REFUSED_DEADLINE,
+    GATEWAY_REFUSED_QUEUE_FULL,
+    GATEWAY_REFUSED_NO_INSTANCE,
+    GATEWAY_REFUSED_TOO_LONG,
     GATEWAY_REFUSED_OTHER,
     GATEWAY_REFUSALS,
+};
+
+/* Values of gateway_objectives, in its order. */
+enum gateway_objective {
+    GATEWAY_OBJECTIVE_TTFT,
+    GATEWAY_OBJECTIVE_TBT,
+    GATEWAY_OBJECTIVE_TBT_LONGEST,
+    GATEWAY_OBJECTIVES,
 };
 
 /* Values of gateway_ends, in its order. */
@@ -51,13 +62,16 @@ enum gateway_end {
       "From a request's arrival to its end.") \
     X(tbt, "time_between_tokens", HISTOGRAM, SECONDS, &metric_latencies, NULL, \
       "Of each request that ended whole: the mean.") \
+    X(tbt_longest, "time_between_tokens_longest", HISTOGRAM, SECONDS, &metric_latencies, NULL, \
+      "Of each request that ended whole: the mean of the longest tenth.") \
     X(refused, "refused", COUNTER, NONE, NULL, &gateway_refusals, \
-      "Requests refused by the scheduler, by reason.") \
+      "Requests refused, by reason.") \
     X(goodput_requests, "goodput_requests", COUNTER, NONE, NULL, NULL, \
       "Requests that ended whole and met their objectives.") \
     X(goodput_tokens, "goodput_tokens", COUNTER, NONE, NULL, NULL, "Tokens of their answers.") \
     X(slo_missed, "slo_missed", COUNTER, NONE, NULL, &gateway_objectives, \
-      "Requests that ended whole and missed an objective, by which.") \
+      "Requests that ended whole and missed an objective, by which; tbt_longest: the longest tenth of " \
+      "its gaps did, whatever the mean.") \
     X(soft_refused, "soft_refused", COUNTER, NONE, NULL, NULL, \
       "Requests let in although a prediction was against it: too little was observed yet.") \
     X(booked, "booked", COUNTER, NONE, NULL, NULL, "Refusals with room kept for the client's return.") \

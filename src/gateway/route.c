@@ -5,6 +5,7 @@
 
 #include "gateway/api_text.h"
 #include "gateway/live.h"
+#include "gateway/reason.h"
 #include "gateway/state.h"
 
 #define MODELS "/v1/models/"
@@ -28,6 +29,11 @@ void gateway_route_error(gateway *g, http_request *http, const struct api_error 
         snprintf(seconds, sizeof(seconds), "%" PRIu64,
                  error->retry_ns / 1000000000 + (error->retry_ns % 1000000000 != 0));
         http_header_add(http, "Retry-After", seconds);
+    }
+    if (error->reason) {
+        char name[REASON_NAME];
+        gateway_reason_name(error->reason, name);
+        http_header_add(http, "X-Mooncake-Refused", name);
     }
     api_answer_write_error(error, false, &body);
     gateway_route_count(g, error->status);

@@ -206,30 +206,33 @@ void gateway_slo_headers(const struct client *c)
 
 /* ------------------------------------------------------------------------------------------ counting */
 
-static void count_refusal(struct metrics *m, uint32_t reason)
+static uint32_t series_of(uint32_t reason)
 {
-    uint32_t series = GATEWAY_REFUSED_OTHER;
-
     switch (reason) {
     case MC_REASON_TTFT_SLO:
-        series = GATEWAY_REFUSED_TTFT_SLO;
-        break;
+        return GATEWAY_REFUSED_TTFT_SLO;
     case MC_REASON_TBT_SLO:
-        series = GATEWAY_REFUSED_TBT_SLO;
-        break;
+        return GATEWAY_REFUSED_TBT_SLO;
     case MC_REASON_DECODE_LOAD:
-        series = GATEWAY_REFUSED_DECODE_LOAD;
-        break;
+        return GATEWAY_REFUSED_DECODE_LOAD;
     case MC_REASON_KV_MEMORY:
-        series = GATEWAY_REFUSED_KV_MEMORY;
-        break;
+        return GATEWAY_REFUSED_KV_MEMORY;
     case MC_REASON_DEADLINE:
-        series = GATEWAY_REFUSED_DEADLINE;
-        break;
+        return GATEWAY_REFUSED_DEADLINE;
+    case MC_REASON_QUEUE_FULL:
+        return GATEWAY_REFUSED_QUEUE_FULL;
+    case MC_REASON_NO_INSTANCE:
+        return GATEWAY_REFUSED_NO_INSTANCE;
+    case MC_REASON_TOO_LONG:
+        return GATEWAY_REFUSED_TOO_LONG;
     default:
-        break;
+        return GATEWAY_REFUSED_OTHER;
     }
-    metric_add(m, METRIC_refused, series, 1);
+}
+
+void gateway_slo_count_refusal(gateway *g, uint32_t reason, uint64_t count)
+{
+    metric_add(&g->metrics, METRIC_refused, series_of(reason), count);
 }
 
 static void count_error(struct metrics *m, uint64_t predicted_ns, uint64_t observed_ns)
@@ -249,7 +252,7 @@ void gateway_slo_ended(struct client *c, const struct request_out_end *end)
 
     if (end->status != MC_OK) {
         if (end->reason)
-            count_refusal(m, end->reason);
+            gateway_slo_count_refusal(c->gateway, end->reason, 1);
         return;
     }
     /* A stream shows its first token when the prefill's end has told its counters, too. */
@@ -257,17 +260,22 @@ void gateway_slo_ended(struct client *c, const struct request_out_end *end)
     const uint64_t ttft = shown > c->call->arrived_ns ? shown - c->call->arrived_ns : 0;
     const uint64_t rest = t->ended_ns > t->first_ns ? t->ended_ns - t->first_ns : 0;
     const uint64_t tbt = tokens > 1 ? rest / (tokens - 1) : 0;
+    const uint64_t longest = gaps_longest(&c->request.gaps);
     const bool late = slo.ttft_ns != 0 && ttft > slo.ttft_ns;
     const bool slow = slo.tbt_ns != 0 && tbt > slo.tbt_ns;
 
-    metric_add(m, METRIC_slo_missed, 0, late);
-    metric_add(m, METRIC_slo_missed, 1, slow);
+    metric_add(m, METRIC_slo_missed, GATEWAY_OBJECTIVE_TTFT, late);
+    metric_add(m, METRIC_slo_missed, GATEWAY_OBJECTIVE_TBT, slow);
+    metric_add(m, METRIC_slo_missed, GATEWAY_OBJECTIVE_TBT_LONGEST,
+               slo.tbt_ns != 0 && longest > slo.tbt_ns);
     if (!late && !slow) {
         metric_add(m, METRIC_goodput_requests, 0, 1);
         metric_add(m, METRIC_goodput_tokens, 0, tokens);
     }
-    if (tokens > 1)
+    if (tokens > 1) {
         metric_observe(m, METRIC_tbt, 0, tbt);
+        metric_observe(m, METRIC_tbt_longest, 0, longest);
+    }
     count_error(m, c->request.decision.predicted.ttft_ns, ttft);
 }
 

@@ -22,6 +22,9 @@ bool gateway_slo_refuse(struct client *client, const struct request_out_end *end
 /** Count an ended request: did it meet its objectives? */
 void gateway_slo_ended(struct client *client, const struct request_out_end *end);
 
+/** Count refusals by their reason. */
+void gateway_slo_count_refusal(gateway *g, uint32_t reason, uint64_t count);
+
 /** Bring the scheduler's counters into the table of metrics. */
 void gateway_slo_refresh(gateway *g);
 

@@ -86,6 +86,7 @@ struct gateway {
     uint64_t last_request;  /* ids of attempts */
     bool has_fingerprint;   /* of the workers there are, or of the last there were */
     struct mc_identity fingerprint;
+    uint32_t context_max;   /* likewise; 0: there were none */
     struct worker *workers; /* connections of the control side, registered or not */
     uint32_t worker_count;
     uint64_t measuring; /* instance that times itself; 0: none */

@@ -62,6 +62,9 @@ uint32_t gateway_control_context_max(const gateway *g)
 {
     uint64_t least = g->info.context_max;
 
+    /* Who comes while all are lost is waited with, not turned away for what the next ones may take. */
+    if (g->context_max && gateway_workers_count(g) == 0)
+        return g->context_max;
     for (const struct worker *w = g->workers; w; w = w->next)
         if (w->as_instance.id && w->timing) /* not of this model, whose text they only borrow */
             least = UINT32_MAX;
@@ -238,6 +241,7 @@ void gateway_worker_enlist(struct worker *w, uint64_t id, const struct wire_work
                 w->as_instance.id, w->name, r->role, w->address, r->kv_tokens_max,
                 (int)(r->kernel.size < 32 ? r->kernel.size : 32),
                 r->kernel.size ? (const char *)r->kernel.data : "");
+    g->context_max = gateway_control_context_max(g);
     gateway_worker_lease(w, g->options.first_lease_ns);
     if (net_answer(w->conn, id, WIRE_WORKER_REGISTERED, &answer) != MC_OK) {
         gateway_worker_drop(w, "its registration cannot be answered");

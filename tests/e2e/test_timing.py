@@ -1,4 +1,6 @@
 """Clusters whose workers are models of time: the same roles and protocol, recorded and played again."""
+import collections
+import csv
 import json
 import os
 import re
@@ -27,6 +29,11 @@ def profile(folder):
     path = folder / "profile"
     path.write_text(PROFILE, encoding="utf-8")
     return path
+
+
+# Slow enough that a busy machine under a sanitizer is not what is overloaded.
+SLOW = PROFILE.replace("prefill_fixed_s = 0.002", "prefill_fixed_s = 0.03").replace(
+    "step_fixed_s = 0.002", "step_fixed_s = 0.01")
 
 
 def timing(folder, *arguments):
@@ -92,6 +99,55 @@ def test_refusals_are_recorded_with_their_reasons(tmp_path):
     told = re.findall(r"^  refused (\d+): (.+)$", out, re.M)
     assert sum(int(count) for count, _ in told) == int(re.search(r"(\d+) refused, ", out).group(1))
     assert all(reason not in ("", "no reason") for _, reason in told)
+
+
+def told_alike(served, path, recording):
+    """Who was refused, by reason: clients, the log, the counters and the replay say the same. Returns that."""
+    with open(path, encoding="utf-8") as file:
+        lines = list(csv.DictReader(file))
+    refused = collections.Counter(line["reason"] for line in lines if line["outcome"] == "refused")
+    log = served.process.log()
+    assert refused == collections.Counter(re.findall(r"event=refused request=\S+ reason=(\S+)", log))
+    ended = re.findall(r"event=request_end .* how=refused .* reason=(\S+) decision_reason", log)
+    assert refused == collections.Counter(ended) + collections.Counter(queue_full=refused["queue_full"])
+    code, out, _ = replay(recording)
+    assert code == 0 and "the same decisions, byte for byte" in out, out
+    assert sum(int(n) for n in re.findall(r"^  refused (\d+): ", out, re.M)) == \
+        sum(refused.values()) - refused["queue_full"]
+    return refused
+
+
+@pytest.mark.parametrize("policy", ["conductor", "algorithm1"])
+def test_under_overload_every_refusal_has_its_reason_and_plays_again(tmp_path, policy):
+    recording, slow = tmp_path / "recording", tmp_path / "slow"
+    slow.write_text(SLOW, encoding="utf-8")
+    served = timing(tmp_path, f"--profile={slow}", "--prefill=2", f"--policy={policy}", f"--record={recording}",
+                    "--slo-ttft=200ms", "--slo-tbt=80ms", "--admission-parameters=observations=1")
+    try:
+        bench(served, "--rate=150", "--duration=4s", "--input-tokens=256", "--shared-prefix=64", "--output-tokens=12", "--csv", str(tmp_path / "live.csv"))
+        text = served.client.get("/metrics")[1]
+    finally:
+        assert served.end() == 0
+    refused = told_alike(served, tmp_path / "live.csv", recording)
+    assert refused["ttft_slo"] > 0 and set(refused) <= {"ttft_slo", "tbt_slo", "decode_load", "queue_full"}, refused
+    for reason, count in refused.items():
+        assert re.search(rf'refused_total{{reason="{reason}"}} {count}$', text, re.M), (reason, count)
+    # The scheduler is told the longest gaps of whoever was served; a step is 10 ms, where the machine keeps up.
+    gaps = [int(us) for us in re.findall(r"how=length .* gaps_us=(\d+)", served.process.log())]
+    assert gaps and max(gaps) >= 1000
+    options = recording.read_bytes()[:4096]
+    assert f"policy={policy}".encode() in options
+
+
+def test_more_at_once_than_are_taken_are_refused_for_that(tmp_path):
+    recording = tmp_path / "recording"
+    served = timing(tmp_path, "--requests=8", f"--record={recording}")
+    try:
+        bench(served, "--concurrency=32", "--limit=200", "--input-tokens=2048", "--output-tokens=8", "--csv",
+              str(tmp_path / "live.csv"))
+    finally:
+        assert served.end() == 0
+    assert set(told_alike(served, tmp_path / "live.csv", recording)) == {"queue_full"}
 
 
 def test_a_gateway_that_is_killed_leaves_a_recording_that_plays(tmp_path):

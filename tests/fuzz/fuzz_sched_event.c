@@ -10,15 +10,19 @@
 
 enum { KEYS_MAX = 4096, BYTES_MAX = 10 + 32 * 10 + 16 + KEYS_MAX * 16 };
 
-/* Two workers that are there, then the event, then a request. By the time: which policy, and which admission. */
+/* Two workers that are there, then the event, then a request. By the time: which policy, which admission, and
+ * whether there are objectives. */
 static void play(uint64_t now_ns, const struct mc_sched_event *event)
 {
-    static const char *const policies[] = { NULL,    "local",  "dynamo", "lmetric",
-                                            "llm-d", "sglang", "aibrix", "preble" };
+    static const char *const policies[] = { NULL,     "local",  "dynamo", "lmetric",  "llm-d",
+                                            "sglang", "aibrix", "preble", "conductor" };
+    enum { POLICIES = sizeof(policies) / sizeof(policies[0]) };
+    static const struct mc_sched_slo slos[] = { { 0 }, { .ttft_ns = 1000000, .tbt_ns = 1000 } };
     const struct mc_sched_options options = {
         .alloc = os_alloc(),
-        .policy = policies[now_ns % 8],
-        .admission = (enum mc_admission)(now_ns / 8 % 6),
+        .policy = policies[now_ns % POLICIES],
+        .admission = (enum mc_admission)(now_ns / POLICIES % 6),
+        .slo = slos[now_ns / POLICIES / 6 % 2],
         .replication = "asked=1,gain=0.1,rate=1000",
         .instances_max = 4,
         .requests_max = 4,

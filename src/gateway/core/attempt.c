@@ -40,6 +40,7 @@ static void end_in_sched(struct request *r, uint32_t status, struct request_outb
 
     p->tokens = r->output_tokens;
     p->status = status;
+    p->gap_ns = gaps_longest(&r->gaps);
     r->in_sched = false;
 }
 
@@ -130,6 +131,7 @@ void attempt_ask(struct request *r, struct request_outbox *outbox)
     r->pulled_bytes = r->reused_tokens = r->pushed_bytes = 0;
     r->queue_ns = r->pull_ns = r->compute_ns = r->hand_off_ns = 0;
     r->output_tokens = 0;
+    r->gaps = (struct gaps){ .count = 0 };
     r->finish = 0;
     r->stopped = false;
     r->prefill_begun = r->prefill_over = r->may_decode = false;

@@ -53,7 +53,10 @@ static void keep_tokens(struct request *r, uint64_t now_ns, const struct wire_to
         r->times.first_ns = now_ns;
         r->settle_until_ns = attempt_add(now_ns, attempt_first(r->options->settle_ns, SETTLE_NS));
         attempt_tell(r, MC_EVENT_DECODE_BEGIN, r->decode, outbox);
-    }
+        gaps_add(&r->gaps, 0, out->count - 1);
+    } else
+        gaps_add(&r->gaps, now_ns - r->times.last_ns, out->count);
+    r->times.last_ns = now_ns;
     r->output_tokens += out->count;
 }
 

@@ -44,6 +44,7 @@
 
 #include <mooncake/sched.h>
 
+#include "base/gaps.h"
 #include "wire/msg.h"
 
 enum request_phase {
@@ -171,7 +172,8 @@ struct request_outbox {
 
 /** When what happened, for the log line; 0: not yet, or not in this attempt. */
 struct request_times {
-    uint64_t started_ns, placed_ns, reserved_ns, taken_ns, prefilled_ns, first_ns, ended_ns;
+    uint64_t started_ns, placed_ns, reserved_ns, taken_ns, prefilled_ns, first_ns, last_ns,
+        ended_ns;
 };
 
 /** Open for reading; written by request_step() alone. */
@@ -189,6 +191,7 @@ struct request {
         pushed_bytes; /* of the current attempt, from prefill_end */
     uint64_t queue_ns, pull_ns, compute_ns, hand_off_ns; /* the same */
     uint64_t output_tokens; /* of the current attempt: index of the next sample */
+    struct gaps gaps;       /* of the current attempt: between its tokens, as they came here */
     uint64_t dropped;       /* events that came late, twice or from elsewhere */
     struct request_times times;
 

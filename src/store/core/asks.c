@@ -72,6 +72,7 @@ void nodes_dying(store_master *m, uint32_t extent, uint64_t until)
     e->state = EXTENT_DYING;
     e->until = until;
     m->dying += e->size;
+    m->dying_places++;
     if (e->flags == 0) /* else it waits in a chain, and comes here from there */
         dying_add(m, extent);
 }
@@ -82,6 +83,7 @@ static void evict_done(store_master *m, uint32_t extent, mc_status status)
 
     if (status == MC_OK) {
         m->dying -= e->size;
+        m->dying_places--;
         space_give(&m->space, extent);
         return;
     }

@@ -99,6 +99,7 @@ struct node {
     char segment[MC_NAME_MAX + 1];
     uint16_t *lents; /* owned by the master: [lent_count] of its own array */
     uint32_t lent_count;
+    uint32_t places_max;              /* it keeps account of so many; UINT32_MAX: not said */
     uint32_t open_first, open_last;   /* extents to be opened */
     uint32_t dying_first, dying_last; /* extents to be evicted */
     uint32_t mark;                    /* equal to the master's: no place for the object at hand */
@@ -169,6 +170,7 @@ struct store_master {
     bool feed_dirty;
 
     uint64_t capacity, used, writing, dying, replicas; /* bytes; used by what is committed */
+    uint64_t places_max, dying_places; /* of nodes that do not drain; dying, of all */
     struct store_master_figures total;
 
     /* What is being said: [batch_max], replicas x MC_REPLICAS_MAX. */
@@ -228,9 +230,9 @@ void table_add_replica(store_master *m, uint32_t object, uint32_t extent);
 void table_detach(store_master *m, uint32_t object, uint32_t extent, uint32_t kind);
 /** Drop the object and all its replicas, whose places begin to die. */
 void table_drop(store_master *m, uint32_t object, uint32_t kind);
-/** Evict what was not used for longest, until about `bytes` are on their way to be free. */
-void table_evict(store_master *m, uint64_t bytes);
-/** Evict as far as the watermark wants. */
+/** Evict what was not used for longest, until about `bytes` and `places` are on their way to be free. */
+void table_evict(store_master *m, uint64_t bytes, uint64_t places);
+/** Evict as far as the watermark wants: of bytes, of the nodes' places and of the records here. */
 void table_keep_free(store_master *m);
 
 /* -------------------------------------------------------------------------------------- puts.c */

@@ -29,8 +29,20 @@ static uint64_t rank(const store_master *m, const struct node *node, uint64_t pr
            (room >> 2);
 }
 
+/** Until the node says so, what it was asked to give up is not free there. */
+static bool has_places(const store_master *m, const struct node *node)
+{
+    uint64_t taken = 0;
+
+    for (uint32_t i = 0; i < node->lent_count; i++)
+        taken += m->space.lents[node->lents[i]].taken;
+    return taken < node->places_max;
+}
+
 static uint32_t take(store_master *m, const struct node *node, uint64_t size, uint32_t medium)
 {
+    if (!has_places(m, node))
+        return 0;
     for (uint32_t i = 0; i < node->lent_count; i++) {
         const struct lent *lent = &m->space.lents[node->lents[i]];
         if (medium != MC_MEDIUM_ANY && lent->medium != medium)
@@ -84,6 +96,7 @@ static void extent_lost(store_master *m, uint32_t extent)
     case EXTENT_DYING:
     case EXTENT_EVICTING:
         m->dying -= e->size;
+        m->dying_places--;
         break;
     case EXTENT_FREE:
     case EXTENT_UNUSED:
@@ -111,8 +124,10 @@ void nodes_forget(store_master *m, uint32_t n)
         for (uint32_t e = m->space.lents[node->lents[i]].first; e != 0;
              e = m->space.extents[e].after)
             extent_lost(m, e);
-    if (!node->draining)
+    if (!node->draining) {
         m->capacity -= lent_bytes(m, node);
+        m->places_max -= node->places_max;
+    }
     for (uint32_t i = 0; i < node->lent_count; i++)
         space_withdraw(&m->space, node->lents[i]);
     due_stop(&m->due, due_node(m, n));
@@ -236,11 +251,13 @@ static mc_status node_new(store_master *m, uint64_t conn, const struct wire_node
         .host = message->host,
         .held = message->held,
         .lents = node->lents,
+        .places_max = message->places ? message->places : UINT32_MAX,
         .state = message->held != 0 ? NODE_JOINING : NODE_UP,
     };
     memcpy(node->segment, message->segment.data, message->segment.size);
     if (n >= m->nodes_high)
         m->nodes_high = n + 1;
+    m->places_max += node->places_max;
     feed_add(m, MC_STORE_NODE_UP, node->id, 0, &(struct mc_key){ 0 }, 0);
     while (wire_lent_next(&list, &lent)) {
         const mc_status status = lend(m, n, &lent);
@@ -281,8 +298,10 @@ void nodes_heartbeat(store_master *m, uint64_t conn, uint64_t id,
         say_outcome(m, conn, id, MC_E_STALE, "not a node that is known: register again");
         return;
     }
-    if (node->draining != message->draining)
+    if (node->draining != message->draining) {
         m->capacity += message->draining ? -lent_bytes(m, node) : lent_bytes(m, node);
+        m->places_max += message->draining ? -(uint64_t)node->places_max : node->places_max;
+    }
     node->draining = message->draining;
     node->quarantined_bytes = message->quarantined_bytes;
     node_lives(m, (uint32_t)(node - m->nodes));

@@ -311,7 +311,7 @@ static mc_status put_new(store_master *m, const struct wire_put_item *item,
     t->key = key;
     t->object = table_add(m, &key, item->length, there ? OBJECT_COPY : OBJECT_WRITING);
     if (t->object == 0) {
-        table_evict(m, 1); /* the records are full: make one free for who asks again */
+        table_evict(m, 0, 1); /* the records are full: make one free for who asks again */
         puts_token_free(m, i);
         return MC_E_FULL;
     }
@@ -328,7 +328,7 @@ static mc_status put_new(store_master *m, const struct wire_put_item *item,
         puts_token_free(m, i);
         if (there != 0)
             return MC_E_EXISTS; /* a further copy is not worth others' only one */
-        table_evict(m, mc_object_bytes(item->length)); /* for who asks again soon */
+        table_evict(m, mc_object_bytes(item->length), 1); /* for who asks again soon */
         return status;
     }
     t->lease_ns = puts_token_lease(m, ask->lease_ns);

@@ -26,6 +26,7 @@ void rejoin_begin(store_node *node)
         .lent = { .items = lent, .count = node->o.lent_count },
         .host = node->o.host,
         .held = node->count,
+        .places = node->o.places_max,
     };
     node->state = LINK_REGISTERING;
     node->announced = node->count;

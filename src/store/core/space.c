@@ -138,6 +138,7 @@ void space_withdraw(struct space *space, uint16_t lent)
         record_give(space, id);
         id = after;
     }
+    space->taken -= space->lents[lent].taken;
     space->lents[lent] = (struct lent){ 0 };
 }
 
@@ -212,6 +213,8 @@ uint32_t space_take(struct space *space, uint16_t lent_id, uint64_t size)
         return 0;
     }
     lent->free_bytes -= size;
+    lent->taken++;
+    space->taken++;
     space->extents[id].smaller = space->extents[id].larger = 0;
     return id;
 }
@@ -241,6 +244,8 @@ uint32_t space_take_at(struct space *space, uint16_t lent_id, uint64_t offset, u
     assert(back);
     (void)back;
     lent->free_bytes -= size;
+    lent->taken++;
+    space->taken++;
     space->extents[id].smaller = space->extents[id].larger = 0;
     return id;
 }
@@ -267,6 +272,8 @@ void space_give(struct space *space, uint32_t id)
 
     assert(e->state != EXTENT_FREE && e->state != EXTENT_UNUSED);
     space->lents[e->lent].free_bytes += e->size;
+    space->lents[e->lent].taken--;
+    space->taken--;
     e->generation = 0;
     e->link = e->window = 0;
     e->flags = 0;

@@ -61,6 +61,7 @@ struct lent {
     uint32_t lists[SPACE_CLASSES];        /* first free extent of each size */
     uint32_t first, last;                 /* extents at both ends */
     uint32_t region, medium;
+    uint32_t taken; /* extents that are not free */
     uint16_t node;
     bool used;
 };
@@ -71,6 +72,7 @@ struct space {
     uint32_t extents_max, lents_max;
     uint32_t spare;  /* first unused record */
     uint32_t spares; /* how many there are */
+    uint32_t taken;  /* extents that are not free, of all ranges */
 };
 
 /** MC_OK or MC_E_NOMEM. */

@@ -182,33 +182,51 @@ void table_drop(store_master *m, uint32_t i, uint32_t kind)
     table_free(m, i);
 }
 
-void table_evict(store_master *m, uint64_t bytes)
+void table_evict(store_master *m, uint64_t bytes, uint64_t places)
 {
     uint32_t i = m->oldest;
-    uint64_t freed = 0;
+    uint64_t freed = 0, left = 0;
 
-    for (int looked = 0; i != 0 && freed < bytes && looked < EVICT_SCAN_MAX; looked++) {
+    for (int looked = 0; i != 0 && (freed < bytes || left < places) && looked < EVICT_SCAN_MAX;
+         looked++) {
         const uint32_t newer = m->objects[i].newer;
         const struct object *o = &m->objects[i];
         if (m->now < o->pin_until) {
             table_touch(m, i); /* or the cold end fills with what may not go */
         } else if (!table_leased(m, i)) {
-            const uint64_t before = m->used;
+            const uint64_t before = m->used, replicas = m->replicas;
             table_drop(m, i, MC_STORE_EVICTED);
             m->total.evicted_objects++;
             m->total.evicted_bytes += before - m->used;
             freed += before - m->used;
+            left += replicas - m->replicas;
         }
         i = newer;
     }
 }
 
+/** How much is lacking of what shall be free. What is dying is as good as free. */
+static uint64_t lacking(const store_master *m, uint64_t all, uint64_t taken)
+{
+    const uint64_t wanted = all / 100 * m->o.free_percent + all % 100 * m->o.free_percent / 100;
+    const uint64_t free = all > taken ? all - taken : 0;
+
+    return free < wanted ? wanted - free : 0;
+}
+
 void table_keep_free(store_master *m)
 {
-    const uint64_t wanted = m->capacity / 100 * m->o.free_percent;
-    const uint64_t taken = m->used + m->writing; /* what is dying is as good as free */
-    const uint64_t free_bytes = m->capacity > taken ? m->capacity - taken : 0;
+    if (m->o.free_percent > 100)
+        return;
+    const uint64_t bytes = lacking(m, m->capacity, m->used + m->writing);
+    const uint64_t at_nodes = lacking(m, m->places_max, m->space.taken - m->dying_places);
+    /* An object may need two extents: its own, and the free piece behind it. */
+    const uint64_t extents =
+        lacking(m, m->space.extents_max, m->space.extents_max - m->space.spares - m->dying_places);
+    const uint64_t objects = lacking(m, m->o.objects_max, m->object_count);
+    uint64_t places = at_nodes > extents ? at_nodes : extents;
 
-    if (m->o.free_percent <= 100 && free_bytes < wanted)
-        table_evict(m, wanted - free_bytes);
+    places = places > objects ? places : objects;
+    if (bytes > 0 || places > 0)
+        table_evict(m, bytes, places);
 }

@@ -505,6 +505,29 @@ static void test_a_report_that_waited_while_the_gateway_was_busy_counts(void **s
     assert_int_equal(figure("mooncake_gateway_workers_lost_total "), 0);
 }
 
+static void busy_for(uint64_t ns)
+{
+    for (const uint64_t until_ns = os_now_ns() + ns; os_now_ns() < until_ns;)
+        ;
+}
+
+static void test_a_machine_that_stood_still_costs_no_worker(void **state)
+{
+    (void)state;
+    start_worker(0, "A", MC_ROLE_BOTH);
+    fake_report(&w[0], 100000000, false);
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(os_loop_turn(loop, 1), MC_OK);
+    busy_for(101000000); /* the worker with all others: it has said nothing */
+    assert_int_equal(os_loop_turn(loop, 0), MC_OK);
+    assert_int_equal(figure("mooncake_gateway_workers "), 1);
+    fake_report(&w[0], UINT64_C(60000000000), false);
+    for (const uint64_t until_ns = os_now_ns() + 60000000; os_now_ns() < until_ns;)
+        talk_turn(loop);
+    assert_int_equal(figure("mooncake_gateway_workers "), 1);
+    assert_int_equal(figure("mooncake_gateway_workers_lost_total "), 0);
+}
+
 static void test_a_decode_worker_without_room_is_asked_again(void **state)
 {
     struct talk t;
@@ -623,6 +646,21 @@ static void test_a_worker_that_does_not_fit_is_refused_with_the_reason(void **st
     w[1].refused = MC_OK;
     start_worker(1, "Y", MC_ROLE_BOTH);
     assert_int_equal(w[1].refused, MC_OK);
+}
+
+static void test_while_all_workers_are_lost_as_much_context_is_taken_as_they_did(void **state)
+{
+    struct talk t;
+
+    (void)state;
+    w[0].context = 32;
+    start_worker(0, "A", MC_ROLE_BOTH);
+    fake_close(&w[0]);
+    WAIT(figure("mooncake_gateway_workers ") == 0);
+    talk_open(&t, loop, gateway_address(g));
+    get(&t, "GET", "/v1/models");
+    assert_true(has(&t, "\"max_model_len\":32"));
+    talk_close(&t);
 }
 
 static void test_a_draining_worker_gets_no_more_and_may_come_back(void **state)
@@ -880,12 +918,14 @@ int main(void)
         TEST(test_what_a_worker_says_of_strangers_changes_nothing),
         TEST(test_a_silent_worker_is_lost_when_its_lease_ends),
         TEST(test_a_report_that_waited_while_the_gateway_was_busy_counts),
+        TEST(test_a_machine_that_stood_still_costs_no_worker),
         TEST(test_a_decode_worker_without_room_is_asked_again),
         TEST(test_a_hang_up_while_reserving_cancels_the_reservation),
         TEST(test_a_hang_up_in_prefill_cancels_at_both_sides),
         TEST(test_a_hang_up_in_a_stream_cancels_the_decode),
         BARE(test_a_client_that_does_not_read_is_ended_and_its_worker_freed),
         TEST(test_a_worker_that_does_not_fit_is_refused_with_the_reason),
+        TEST(test_while_all_workers_are_lost_as_much_context_is_taken_as_they_did),
         TEST(test_a_draining_worker_gets_no_more_and_may_come_back),
         BARE(test_too_many_requests_are_told_to_slow_down),
         TEST(test_a_drain_finishes_what_runs_and_takes_no_more),

@@ -515,6 +515,72 @@ static void test_tokens_twice_or_from_elsewhere_are_dropped(void **state)
     assert_int_equal(l.request.output_tokens, 1);
 }
 
+static const struct mc_sched_progress *sched_end(const struct life *l)
+{
+    for (uint32_t i = 0; i < l->outbox.count; i++) {
+        const struct request_out *o = &l->outbox.items[i];
+        if (o->kind == REQUEST_OUT_SCHED && o->sched.kind == MC_EVENT_REQUEST_END)
+            return &o->sched.progress;
+    }
+    fail_msg("the scheduler is not told of an end");
+    return NULL;
+}
+
+static void test_the_scheduler_is_told_the_longest_gaps(void **state)
+{
+    (void)state;
+    struct life l;
+
+    drive(&l, AT_TOKENS_FIRST);
+    for (uint64_t i = 1; i < 21; i++) { /* 20 gaps: 40 and 60 ms are their longest tenth */
+        l.now_ns += i == 3 ? 60 * MS : i == 7 ? 40 * MS : 10 * MS;
+        tokens(&l, i, 1, 0);
+    }
+    l.now_ns += 50 * MS; /* ten at once, one of them twice: one gap, eight that are none */
+    tokens(&l, 20, 10, 0);
+    prefilled(&l, MC_OK); /* no gap either */
+    l.now_ns += 70 * MS;
+    tokens(&l, 30, 1, 2); /* 30 gaps */
+    const struct mc_sched_progress *end = sched_end(&l);
+    assert_int_equal(end->tokens, 31);
+    assert_int_equal(end->gap_ns, 60 * MS);
+}
+
+static void test_gaps_of_a_lost_attempt_are_not_the_next_ones(void **state)
+{
+    (void)state;
+    struct life l;
+
+    life_init(&l, false);
+    simple(&l, REQUEST_START);
+    place(&l, P, D);
+    reserved(&l);
+    tokens(&l, 0, 1, 0);
+    l.now_ns += 500 * MS;
+    tokens(&l, 1, 1, 0);
+    lost(&l, D);
+    assert_int_equal(sched_end(&l)->gap_ns, 500 * MS);
+    place(&l, BOTH, BOTH);
+    l.now_ns += 500 * MS;
+    tokens(&l, 0, 1, 0);
+    l.now_ns += 20 * MS;
+    tokens(&l, 1, 1, 2);
+    prefilled(&l, MC_OK);
+    assert_int_equal(sched_end(&l)->gap_ns, 20 * MS);
+}
+
+static void test_an_answer_of_one_token_has_no_gaps(void **state)
+{
+    (void)state;
+    struct life l;
+
+    drive(&l, AT_PREFILLING);
+    l.now_ns += 30 * MS;
+    tokens(&l, 0, 1, 2);
+    prefilled(&l, MC_OK);
+    assert_int_equal(sched_end(&l)->gap_ns, 0);
+}
+
 static void test_a_lost_attempt_cannot_speak_for_the_next(void **state)
 {
     (void)state;
@@ -1065,6 +1131,9 @@ int main(void)
         cmocka_unit_test(test_messages_say_what_workers_need),
         cmocka_unit_test(test_an_answer_that_is_not_streamed_is_shown_when_whole),
         cmocka_unit_test(test_tokens_twice_or_from_elsewhere_are_dropped),
+        cmocka_unit_test(test_the_scheduler_is_told_the_longest_gaps),
+        cmocka_unit_test(test_gaps_of_a_lost_attempt_are_not_the_next_ones),
+        cmocka_unit_test(test_an_answer_of_one_token_has_no_gaps),
         cmocka_unit_test(test_a_lost_attempt_cannot_speak_for_the_next),
         cmocka_unit_test(test_three_attempts_fail_and_then_it_ends),
         cmocka_unit_test(test_what_no_worker_would_take_ends_at_once),

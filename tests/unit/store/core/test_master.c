@@ -29,7 +29,9 @@ struct fixture {
     store_master *master;
     uint64_t now, node;
     struct said answer, ask, event;
-    uint64_t opener; /* the node that was asked for windows last */
+    uint64_t opener, open_tag; /* the node that was asked for windows last, and the question */
+    uint64_t evict_tags[MAX];  /* what it was asked to evict and has not answered, for give_way() */
+    uint32_t evict_counts[MAX], evict_count;
 };
 
 static void keep(struct said *s, enum wire_kind kind, const void *message)
@@ -116,7 +118,13 @@ static mc_status ask(void *user, uint64_t conn, uint64_t tag, enum wire_kind kin
     x->ask.tag = tag;
     if (kind == WIRE_PLACE_OPEN)
         x->opener = conn;
+    if (kind == WIRE_PLACE_OPEN)
+        x->open_tag = tag;
     keep(&x->ask, kind, message);
+    if (kind == WIRE_EVICT && x->evict_count < MAX) {
+        x->evict_tags[x->evict_count] = tag;
+        x->evict_counts[x->evict_count++] = x->ask.count;
+    }
     return MC_OK;
 }
 
@@ -168,30 +176,42 @@ static struct store_master_options small(struct fixture *x)
     };
 }
 
-static void register_node(struct fixture *x, uint64_t size)
+/* places: as it says, 0: not. */
+static void register_node_of(struct fixture *x, uint64_t size, uint32_t places)
 {
     const struct wire_lent lent = {
         .region = 1, .generation = 1, .size = size, .medium = MC_MEDIUM_DRAM, .align = 64
     };
     const struct wire_node_register message = { .segment = wire_text("n"),
                                                 .incarnation = 11,
-                                                .lent = { .items = &lent, .count = 1 } };
+                                                .lent = { .items = &lent, .count = 1 },
+                                                .places = places };
 
     say(x, NODE_CONN, 1, WIRE_NODE_REGISTER, &message);
     assert_int_equal(x->answer.kind, WIRE_NODE_REGISTERED);
     x->node = x->answer.node;
 }
 
-static int set_up(void **state)
+/* Its node has room for whatever it is asked, but keeps account of `places`. */
+static struct fixture *open_with(uint32_t free_percent, uint32_t objects_max, uint64_t size,
+                                 uint32_t places)
 {
     struct fixture *x = calloc(1, sizeof(*x));
 
     faulty_init(&x->f, -1);
     x->now = 1000 * MS;
-    const struct store_master_options options = small(x);
+    struct store_master_options options = small(x);
+    options.free_percent = free_percent;
+    options.objects_max = objects_max;
+    options.tokens_max = 64;
     assert_int_equal(store_master_open(&options, &x->master), MC_OK);
-    register_node(x, 1024);
-    *state = x;
+    register_node_of(x, size, places);
+    return x;
+}
+
+static int set_up(void **state)
+{
+    *state = open_with(101, 8, 1024, 0);
     return 0;
 }
 
@@ -246,8 +266,9 @@ static void put(struct fixture *x, uint8_t name, uint64_t length)
     const struct wire_put_item item = item_of(name, length);
 
     begin(x, &item, 1);
-    assert_int_equal(x->ask.kind, WIRE_PLACE_OPEN);
-    open_windows(x, x->ask.tag, 1);
+    assert_int_not_equal(x->open_tag, 0);
+    open_windows(x, x->open_tag, 1);
+    x->open_tag = 0;
     assert_int_equal(x->answer.kind, WIRE_PUT_BEGUN);
     assert_int_equal(x->answer.puts[0].status, MC_OK);
     assert_int_equal(commit(x, name, name), MC_OK);
@@ -613,6 +634,98 @@ static void test_who_asks_when_it_is_full_finds_room_made(void **state)
     assert_int_equal(lookup(x, 2, 1 * MS), MC_E_NOT_FOUND);
 }
 
+static void test_who_asks_when_a_node_keeps_account_of_no_more_finds_room_made(void **state)
+{
+    (void)state;
+    struct fixture *x = open_with(101, 8, 65536, 2);
+    const struct wire_put_item item = item_of(3, 100);
+
+    put(x, 1, 100);
+    put(x, 2, 100);
+    assert_int_equal(lookup(x, 1, 1 * MS), MC_OK); /* so 2 was used longer ago */
+    tick(x, 2 * MS);
+    begin(x, &item, 1);
+    assert_int_equal(x->answer.puts[0].status, MC_E_FULL); /* though bytes are free */
+    evicted(x, MC_OK);
+    begin(x, &item, 1);
+    open_windows(x, x->ask.tag, 1);
+    assert_int_equal(x->answer.puts[0].status, MC_OK);
+    assert_int_equal(lookup(x, 1, 1 * MS), MC_OK);
+    assert_int_equal(lookup(x, 2, 1 * MS), MC_E_NOT_FOUND);
+    tear_down((void **)&x);
+}
+
+/* All that it was asked to evict is gone. */
+static void give_way(struct fixture *x)
+{
+    static const uint32_t said[MAX]; /* MC_OK */
+
+    tick(x, 1 * MS);
+    for (uint32_t i = 0; i < x->evict_count; i++) {
+        const struct wire_outcomes message = { .statuses = { said, x->evict_counts[i] } };
+        step(x, &(struct store_master_event){ STORE_MASTER_ANSWER, NODE_CONN, x->evict_tags[i],
+                                              MC_OK, WIRE_OUTCOMES, &message });
+    }
+    x->evict_count = 0;
+}
+
+static void test_places_of_nodes_are_kept_free_as_bytes_are(void **state)
+{
+    (void)state;
+    struct fixture *x = open_with(25, 8, 65536, 4);
+
+    for (uint8_t i = 1; i <= 40; i++) {
+        put(x, i, 100); /* none is refused */
+        give_way(x);
+    }
+    assert_int_equal(figures(x).objects, 3);
+    assert_int_equal(figures(x).evicted_objects, 37);
+    assert_int_equal(lookup(x, 40, 0), MC_OK);
+    assert_int_equal(lookup(x, 37, 0), MC_E_NOT_FOUND);
+    tear_down((void **)&x);
+}
+
+static void test_records_of_the_master_are_kept_free_as_bytes_are(void **state)
+{
+    (void)state;
+    struct fixture *x = open_with(25, 4, 65536, 0);
+
+    for (uint8_t i = 1; i <= 40; i++) {
+        put(x, i, 100);
+        give_way(x);
+    }
+    assert_int_equal(figures(x).objects, 3);
+    assert_int_equal(lookup(x, 40, 0), MC_OK);
+    tear_down((void **)&x);
+}
+
+static void test_places_of_a_node_that_drains_or_goes_count_no_longer(void **state)
+{
+    (void)state;
+    struct fixture *x = open_with(25, 8, 65536, 4);
+    const struct wire_node_heartbeat draining = { .node = x->node, .epoch = 5, .draining = true };
+    const struct wire_node_heartbeat staying = { .node = x->node, .epoch = 5 };
+
+    put(x, 1, 100);
+    for (int i = 0; i < 3; i++) {
+        say(x, NODE_CONN, 2, WIRE_NODE_HEARTBEAT, &draining);
+        say(x, NODE_CONN, 2, WIRE_NODE_HEARTBEAT, &staying);
+    }
+    put(x, 2, 100);
+    put(x, 3, 100);
+    assert_int_equal(figures(x).evicted_objects, 0);
+    step(x, &(struct store_master_event){ .kind = STORE_MASTER_DOWN, .conn = NODE_CONN });
+    tick(x, 3000 * MS);
+    assert_int_equal(figures(x).nodes, 0);
+    register_node_of(x, 65536, 4);
+    put(x, 4, 100);
+    put(x, 5, 100);
+    put(x, 6, 100);
+    assert_int_equal(figures(x).evicted_objects, 0);
+    assert_int_equal(figures(x).objects, 3);
+    tear_down((void **)&x);
+}
+
 static void test_a_silent_node_is_forgotten_with_what_it_held(void **state)
 {
     struct fixture *x = *state;
@@ -721,6 +834,10 @@ int main(void)
         TEST(test_a_lease_released_or_lost_is_gone),
         TEST(test_a_full_table_of_leases_says_so),
         TEST(test_who_asks_when_it_is_full_finds_room_made),
+        cmocka_unit_test(test_who_asks_when_a_node_keeps_account_of_no_more_finds_room_made),
+        cmocka_unit_test(test_places_of_nodes_are_kept_free_as_bytes_are),
+        cmocka_unit_test(test_records_of_the_master_are_kept_free_as_bytes_are),
+        cmocka_unit_test(test_places_of_a_node_that_drains_or_goes_count_no_longer),
         TEST(test_a_silent_node_is_forgotten_with_what_it_held),
         TEST(test_events_follow_a_snapshot_without_a_gap),
         TEST(test_messages_that_ask_for_too_much_are_refused),

@@ -14,7 +14,7 @@ struct fixture {
     uint64_t now;
     uint8_t memory[MEMORY];
     /* asked and answered last */
-    uint64_t tag, held, register_id;
+    uint64_t tag, held, places, register_id;
     uint32_t kind, answer_kind, count;
     struct wire_window windows[MAX];
     uint32_t statuses[MAX];
@@ -53,6 +53,7 @@ static mc_status ask(void *user, uint64_t tag, enum wire_kind kind, const void *
     x->tag = tag;
     if (kind == WIRE_NODE_REGISTER) {
         x->held = ((const struct wire_node_register *)message)->held;
+        x->places = ((const struct wire_node_register *)message)->places;
         x->register_id = ((const struct wire_node_register *)message)->node;
     } else if (kind == WIRE_NODE_HELD) {
         struct wire_list list = ((const struct wire_node_held *)message)->objects;
@@ -155,6 +156,7 @@ static int set_up(void **state)
     assert_int_equal(store_node_open(&options, &x->node), MC_OK);
     step(x, STORE_NODE_UP, 0, 0, NULL);
     assert_int_equal(x->held, 0);
+    assert_int_equal(x->places, 8);
     registered(x, 21, 5);
     *state = x;
     return 0;
