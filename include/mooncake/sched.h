@@ -347,9 +347,11 @@ struct mc_view {
     const struct mc_view_work *(*work)(const struct mc_view *view);
 };
 
+#define MC_VIEW_NEVER (UINT64_MAX / 2) /* any time may be added to it */
+
 /** What is in `instances`, and nothing else between: [count] each. */
 struct mc_view_columns {
-    const uint64_t *queue_ns; /* UINT64_MAX: it cannot prefill this request */
+    const uint64_t *queue_ns; /* MC_VIEW_NEVER: it cannot prefill this request */
     const uint64_t *last_ns;
     const uint32_t *matched; /* [matched_count], rising: only these have matched_tokens */
     uint64_t matched_count;
@@ -357,8 +359,7 @@ struct mc_view_columns {
 
 /** Of each instance, [count]. */
 struct mc_view_work {
-    const uint64_t *whole_ns; /* prefill_ns() of all of the prompt */
-    const uint64_t *rest_ns;  /* prefill_ns() if best_matched_tokens of it are reused */
+    const uint64_t *rest_ns; /* prefill_ns() if best_matched_tokens of it are reused */
     /** Where nothing of it is: transfer_ns() of best_matched_tokens from holder() is at least that. */
     const uint64_t *pull_ns;
 };

@@ -141,7 +141,7 @@ static void consider_matched(const struct algorithm1 *a, const struct mc_view *v
     for (uint64_t at = 0; at < view->columns->matched_count; at++) {
         const uint64_t i = view->columns->matched[at], queue = view->columns->queue_ns[i];
 
-        if (queue > best->option.ns || queue == UINT64_MAX ||
+        if (queue > best->option.ns ||
             (holds_for(last, view, i) && queue + after_queue(a, last) > best->option.ns))
             continue;
         consider(a, view, i, tokens, memory, best);
@@ -154,23 +154,23 @@ static struct choice choose(const struct algorithm1 *a, const struct mc_view *vi
     const uint64_t *queues = view->columns->queue_ns, *lasts = view->columns->last_ns;
     const uint8_t *kinds = view->kinds;
     const uint64_t count = view->count;
-    struct choice best = { .index = UINT64_MAX, .option.ns = UINT64_MAX };
+    struct choice best = { .index = UINT64_MAX, .option.ns = MC_VIEW_NEVER };
     struct memory memory = { { { .kind = 0 } } };
     struct by_kind by = { .asked = 0 };
 
     consider_matched(a, view, tokens, &memory, &best);
-    uint64_t least_ns = best.option.ns, last_ns = UINT64_MAX; /* of the best */
-    if (best.index != UINT64_MAX)
-        last_ns = lasts[best.index];
+    uint64_t least_ns = best.option.ns;
+    uint64_t last_ns = best.index == UINT64_MAX ? UINT64_MAX : lasts[best.index];
     for (uint64_t i = 0; i < count; i++) {
-        const uint64_t queue = queues[i], kind = kinds[i];
+        const uint64_t worse_ns = least_ns + (lasts[i] <= last_ns), kind = kinds[i];
 
-        if (queue > least_ns) /* also who cannot */
-            continue;
-        const uint64_t ns = queue + (kind ? by.ns[kind] : bound(a, view, i, &by));
-        if (!((ns < least_ns) | ((ns == least_ns) & (lasts[i] <= last_ns))) || queue == UINT64_MAX)
+        if (queues[i] + by.ns[kind] >= worse_ns)
             continue; /* nearly all end here */
+        if (kind == 0 && queues[i] + bound(a, view, i, &by) >= worse_ns)
+            continue;
         consider(a, view, i, tokens, &memory, &best);
+        if (best.index == UINT64_MAX)
+            continue;
         least_ns = best.option.ns;
         last_ns = lasts[best.index];
         if (kind != 0 && memory.of[0].kind == kind)

@@ -20,7 +20,6 @@ static mc_status pane_init(struct pane *p, const struct mc_alloc *alloc, uint32_
     p->step_paces = alloc_resize(alloc, NULL, max, sizeof(*p->step_paces));
     p->links = alloc_resize(alloc, NULL, max, sizeof(*p->links));
     p->lasts = alloc_resize(alloc, NULL, max, sizeof(*p->lasts));
-    p->whole = alloc_resize(alloc, NULL, max, sizeof(*p->whole));
     p->rest = alloc_resize(alloc, NULL, max, sizeof(*p->rest));
     p->taken_in = alloc_resize(alloc, NULL, max, sizeof(*p->taken_in));
     p->kinds = alloc_resize(alloc, NULL, max, sizeof(*p->kinds));
@@ -36,8 +35,8 @@ static mc_status pane_init(struct pane *p, const struct mc_alloc *alloc, uint32_
     p->knows = alloc_resize(alloc, NULL, max, sizeof(*p->knows));
     return p->clocks && p->ticks && p->queues && p->cannot && p->busy && p->berths && p->slots &&
                    p->cells && p->row_of && p->rows && p->lines && p->prices && p->steps &&
-                   p->prefill_paces && p->step_paces && p->links && p->lasts && p->whole &&
-                   p->rest && p->taken_in && p->holders && p->kinds && p->alike && p->knows
+                   p->prefill_paces && p->step_paces && p->links && p->lasts && p->rest &&
+                   p->taken_in && p->holders && p->kinds && p->alike && p->knows
                ? MC_OK
                : MC_E_NOMEM;
 }
@@ -57,7 +56,6 @@ static void pane_fini(struct pane *p, const struct mc_alloc *alloc)
     alloc_free(alloc, p->kinds);
     alloc_free(alloc, p->taken_in);
     alloc_free(alloc, p->rest);
-    alloc_free(alloc, p->whole);
     alloc_free(alloc, p->lasts);
     alloc_free(alloc, p->links);
     alloc_free(alloc, p->step_paces);

@@ -57,10 +57,12 @@ struct step_price {
 
 /* Who could decode one more, in one go through memory: two to a cache line. */
 struct berth {
-    double seconds; /* of a step with one more sequence, less what its context adds, without pace */
-    double each;    /* token of context adds */
-    double context; /* tokens */
-    double free_tokens; /* infinite: no limit; 0 where nothing more is decoded */
+    double
+        seconds; /* of a step with one more sequence, less what its context adds, without pace; infinite where nothing
+                     * more is decoded */
+    double each; /* token of context adds */
+    double context;     /* tokens */
+    double free_tokens; /* infinite: no limit; 0 likewise */
 };
 
 /* How bytes come to it, and from it, of its own knowledge. */
@@ -89,15 +91,15 @@ struct pane {
     struct mc_view_instance *rows;       /* [count], by id */
     struct clock *clocks;                /* [count] */
     struct tick *ticks;                  /* [count] */
-    uint64_t *queues;                    /* [count]: queue_ns; UINT64_MAX: it cannot prefill */
-    uint64_t *cannot;                    /* [count]: all bits, if it cannot prefill */
+    uint64_t *queues;                    /* [count]: queue_ns, or MC_VIEW_NEVER */
+    uint64_t *cannot;                    /* [count]: MC_VIEW_NEVER, if it cannot prefill, or 0 */
     struct line *lines;                  /* [count] */
     struct price *prices;                /* [count]: of a prefill */
     struct step_price *steps;            /* [count] */
     double *prefill_paces, *step_paces;  /* [count]: now */
     struct price_link *links;            /* [count] */
     uint64_t *lasts;                     /* [count]: last_ns */
-    uint64_t *whole, *rest;              /* [count]: see pane_price() */
+    uint64_t *rest;                      /* [count]: see view_work() */
     uint64_t *taken_in;                  /* [count]: `changes` when it was filled last */
     uint8_t *knows;                      /* [count]: bits of enum pane_knows, stores too */
     struct berth *berths;                /* [count] */

@@ -82,16 +82,18 @@ static void least_of_berths(const struct place *place, const struct place_room *
     const double *paces = place->pane->step_paces;
     const uint8_t *slots = place->pane->slots;
     const double tokens = room->tokens, to_hold = room->to_hold;
-    double best_s[2] = { INFINITY, INFINITY };
+    double best_s = INFINITY; /* of those with a slot */
 
     for (uint64_t row = 0, count = place->pane->count; row < count; row++) {
         const struct berth *b = &berths[row];
         const double seconds = (b->seconds + b->each * (b->context + tokens)) * paces[row];
 
-        if (!((b->free_tokens >= to_hold) & (seconds < best_s[slots[row]])) || row == barred_row)
-            continue; /* nearly all end here */
+        if (!(seconds < best_s)) /* nearly all end here */
+            continue;
+        if (b->free_tokens < to_hold || row == barred_row)
+            continue;
         take_if_less(&least[slots[row]], seconds, row);
-        best_s[slots[row]] = least[slots[row]].seconds;
+        best_s = least[1].seconds;
     }
 }
 

@@ -154,7 +154,7 @@ static void fill_berth(struct pane *pane, uint32_t row)
 
     pane->slots[row] = r->sequences_max == 0 || r->running < r->sequences_max;
     pane->berths[row] = (struct berth){
-        .seconds = t[0] + t[1] * (double)(r->running + 1),
+        .seconds = decodes ? t[0] + t[1] * (double)(r->running + 1) : INFINITY,
         .each = t[2],
         .context = (double)r->context_tokens,
         .free_tokens = !decodes                ? 0
@@ -189,7 +189,7 @@ void row_set_role(struct pane *pane, uint32_t row, uint32_t role)
     pane->prefills += is;
     pane->prefills -= was;
     pane->rows[row].role = role;
-    pane->cannot[row] = is ? 0 : UINT64_MAX;
+    pane->cannot[row] = is ? 0 : MC_VIEW_NEVER;
     pane->queues[row] = pane->rows[row].queue_ns | pane->cannot[row];
 }
 

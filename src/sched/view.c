@@ -88,15 +88,11 @@ static const struct mc_view_work *view_work(const struct mc_view *view)
     struct fastest *fastest = &place->sched->fastest;
     const uint64_t tokens = place->request->tokens, best = view->best_matched_tokens;
 
-    if (place->work.whole_ns)
+    if (place->work.rest_ns)
         return &place->work;
-    pane_price(pane, tokens, 0, pane->whole);
-    if (best != 0)
-        pane_price(pane, tokens, best, pane->rest);
+    pane_price(pane, tokens, best, pane->rest);
     fastest_floors(fastest, pane, &place->sched->cluster, best);
-    place->work = (struct mc_view_work){ .whole_ns = pane->whole,
-                                         .rest_ns = best ? pane->rest : pane->whole,
-                                         .pull_ns = fastest->floors };
+    place->work = (struct mc_view_work){ .rest_ns = pane->rest, .pull_ns = fastest->floors };
     return &place->work;
 }
 
