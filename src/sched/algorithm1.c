@@ -110,7 +110,7 @@ struct by_kind {
     uint32_t asked;
 };
 
-enum { ASKED_ONE_BY_ONE = 16 };
+enum { ASKED_ONE_BY_ONE = 8 };
 
 /* For who is of no kind: one by one while they are few. */
 static uint64_t bound(const struct algorithm1 *a, const struct mc_view *view, uint64_t index,
