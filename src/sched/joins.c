@@ -45,6 +45,8 @@ uint64_t joins_choose(const struct place *place, const struct mc_decision *d, do
         if (!place_can_decode(place, i) || !place_has_memory(place, i))
             continue;
         const double step = (double)view->tbt_ns(view, i, 1, place->request->tokens);
+        if (best != UINT64_MAX && step >= least)
+            continue; /* nobody who joins makes it less */
         const double score =
             step * (1 + weight * collisions(place, i, due_ns) / place->sched->mean_tokens);
         if (best == UINT64_MAX || score < least) {

@@ -55,9 +55,16 @@ static uint64_t view_prefill_ns(const struct mc_view *view, uint64_t index, uint
 static uint64_t view_wait_ns(const struct mc_view *view, uint64_t index, uint64_t order)
 {
     const struct place *place = view->context;
+    const struct pane *pane = place->pane;
+    const uint64_t queue = view->instances[index].queue_ns;
 
-    return cluster_wait_ns(&place->sched->cluster, place->sched->row_cells[index], view->now_ns,
-                           order);
+    if (queue == 0)
+        return 0;
+    const uint64_t behind = cluster_behind_ns(&place->sched->cluster, pane->cells[index], order);
+    /* What is queued goes by its own costs: see row_set_shares(). */
+    const double pace = pane->knows[index] & KNOWS_PREFILL ? pane->prefill_paces[index] : 1;
+    const uint64_t ns = behind ? cost_ns((double)behind / 1e9 * pace) : 0;
+    return queue > ns ? queue - ns : 0;
 }
 
 static uint64_t view_tbt_ns(const struct mc_view *view, uint64_t index, uint64_t sequences,

@@ -19,6 +19,7 @@ static struct mc_key chains[CHAINS][LENGTH];
 static uint64_t looked_at;               /* decisions that were checked */
 static uint64_t pulls, locals, refusals; /* of these */
 static double threshold, overlap;
+static bool all_learn;
 
 /* ------------------------------------------------------------------------------------- the long way */
 
@@ -349,7 +350,7 @@ static void instance_event(struct prng *prng, struct mc_sched_event *e, uint64_t
                                     .sequences_max = one_in(prng, 2) ? 0 : 6,
                                     .kv_token_bytes = 1000 << prng_below(prng, 2),
                                     .model = one_in(prng, 4) };
-    if (one_in(prng, 2))
+    if (all_learn || one_in(prng, 2))
         return; /* costs to be learnt */
     e->instance.cost = (struct mc_cost){ .p0 = 1e-3,
                                          .p1 = 1e-5 * (1 + prng_below(prng, 2)),
@@ -468,6 +469,7 @@ static void play(uint64_t seed, uint32_t events)
     assert_true(policy_algorithm1.state_bytes <= spy.state_bytes);
     threshold = seed % 3 == 2 ? 3 : 1.2;
     overlap = seed % 3 == 1;
+    all_learn = seed % 4 == 2;
     play_open(
         &p, &(struct mc_sched_options){ .policy = "spy",
                                         .policies = &spy,
