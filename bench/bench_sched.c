@@ -148,10 +148,11 @@ static uint32_t owners_of(uint32_t chain)
 struct cluster_case {
     const char *name;
     uint32_t keys;
-    bool learnt;    /* costs are learnt, not given */
-    bool scattered; /* blocks were stored in random order */
-    bool hot;       /* every instance has the family's part */
-    bool split;     /* every second one decodes */
+    bool learnt;        /* costs are learnt, not given */
+    bool scattered;     /* blocks were stored in random order */
+    bool hot;           /* every instance has the family's part */
+    bool split;         /* every second one decodes */
+    const char *policy; /* NULL: the default */
 };
 
 struct bed {
@@ -279,6 +280,7 @@ static void open_bed(struct bed *b)
     const struct mc_sched_options options = { .alloc = &b->counting.alloc,
                                               .instances_max = o->instances,
                                               .blocks_max = o->blocks,
+                                              .policy = b->c->policy,
                                               .slo = { .ttft_ns = 30000000000,
                                                        .tbt_ns = 200000000 } };
 
@@ -500,10 +502,11 @@ static void measure_index(const struct options *o, struct bench *bench)
     struct samples found = { 0 }, prompts = { 0 }, gone = { 0 }, back = { 0 };
     struct samples bytes = { 0 };
     struct prng prng = { .seed = 5 };
-    const char *name = "index 10M x 1000";
+    char name[48];
 
     if (!s)
         fail("out of memory", NULL);
+    snprintf(name, sizeof(name), "index of %.3gM blocks x %u", o->large / 1e6, o->instances);
     memory.alloc.context = &memory;
     const uint64_t before = resident_bytes();
     if (kv_index_open(&(struct kv_index_options){ .alloc = &memory.alloc,
@@ -547,6 +550,12 @@ static const struct cluster_case cases[] = {
     { .name = "decide 256 keys, stored at random", .keys = 256, .scattered = true },
     { .name = "decide 8192 keys, stored at random", .keys = 8192, .scattered = true },
     { .name = "decide 256 keys, costs learnt", .keys = 256, .learnt = true },
+    { .name = "decide 256 keys, conductor", .keys = 256, .policy = "conductor" },
+    { .name = "decide 256 keys, conductor, costs learnt",
+      .keys = 256,
+      .learnt = true,
+      .policy = "conductor" },
+    { .name = "decide 8192 keys, conductor", .keys = 8192, .policy = "conductor" },
 };
 
 static bool wanted(const struct options *o, const char *name)

@@ -303,6 +303,9 @@ enum mc_view_flags {
     MC_VIEW_EXPIRED = 2, /* its load report's lease is over: figures are the model's alone */
 };
 
+struct mc_view_columns;
+struct mc_view_work;
+
 /**
  * What a policy may ask. The scheduler fills it for one call; a test fills its own. Instances are in
  * the order of their ids, store nodes (MC_ROLE_STORE: they only hold) among them; indices are into
@@ -338,7 +341,27 @@ struct mc_view {
      * transfer_ns() from there.
      */
     const uint8_t *kinds;
-    uint64_t reserved[2];
+    /** Optional: for who looks at every instance. */
+    const struct mc_view_columns *columns;
+    /** Optional, with columns: likewise; the same at each call. */
+    const struct mc_view_work *(*work)(const struct mc_view *view);
+};
+
+#define MC_VIEW_NEVER (UINT64_MAX / 2) /* any time may be added to it */
+
+/** What is in `instances`, and nothing else between: [count] each. */
+struct mc_view_columns {
+    const uint64_t *queue_ns; /* MC_VIEW_NEVER: it cannot prefill this request */
+    const uint64_t *last_ns;
+    const uint32_t *matched; /* [matched_count], rising: only these have matched_tokens */
+    uint64_t matched_count;
+};
+
+/** Of each instance, [count]. */
+struct mc_view_work {
+    const uint64_t *rest_ns; /* prefill_ns() if best_matched_tokens of it are reused */
+    /** Where nothing of it is: transfer_ns() of best_matched_tokens from holder() is at least that. */
+    const uint64_t *pull_ns;
 };
 
 /** Placement: one table, one file, one line in the options. */

@@ -128,7 +128,20 @@ static bool goes_on(const kv_index *index, const uint8_t *pooled, uint32_t set, 
     return false;
 }
 
-/* Blocks `from` .. `to` - 1 of the chain are at the holders of `set`. */
+/* As extend(), of the first blocks where there is no pool: nothing was said of anybody yet. */
+static void begin(const kv_index *index, uint32_t set, uint32_t to, struct kv_match *match)
+{
+    struct kv_members m = kv_members(&index->sets, set);
+    uint32_t *holders = match->holders, *blocks = match->blocks, all = 0, count;
+
+    for (const uint32_t *piece; (piece = kv_members_piece(&m, &count)) != NULL;)
+        for (uint32_t i = 0; i < count; i++) {
+            holders[all++] = piece[i];
+            blocks[piece[i]] = to;
+        }
+    match->count = all;
+}
+
 static void extend(const kv_index *index, const uint8_t *pooled, uint32_t set, uint32_t from,
                    uint32_t to, struct kv_match *match)
 {
@@ -170,6 +183,9 @@ void kv_index_match(const kv_index *index, const struct mc_key *keys, size_t cou
             i += 1 + (behind ? behind : follow(&w, set, (uint32_t)-1));
             at = i < most ? next_block(&w) : NONE;
         } while (at != NONE && index->blocks[at].set == set);
-        extend(index, pooled, set, from, i, match);
+        if (from == 0 && !pooled)
+            begin(index, set, i, match);
+        else
+            extend(index, pooled, set, from, i, match);
     }
 }

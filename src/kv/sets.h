@@ -142,4 +142,27 @@ static inline bool kv_members_next(struct kv_members *m, uint32_t *holder_p)
     return true;
 }
 
+/** The same in pieces that lie one behind the other. NULL: there are no more. */
+static inline const uint32_t *kv_members_piece(struct kv_members *m, uint32_t *count_p)
+{
+    if (m->left == 0)
+        return NULL;
+    if (!m->at) {
+        m->left = 0;
+        *count_p = 1;
+        return &m->single;
+    }
+    if (m->at == m->end) {
+        const struct kv_set_cell *cell = &m->sets->cells[m->next];
+        m->at = cell->more;
+        m->end = cell->more + 6;
+        m->next = cell->next;
+    }
+    const uint32_t *piece = m->at, most = (uint32_t)(m->end - piece);
+    *count_p = m->left < most ? m->left : most;
+    m->left -= *count_p;
+    m->at = m->end;
+    return piece;
+}
+
 #endif /* KV_SETS_H */

@@ -368,21 +368,15 @@ static bool is_behind(const struct request *r, uint64_t order)
     return r->stage == STAGE_QUEUED && r->order - 1 > order - 1;
 }
 
-uint64_t cluster_wait_ns(const struct cluster *cluster, uint32_t cell, uint64_t now_ns,
-                         uint64_t order)
+uint64_t cluster_behind_ns(const struct cluster *cluster, uint32_t cell, uint64_t order)
 {
-    const struct instance *instance = &cluster->instances[cell];
-    const uint64_t queue = cluster_queue_ns(cluster, cell, now_ns);
     uint64_t behind = 0;
 
-    if (queue == 0)
-        return 0;
-    for (uint32_t at = instance->prefill_first; at != CLUSTER_NONE;
+    for (uint32_t at = cluster->instances[cell].prefill_first; at != CLUSTER_NONE;
          at = cluster->requests[at].at_prefill.after)
         if (is_behind(&cluster->requests[at], order))
             behind += cluster->requests[at].prefill_ns;
-    behind = cost_ns((double)behind / 1e9 * cost_prefill_pace(&instance->cost, now_ns));
-    return queue > behind ? queue - behind : 0;
+    return behind;
 }
 
 uint32_t cluster_before(const struct cluster *cluster, uint32_t cell, uint64_t order)

@@ -154,9 +154,8 @@ void cluster_price(struct cluster *cluster);
 /** Until it could begin the next prefill. */
 uint64_t cluster_queue_ns(const struct cluster *cluster, uint32_t cell, uint64_t now_ns);
 
-/** The same for a request of this order: those that are behind it do not count. */
-uint64_t cluster_wait_ns(const struct cluster *cluster, uint32_t cell, uint64_t now_ns,
-                         uint64_t order);
+/** What of its queue, by its own costs without pace, is behind a request of this order. */
+uint64_t cluster_behind_ns(const struct cluster *cluster, uint32_t cell, uint64_t order);
 
 /** Who would be prefilled just before a request of this order, or CLUSTER_NONE. */
 uint32_t cluster_before(const struct cluster *cluster, uint32_t cell, uint64_t order);

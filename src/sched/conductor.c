@@ -49,45 +49,64 @@ static mc_status init(void *state, const char *parameters, struct mc_error *erro
 struct option {
     uint64_t index; /* UINT64_MAX: none */
     uint64_t holder, reuse;
-    uint64_t wait_ns, work_ns; /* until it could begin; its prefill */
     double score_s;
 };
 
-/* Its own prefix, one that is on its way there, or the longest there is: with which it is done first. */
-static void choose_prefix(const struct conductor *c, const struct mc_view *view, uint64_t tokens,
-                          struct option *o)
-{
-    const struct mc_view_instance *p = &view->instances[o->index];
-    const uint64_t best = view->best_matched_tokens;
+/* What it needs, whatever its queue: with what is there or on its way, and with the longest prefix there is. */
+struct needs {
+    uint32_t kind; /* 0: it holds for no other */
+    uint64_t own, reuse, work_ns;
+    uint64_t holder, pull_ns, rest_ns; /* holder UINT64_MAX: nothing to pull */
+};
 
-    o->holder = UINT64_MAX;
-    o->reuse = c->coming >= 0.5 && p->coming_tokens > p->matched_tokens ? p->coming_tokens
-                                                                        : p->matched_tokens;
-    o->work_ns = view->prefill_ns(view, o->index, tokens, o->reuse);
-    if (best <= o->reuse)
-        return;
-    const uint64_t holder = view->holder(view, o->index, best);
-    if (holder == UINT64_MAX)
-        return;
-    const uint64_t pull = view->transfer_ns(view, holder, o->index, best - p->matched_tokens);
-    const uint64_t begin = pull > o->wait_ns ? pull : o->wait_ns;
-    const uint64_t work = view->prefill_ns(view, o->index, tokens, best);
-    if (begin + work >= o->wait_ns + o->work_ns)
-        return;
-    o->holder = holder;
-    o->reuse = best;
-    o->wait_ns = begin;
-    o->work_ns = work;
+static uint64_t reusable(const struct conductor *c, const struct mc_view_instance *p)
+{
+    return c->coming >= 0.5 && p->coming_tokens > p->matched_tokens ? p->coming_tokens
+                                                                    : p->matched_tokens;
 }
 
-static struct option option_at(const struct conductor *c, const struct mc_view *view,
-                               uint64_t index, uint64_t tokens)
+static struct needs ask(const struct conductor *c, const struct mc_view *view, uint64_t index,
+                        uint64_t tokens)
 {
-    struct option o = { .index = index, .wait_ns = view->instances[index].queue_ns };
+    const struct mc_view_instance *p = &view->instances[index];
+    const uint64_t best = view->best_matched_tokens;
+    struct needs n = { .kind = view->kinds ? view->kinds[index] : 0,
+                       .own = p->matched_tokens,
+                       .reuse = reusable(c, p),
+                       .holder = UINT64_MAX };
 
-    choose_prefix(c, view, tokens, &o);
-    o.score_s = ((double)(o.wait_ns + o.work_ns) + WORK * (double)o.work_ns) / 1e9;
-    return o;
+    n.work_ns = view->prefill_ns(view, index, tokens, n.reuse);
+    if (best > n.reuse)
+        n.holder = view->holder(view, index, best);
+    if (n.holder == UINT64_MAX)
+        return n;
+    n.pull_ns = view->transfer_ns(view, n.holder, index, best - n.own);
+    n.rest_ns = view->prefill_ns(view, index, tokens, best);
+    return n;
+}
+
+/* Most instances are alike, and what was said of the one before them holds. */
+static bool holds_for(const struct needs *n, const struct conductor *c, const struct mc_view *view,
+                      uint64_t index)
+{
+    const struct mc_view_instance *p = &view->instances[index];
+
+    return n->kind != 0 && n->kind == view->kinds[index] && n->own == p->matched_tokens &&
+           n->reuse == reusable(c, p);
+}
+
+/* With the longest prefix there is, if it is done sooner so. */
+static struct option option_at(const struct mc_view *view, uint64_t index, const struct needs *n)
+{
+    const uint64_t wait = view->instances[index].queue_ns;
+    const uint64_t begin = n->pull_ns > wait ? n->pull_ns : wait;
+    const bool pulls = n->holder != UINT64_MAX && begin + n->rest_ns < wait + n->work_ns;
+    const uint64_t from = pulls ? begin : wait, work = pulls ? n->rest_ns : n->work_ns;
+
+    return (struct option){ .index = index,
+                            .holder = pulls ? n->holder : UINT64_MAX,
+                            .reuse = pulls ? view->best_matched_tokens : n->reuse,
+                            .score_s = ((double)(from + work) + WORK * (double)work) / 1e9 };
 }
 
 /* Of equals, as in Algorithm 1, the one that has waited longest for a request. */
@@ -101,11 +120,18 @@ static bool is_better(const struct mc_view *view, const struct option *a, const 
 static struct option choose(const struct conductor *c, const struct mc_view *view, uint64_t tokens)
 {
     struct option best = { .index = UINT64_MAX };
+    struct needs last[2] = { { .kind = 0 } }; /* of those with nothing of it, and with something */
 
     for (uint64_t i = 0; i < view->count; i++) {
-        if (!policy_can_prefill(&view->instances[i]))
-            continue;
-        const struct option o = option_at(c, view, i, tokens);
+        const struct mc_view_instance *p = &view->instances[i];
+        struct needs *n = &last[reusable(c, p) != 0];
+
+        if (!policy_can_prefill(p) ||
+            (best.index != UINT64_MAX && (double)p->queue_ns / 1e9 > best.score_s))
+            continue; /* or it cannot be better */
+        if (!holds_for(n, c, view, i))
+            *n = ask(c, view, i, tokens);
+        const struct option o = option_at(view, i, n);
         if (is_better(view, &o, &best))
             best = o;
     }

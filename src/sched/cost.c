@@ -133,11 +133,31 @@ static const double PACE_PREFILL = 0.3, PACE_STEP = 0.1; /* steps of the moving 
 static const double PACE_JUMP = 2;                       /* one row moves it no further than this */
 static const double PACE_LEAST = 0.25, PACE_MOST = 16, PACE_FADE_S = 20;
 
+enum { EPOCH_BITS = 40 }; /* 1,100 s: a share grows to 2^55 times the pace, which a double holds */
+
+uint64_t cost_pace_epoch(uint64_t now_ns)
+{
+    return now_ns >> EPOCH_BITS;
+}
+
+/* As it would have been when the epoch began, had it faded as paces do. */
+double cost_pace_share(const struct pace *pace, uint64_t epoch)
+{
+    const int64_t since_ns = (int64_t)(pace->last_ns - (epoch << EPOCH_BITS));
+
+    return pace->ratio > 0 ? (pace->ratio - 1) * exp2((double)since_ns / 1e9 / PACE_FADE_S) : 0;
+}
+
+double cost_pace_left(uint64_t now_ns)
+{
+    return exp2(-(double)(now_ns & (((uint64_t)1 << EPOCH_BITS) - 1)) / 1e9 / PACE_FADE_S);
+}
+
 double cost_pace(const struct pace *pace, uint64_t now_ns)
 {
-    const uint64_t age_ns = now_ns > pace->last_ns ? now_ns - pace->last_ns : 0;
+    const uint64_t epoch = cost_pace_epoch(now_ns);
 
-    return pace->ratio > 0 ? 1 + (pace->ratio - 1) * exp2(-(double)age_ns / 1e9 / PACE_FADE_S) : 1;
+    return pace->ratio > 0 ? 1 + cost_pace_share(pace, epoch) * cost_pace_left(now_ns) : 1;
 }
 
 static void pace_add(struct pace *pace, uint64_t now_ns, double ratio, double step)

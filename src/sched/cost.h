@@ -64,6 +64,13 @@ void cost_pace_step(struct cost *cost, uint64_t now_ns, uint64_t sequences, uint
 
 /** Factors of cost_prefill() and cost_step() now; of any pace. */
 double cost_pace(const struct pace *pace, uint64_t now_ns);
+
+/** For who has many of them: a pace is 1 + its share x what is left of all shares now, to the last bit. A share stays
+ * as it is while the pace does and the epoch does, some eighteen minutes. */
+uint64_t cost_pace_epoch(uint64_t now_ns);
+double cost_pace_share(const struct pace *pace, uint64_t epoch);
+double cost_pace_left(uint64_t now_ns);
+
 double cost_prefill_pace(const struct cost *cost, uint64_t now_ns);
 double cost_step_pace(const struct cost *cost, uint64_t now_ns);
 

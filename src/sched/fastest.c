@@ -9,12 +9,14 @@ mc_status fastest_init(struct fastest *f, const struct mc_alloc *alloc, uint32_t
     *f = (struct fastest){ .alloc = alloc };
     f->rows = alloc_zeroed(alloc, instances_max, sizeof(*f->rows));
     f->kinds = alloc_zeroed(alloc, instances_max, sizeof(*f->kinds));
-    return f->rows && f->kinds ? MC_OK : MC_E_NOMEM;
+    f->floors = alloc_zeroed(alloc, instances_max, sizeof(*f->floors));
+    return f->rows && f->kinds && f->floors ? MC_OK : MC_E_NOMEM;
 }
 
 void fastest_fini(struct fastest *f)
 {
     if (f->alloc) {
+        alloc_free(f->alloc, f->floors);
         alloc_free(f->alloc, f->kinds);
         alloc_free(f->alloc, f->rows);
     }
@@ -181,6 +183,44 @@ static uint64_t search(struct fastest *f, const struct pane *pane, const struct 
         }
     }
     return best;
+}
+
+/* From any sender, on its host or not, while nothing comes to it. */
+static uint64_t floor_of(const struct fastest *f, const struct pane *pane,
+                         const struct cluster *cluster, uint64_t to)
+{
+    uint64_t least = f->others || f->count == 0 ? 0 : UINT64_MAX;
+
+    for (uint32_t kind = 0; kind < f->kind_count && least != 0; kind++)
+        for (int link = COST_LOCAL; link <= COST_REMOTE; link++) {
+            const uint64_t ns =
+                f->least_busy_ns[kind] +
+                transfer_ns(pane, cluster, (enum cost_link)link, f->kind_rows[kind], to, f->tokens);
+            least = ns < least ? ns : least;
+        }
+    return least;
+}
+
+void fastest_floors(struct fastest *f, const struct pane *pane, const struct cluster *cluster,
+                    uint64_t tokens)
+{
+    uint64_t by_kind[PANE_KINDS + 1];
+    bool known[PANE_KINDS + 1] = { false };
+
+    if (!f->known || f->tokens != tokens)
+        collect(f, pane, tokens);
+    for (uint32_t row = 0; row < pane->count; row++) {
+        const uint32_t kind = pane->kinds[row].link;
+
+        if (kind == 0) {
+            f->floors[row] = floor_of(f, pane, cluster, row);
+            continue;
+        }
+        if (!known[kind])
+            by_kind[kind] = floor_of(f, pane, cluster, row);
+        known[kind] = true;
+        f->floors[row] = by_kind[kind];
+    }
 }
 
 /* Is its answer that of others of its kind? Not if it is on a host with one of those who are asked, and that

@@ -32,6 +32,7 @@ struct fastest {
     uint32_t kind_rows[SENDER_KINDS];     /* one of each kind */
     uint64_t least_busy_ns[SENDER_KINDS]; /* of each kind */
     bool others;                          /* there are more kinds */
+    uint64_t *floors;                     /* owned; [count of rows]: see fastest_floors() */
     uint64_t hosts;                       /* a bit, of their hosts' hash, for each */
 
     /* The last answers: instances are asked for one after the other, and most are of one kind. */
@@ -62,6 +63,10 @@ static inline void fastest_forget(struct fastest *fastest)
  * UINT64_MAX: there is none. */
 uint64_t fastest_holder(struct fastest *fastest, const struct pane *pane,
                         const struct cluster *cluster, uint64_t to, uint64_t tokens);
+
+/** Pulling a prefix of `tokens` from the fastest takes so long or longer, into floors, for all rows with nothing of it. */
+void fastest_floors(struct fastest *fastest, const struct pane *pane, const struct cluster *cluster,
+                    uint64_t tokens);
 
 /** The slower end decides, as if it began now. An end that says nothing is as fast as others like it. */
 uint64_t fastest_transfer_ns(struct fastest *fastest, const struct pane *pane,

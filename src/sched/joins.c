@@ -60,18 +60,21 @@ uint64_t joins_choose(const struct place *place, const struct mc_decision *d,
     const struct mc_prediction *p = &d->predicted;
     const uint64_t due_ns = view->now_ns + p->queue_ns + p->transfer_ns + p->prefill_ns +
                             cost_ns(usual_value(&place->sched->admit.other, view->now_ns));
+    const struct place_room room = place_room(place);
     uint64_t best = UINT64_MAX;
     double least = 0;
 
-    for (uint64_t i = 0; i < view->count; i++) {
-        if (!place_can_decode(place, i) || !place_has_memory(place, i))
+    for (uint64_t row = 0; row < view->count; row++) {
+        if (!place_fits(place, &room, row))
             continue;
-        const double step = (double)view->tbt_ns(view, i, 1, place->request->tokens);
-        const double at_once = collisions(place, i, due_ns) / place->sched->mean_tokens;
+        const double step = place_step_s(place, &room, row);
+        if (best != UINT64_MAX && step >= least)
+            continue; /* who joins makes it more */
+        const double at_once = collisions(place, row, due_ns) / place->sched->mean_tokens;
         const double score =
-            step * (1 + weights->apart * at_once + weights->alike * unlike(place, i));
+            step * (1 + weights->apart * at_once + weights->alike * unlike(place, row));
         if (best == UINT64_MAX || score < least) {
-            best = i;
+            best = row;
             least = score;
         }
     }

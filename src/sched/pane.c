@@ -15,20 +15,28 @@ static mc_status pane_init(struct pane *p, const struct mc_alloc *alloc, uint32_
     p->rows = alloc_resize(alloc, NULL, max, sizeof(*p->rows));
     p->lines = alloc_resize(alloc, NULL, max, sizeof(*p->lines));
     p->prices = alloc_resize(alloc, NULL, max, sizeof(*p->prices));
+    p->steps = alloc_resize(alloc, NULL, max, sizeof(*p->steps));
+    p->prefill_paces = alloc_resize(alloc, NULL, max, sizeof(*p->prefill_paces));
+    p->step_paces = alloc_resize(alloc, NULL, max, sizeof(*p->step_paces));
     p->links = alloc_resize(alloc, NULL, max, sizeof(*p->links));
-    p->paces = alloc_resize(alloc, NULL, max, sizeof(*p->paces));
+    p->lasts = alloc_resize(alloc, NULL, max, sizeof(*p->lasts));
+    p->rest = alloc_resize(alloc, NULL, max, sizeof(*p->rest));
     p->taken_in = alloc_resize(alloc, NULL, max, sizeof(*p->taken_in));
     p->kinds = alloc_resize(alloc, NULL, max, sizeof(*p->kinds));
     p->alike = alloc_resize(alloc, NULL, max, sizeof(*p->alike));
     p->clocks = alloc_resize(alloc, NULL, max, sizeof(*p->clocks));
+    p->ticks = alloc_resize(alloc, NULL, max, sizeof(*p->ticks));
+    p->queues = alloc_resize(alloc, NULL, max, sizeof(*p->queues));
+    p->cannot = alloc_resize(alloc, NULL, max, sizeof(*p->cannot));
     p->busy = alloc_resize(alloc, NULL, max, sizeof(*p->busy));
     p->berths = alloc_resize(alloc, NULL, max, sizeof(*p->berths));
     p->slots = alloc_resize(alloc, NULL, max, sizeof(*p->slots));
     p->holders = alloc_resize(alloc, NULL, max, sizeof(*p->holders));
     p->knows = alloc_resize(alloc, NULL, max, sizeof(*p->knows));
-    return p->clocks && p->busy && p->berths && p->slots && p->cells && p->row_of && p->rows &&
-                   p->lines && p->prices && p->links && p->paces && p->taken_in && p->holders &&
-                   p->kinds && p->alike && p->knows
+    return p->clocks && p->ticks && p->queues && p->cannot && p->busy && p->berths && p->slots &&
+                   p->cells && p->row_of && p->rows && p->lines && p->prices && p->steps &&
+                   p->prefill_paces && p->step_paces && p->links && p->lasts && p->rest &&
+                   p->taken_in && p->holders && p->kinds && p->alike && p->knows
                ? MC_OK
                : MC_E_NOMEM;
 }
@@ -41,11 +49,18 @@ static void pane_fini(struct pane *p, const struct mc_alloc *alloc)
     alloc_free(alloc, p->slots);
     alloc_free(alloc, p->berths);
     alloc_free(alloc, p->busy);
+    alloc_free(alloc, p->cannot);
+    alloc_free(alloc, p->queues);
+    alloc_free(alloc, p->ticks);
     alloc_free(alloc, p->clocks);
     alloc_free(alloc, p->kinds);
     alloc_free(alloc, p->taken_in);
-    alloc_free(alloc, p->paces);
+    alloc_free(alloc, p->rest);
+    alloc_free(alloc, p->lasts);
     alloc_free(alloc, p->links);
+    alloc_free(alloc, p->step_paces);
+    alloc_free(alloc, p->prefill_paces);
+    alloc_free(alloc, p->steps);
     alloc_free(alloc, p->prices);
     alloc_free(alloc, p->lines);
     alloc_free(alloc, p->rows);
@@ -154,27 +169,6 @@ static void expire_reports(struct pane *pane, struct cluster *cluster, uint64_t 
     }
 }
 
-static void set_paces(struct pane *pane, uint32_t row, uint64_t now_ns)
-{
-    const struct line *line = &pane->lines[row];
-    struct clock *clock = &pane->clocks[row];
-    struct price *price = &pane->prices[row];
-    const struct paces *paces = &pane->paces[row];
-
-    if (line->paced & LINE_PACED_PREFILL)
-        price->prefill_pace = cost_pace(&paces->prefill, now_ns);
-    if (line->paced & LINE_PACED_QUEUE) {
-        clock->queue_ns = cost_ns((double)paces->queue_ns / 1e9 * price->prefill_pace);
-        if (paces->first_ns != UINT64_MAX)
-            clock->first_ns = cost_ns((double)paces->first_ns / 1e9 * price->prefill_pace);
-    }
-    if (line->paced & LINE_PACED_STEP) {
-        price->step_pace = cost_pace(&paces->step, now_ns);
-        pane->berths[row].pace = price->step_pace;
-        pane->rows[row].tbt_ns = row_tbt_ns(pane, row);
-    }
-}
-
 static uint64_t less(uint64_t a, uint64_t b)
 {
     return a > b ? a - b : 0;
@@ -199,21 +193,63 @@ static void let_links_go_on(struct pane *pane, uint64_t now_ns)
     }
 }
 
-/* This is the hot path: for all rows, at each decision. */
-static void let_time_pass(struct pane *pane, uint64_t now_ns)
+/* These two are the hot path: for all rows, at each decision. */
+static void let_clocks_go_on(struct pane *pane, uint64_t now_ns)
 {
     const struct clock *clocks = pane->clocks;
+    const uint64_t *cannot = pane->cannot;
+    uint64_t *queues = pane->queues;
     struct mc_view_instance *rows = pane->rows;
 
-    for (uint32_t row = 0; pane->paced != 0 && row < pane->count; row++)
-        if (pane->lines[row].paced)
-            set_paces(pane, row, now_ns);
     for (uint32_t row = 0, count = pane->count; row < count; row++) {
-        const uint64_t gone = now_ns - clocks[row].since_ns, first = clocks[row].first_ns;
+        const int64_t left = clocks[row].until_ns - (int64_t)now_ns, least = clocks[row].least_ns;
+        const uint64_t ns = (uint64_t)(left > least ? left : least);
 
-        rows[row].queue_ns = less(clocks[row].queue_ns, gone < first ? gone : first);
+        rows[row].queue_ns = ns;
+        queues[row] = ns | cannot[row];
     }
+}
+
+/* Where somebody has a pace. Who has none has shares of 0. */
+static void let_paces_go_on(struct pane *pane, uint64_t now_ns)
+{
+    const double left = cost_pace_left(now_ns);
+    const uint64_t *cannot = pane->cannot;
+    double *prefill_paces = pane->prefill_paces, *step_paces = pane->step_paces;
+    uint64_t *queues = pane->queues;
+    struct mc_view_instance *rows = pane->rows;
+
+    for (uint32_t row = 0, count = pane->count; row < count; row++) {
+        const struct tick *tick = &pane->ticks[row];
+        const double pace = 1 + tick->queue_share * left, step = 1 + tick->step_share * left;
+        const uint64_t gone = now_ns - tick->since_ns, first = cost_ns(tick->first_s * pace);
+        const uint64_t ns = less(cost_ns(tick->queue_s * pace), gone < first ? gone : first);
+
+        prefill_paces[row] = 1 + tick->prefill_share * left;
+        step_paces[row] = step;
+        rows[row].tbt_ns = cost_ns(tick->step_s * step);
+        rows[row].queue_ns = ns;
+        queues[row] = ns | cannot[row];
+    }
+}
+
+static void let_time_pass(struct pane *pane, uint64_t now_ns)
+{
+    if (pane->paced != 0)
+        let_paces_go_on(pane, now_ns);
+    else
+        let_clocks_go_on(pane, now_ns);
     let_links_go_on(pane, now_ns);
+}
+
+/* Shares are by the epoch. */
+static void begin_epoch(struct pane *pane, uint64_t epoch)
+{
+    if (pane->epoch == epoch)
+        return;
+    pane->epoch = epoch;
+    for (uint32_t row = 0; pane->filled && row < pane->count; row++)
+        row_set_shares(pane, row);
 }
 
 /* The last request's part of the rows. */
@@ -252,6 +288,7 @@ struct pane *pane_open(struct panes *panes, struct cluster *cluster, uint64_t mo
     cluster_settle(cluster, now_ns);
     cluster_price(cluster);
     pane->used_at = ++panes->decisions;
+    begin_epoch(pane, cost_pace_epoch(now_ns));
     if (!pane->filled || pane->members != cluster->members ||
         cluster->changes - pane->changes > cluster->changed_mask) {
         fill(pane, cluster, panes->instances_max, now_ns);
@@ -265,27 +302,34 @@ struct pane *pane_open(struct panes *panes, struct cluster *cluster, uint64_t mo
     return pane;
 }
 
-void pane_match(struct pane *pane, const struct kv_match *match, uint64_t block_tokens)
+uint64_t pane_match(struct pane *pane, const struct kv_match *match, uint64_t block_tokens)
 {
-    uint32_t count = 0;
+    const uint32_t *row_of = pane->row_of, *cells = match->holders;
+    uint32_t *holders = pane->holders;
+    uint32_t count = 0, last = 0;
+    uint64_t most = 0;
     bool rising = true;
 
-    for (uint32_t i = 0; i < match->count; i++) {
-        const uint32_t row = pane->row_of[match->holders[i]];
+    for (uint32_t i = 0, all = match->count; i < all; i++) {
+        const uint32_t row = row_of[cells[i]];
 
         if (row == CLUSTER_NONE)
             continue;
-        rising &= count == 0 || row > pane->holders[count - 1];
-        pane->holders[count++] = row;
-        pane->rows[row].matched_tokens = match->blocks[match->holders[i]] * block_tokens;
+        const uint64_t tokens = match->blocks[cells[i]] * block_tokens;
+        rising &= row >= last;
+        last = row;
+        holders[count++] = row;
+        pane->rows[row].matched_tokens = tokens;
+        most = tokens > most ? tokens : most;
     }
     pane->holder_count = count;
-    if (rising)
-        return;
-    pane->holder_count = 0; /* cells are mostly in order of ids; here they are not */
-    for (uint32_t row = 0; row < pane->count; row++)
-        if (match->blocks[pane->cells[row]] != 0 || match->held[pane->cells[row]] != 0)
-            pane->holders[pane->holder_count++] = row;
+    if (!rising) { /* cells are mostly in order of ids; here they are not */
+        pane->holder_count = 0;
+        for (uint32_t row = 0; row < pane->count; row++)
+            if (match->blocks[pane->cells[row]] != 0 || match->held[pane->cells[row]] != 0)
+                holders[pane->holder_count++] = row;
+    }
+    return most;
 }
 
 void pane_bend(struct pane *pane, uint64_t tokens, uint64_t barred)
@@ -299,5 +343,27 @@ void pane_bend(struct pane *pane, uint64_t tokens, uint64_t barred)
 
         if (!fits || r->id == barred)
             row_set_role(pane, row, r->role & ~(uint32_t)MC_ROLE_PREFILL);
+    }
+}
+
+/* Of one kind, which has no pace; or of a row. */
+static uint64_t prefill_ns(const double t[5], const double f[4], double pace)
+{
+    return cost_ns((t[0] + t[1] * f[0] + t[2] * f[1] + t[3] * f[2] + t[4]) * pace);
+}
+
+void pane_price(const struct pane *pane, uint64_t tokens, uint64_t reused, uint64_t *ns)
+{
+    uint64_t by_kind[PANE_KINDS + 1];
+    double f[4];
+
+    cost_prefill_features(tokens, reused < tokens ? reused : tokens - 1, f);
+    for (uint32_t kind = 0; kind < pane->prefill_kind_count; kind++)
+        by_kind[kind + 1] = prefill_ns(pane->prefill_kinds[kind], f, 1);
+    for (uint32_t row = 0, count = pane->count; row < count; row++) {
+        const uint32_t kind = pane->kinds[row].prefill;
+
+        ns[row] =
+            kind ? by_kind[kind] : prefill_ns(pane->prices[row].terms, f, pane->prefill_paces[row]);
     }
 }

@@ -19,9 +19,19 @@
 
 enum { PANES = 8, PANE_KINDS = 15 };
 
-/* What is queued, as time goes by: struct cluster_queue, at its pace now. */
+/* What is queued, as time goes by: struct cluster_queue, as two numbers whose larger one tells. */
 struct clock {
-    uint64_t queue_ns, first_ns, since_ns;
+    int64_t until_ns; /* when it is done, if the first one is not late */
+    int64_t least_ns; /* what is left when that one is late */
+};
+
+/* The same, where costs have a pace, which changes as time goes by: shares are cost_pace_share()'s, the rest is without
+ * pace. */
+struct tick {
+    double prefill_share, step_share, queue_share;
+    double queue_s, first_s; /* first_s: infinite where nothing is queued */
+    double step_s;           /* of its running batch */
+    uint64_t since_ns;
 };
 
 /* What else time or a request changes in a row. */
@@ -33,22 +43,26 @@ struct line {
     bool busy;                /* it is in the pane's list of these */
 };
 
-enum line_paced { LINE_PACED_PREFILL = 1, LINE_PACED_STEP = 2, LINE_PACED_QUEUE = 4 };
+enum line_paced { LINE_PACED_PREFILL = 1, LINE_PACED_STEP = 2 };
 
-/* What work costs there: its own costs, or those it borrows. */
+/* What work costs there, without pace: its own costs, or those it borrows. */
 struct price {
-    double prefill[5], step[3]; /* cost.h: terms */
-    double prefill_pace, step_pace;
-    const struct cost *prefill_cost, *step_cost; /* cost_nominal: nobody knows */
+    double terms[5];         /* of cost_prefill_terms() */
+    const struct cost *cost; /* cost_nominal: nobody knows */
+};
+struct step_price {
+    double terms[3]; /* of cost_step_terms() */
+    const struct cost *cost;
 };
 
-/* Who could decode one more, in one go through memory. */
+/* Who could decode one more, in one go through memory: two to a cache line. */
 struct berth {
-    double seconds; /* of a step with one more sequence, less what its context adds */
-    double each;    /* token of context adds */
-    double pace;
-    uint64_t context;     /* tokens */
-    uint64_t free_tokens; /* UINT64_MAX: no limit; 0 where nothing more is decoded */
+    double
+        seconds; /* of a step with one more sequence, less what its context adds, without pace; infinite where nothing
+                     * more is decoded */
+    double each; /* token of context adds */
+    double context;     /* tokens */
+    double free_tokens; /* infinite: no limit; 0 likewise */
 };
 
 /* How bytes come to it, and from it, of its own knowledge. */
@@ -65,12 +79,6 @@ struct kinds {
     uint8_t prefill, link;
 };
 
-/* Of a row that is paced: whose costs change as time goes by. */
-struct paces {
-    struct pace prefill, step;
-    uint64_t queue_ns, first_ns; /* without pace */
-};
-
 struct pane {
     uint64_t model;
     bool filled;
@@ -82,10 +90,16 @@ struct pane {
     uint32_t *row_of;                    /* [instances_max]: of each cell, or CLUSTER_NONE */
     struct mc_view_instance *rows;       /* [count], by id */
     struct clock *clocks;                /* [count] */
+    struct tick *ticks;                  /* [count] */
+    uint64_t *queues;                    /* [count]: queue_ns, or MC_VIEW_NEVER */
+    uint64_t *cannot;                    /* [count]: MC_VIEW_NEVER, if it cannot prefill, or 0 */
     struct line *lines;                  /* [count] */
-    struct price *prices;                /* [count] */
+    struct price *prices;                /* [count]: of a prefill */
+    struct step_price *steps;            /* [count] */
+    double *prefill_paces, *step_paces;  /* [count]: now */
     struct price_link *links;            /* [count] */
-    struct paces *paces;                 /* [count] */
+    uint64_t *lasts;                     /* [count]: last_ns */
+    uint64_t *rest;                      /* [count]: see view_work() */
     uint64_t *taken_in;                  /* [count]: `changes` when it was filled last */
     uint8_t *knows;                      /* [count]: bits of enum pane_knows, stores too */
     struct berth *berths;                /* [count] */
@@ -98,6 +112,7 @@ struct pane {
     uint32_t lenders[4]; /* rows: the first that knows, not a store; CLUSTER_NONE: none */
     bool all_know;       /* nobody borrows a price */
     uint32_t paced;      /* rows that are */
+    uint64_t epoch;      /* of the shares of ticks */
     uint32_t prefills;   /* rows with MC_ROLE_PREFILL */
     uint32_t *holders;   /* [holder_count]: rows that have blocks of the request, rising */
     uint32_t holder_count;
@@ -125,8 +140,11 @@ void panes_fini(struct panes *panes); /* safe on zeroes */
 struct pane *pane_open(struct panes *panes, struct cluster *cluster, uint64_t model,
                        uint64_t now_ns);
 
-/** Who has blocks of the request, and how many of them in a row from the first. */
-void pane_match(struct pane *pane, const struct kv_match *match, uint64_t block_tokens);
+/** Who has blocks of the request, and how many of them in a row from the first. Returns the tokens of the most. */
+uint64_t pane_match(struct pane *pane, const struct kv_match *match, uint64_t block_tokens);
+
+/** What a prompt of `tokens` takes everywhere to prefill, of which `reused` are there: [count]. */
+void pane_price(const struct pane *pane, uint64_t tokens, uint64_t reused, uint64_t *ns_p);
 
 /** What this request cannot have prefilled there: where it is `barred` (0: none), or too long. */
 void pane_bend(struct pane *pane, uint64_t tokens, uint64_t barred);

@@ -1,6 +1,8 @@
 /* place.c - one request's decision: refuse what cannot run, let the policy choose, then predict. */
 #include "sched/place.h"
 
+#include <math.h>
+
 #include "sched/conductor.h"
 #include "sched/policy.h"
 
@@ -57,51 +59,72 @@ static bool cannot_run(const struct place *place, struct mc_decision *d)
 
 /* ------------------------------------------------------------------------------------------ decode */
 
-struct decoder {
-    uint64_t row;
-    double seconds; /* its TBT with this request */
-    bool has_slot;
+/* The least TBT among some of the instances; of equals the lower id. */
+struct least {
+    double seconds;
+    uint64_t ns, row; /* UINT64_MAX: none yet */
 };
 
-/* Is `a` a better place to decode than `b`? A free slot, then the least TBT, then no hand-off; what is
- * equal stays with the lower id, which comes first. */
-static bool decodes_better(const struct decoder *a, const struct decoder *b, uint64_t prefill)
+static void take_if_less(struct least *least, double seconds, uint64_t row)
 {
-    if (b->row == UINT64_MAX)
-        return true;
-    if (a->has_slot != b->has_slot)
-        return a->has_slot;
-    if (a->seconds > b->seconds && a->row != prefill)
-        return false; /* nearly all end here */
-    const uint64_t a_ns = cost_ns(a->seconds), b_ns = cost_ns(b->seconds);
-    return a_ns != b_ns ? a_ns < b_ns : a->row == prefill;
+    const uint64_t ns = cost_ns(seconds);
+
+    if (ns < least->ns)
+        *least = (struct least){ seconds, ns, row };
 }
 
-/* The best that has room; UINT64_MAX: none has. This is the hot path: it goes through the berths alone, unless the
- * request is larger than some instance's whole memory. */
+/* By whether there is a free slot. This is the hot path: it goes through the berths alone. */
+static void least_of_berths(const struct place *place, const struct place_room *room,
+                            uint64_t barred_row, struct least least[2])
+{
+    const struct berth *berths = place->pane->berths;
+    const double *paces = place->pane->step_paces;
+    const uint8_t *slots = place->pane->slots;
+    const double tokens = room->tokens, to_hold = room->to_hold;
+    double best_s = INFINITY; /* of those with a slot */
+
+    for (uint64_t row = 0, count = place->pane->count; row < count; row++) {
+        const struct berth *b = &berths[row];
+        const double seconds = (b->seconds + b->each * (b->context + tokens)) * paces[row];
+
+        if (!(seconds < best_s)) /* nearly all end here */
+            continue;
+        if (b->free_tokens < to_hold || row == barred_row)
+            continue;
+        take_if_less(&least[slots[row]], seconds, row);
+        best_s = least[1].seconds;
+    }
+}
+
+/* The same where the request is larger than some instance's whole memory. */
+static void least_of_rows(const struct place *place, const struct place_room *room,
+                          struct least least[2])
+{
+    for (uint64_t row = 0; row < place->pane->count; row++)
+        if (place_fits(place, room, row))
+            take_if_less(&least[place->pane->slots[row]], place_step_s(place, room, row), row);
+}
+
+/* The best that has room; UINT64_MAX: none has. A free slot, then the least TBT, then no hand-off, then the lower
+ * id. */
 static uint64_t best_decoder(const struct place *place, uint64_t prefill)
 {
-    const struct pane *pane = place->pane;
-    const struct berth *berths = pane->berths;
-    const uint8_t *slots = pane->slots;
-    const uint64_t tokens = place->request->tokens, to_hold = place->to_hold, count = pane->count;
-    const uint64_t least = pane->least_tokens_max, barred = place->request->barred_decode;
+    const uint64_t barred = place->request->barred_decode;
+    const struct place_room room = place_room(place);
     const uint64_t barred_row = barred ? place_row(place, barred) : UINT64_MAX;
-    const bool is_small = tokens < least && to_hold <= least;
-    struct decoder best = { .row = UINT64_MAX };
+    struct least least[2] = { { INFINITY, UINT64_MAX, UINT64_MAX },
+                              { INFINITY, UINT64_MAX, UINT64_MAX } };
 
-    for (uint64_t i = 0; i < count; i++) {
-        if (is_small ? berths[i].free_tokens < to_hold || i == barred_row
-                     : !place_can_decode(place, i) || !place_has_memory(place, i))
-            continue;
-        const double seconds =
-            (berths[i].seconds + berths[i].each * (double)(berths[i].context + tokens)) *
-            berths[i].pace;
-        const struct decoder one = { i, seconds, slots[i] != 0 };
-        if (decodes_better(&one, &best, prefill))
-            best = one;
-    }
-    return best.row;
+    if (room.is_small)
+        least_of_berths(place, &room, barred_row, least);
+    else
+        least_of_rows(place, &room, least);
+    const bool has_slot = least[1].row != UINT64_MAX;
+    if (place->pane->slots[prefill] == has_slot && prefill != barred_row &&
+        place_fits(place, &room, prefill) &&
+        cost_ns(place_step_s(place, &room, prefill)) == least[has_slot].ns)
+        return prefill;
+    return least[has_slot].row;
 }
 
 /* The policy's choice if it is one; else the best with memory; UINT64_MAX: none has memory. */

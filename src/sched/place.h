@@ -19,6 +19,8 @@ struct place {
     const struct mc_sched_request *request;
     struct pane *pane;   /* the rows */
     struct mc_view view; /* its context is this struct */
+    struct mc_view_columns columns;
+    struct mc_view_work work; /* once it was asked for */
     struct place_answer prefill;
     uint64_t to_hold;     /* memory that decode needs, tokens */
     uint64_t pool_tokens; /* prefix in the store nodes together */
@@ -58,6 +60,37 @@ static inline bool place_has_memory(const struct place *place, uint64_t row)
     const uint64_t need = most < place->to_hold ? most : place->to_hold;
 
     return most == 0 || i->free_tokens >= need;
+}
+
+/* What the request needs where it is decoded, for who asks of all instances. */
+struct place_room {
+    double tokens, to_hold;
+    bool is_small; /* no instance is too small for it: berths tell all */
+};
+
+static inline struct place_room place_room(const struct place *place)
+{
+    const uint64_t tokens = place->request->tokens, least = place->pane->least_tokens_max;
+
+    return (struct place_room){ (double)tokens, (double)place->to_hold,
+                                tokens < least && place->to_hold <= least };
+}
+
+/** Both of the above, but for who is barred, if it is small. */
+static inline bool place_fits(const struct place *place, const struct place_room *room,
+                              uint64_t row)
+{
+    return room->is_small ? place->pane->berths[row].free_tokens >= room->to_hold
+                          : place_can_decode(place, row) && place_has_memory(place, row);
+}
+
+/** What its next step would take with this request in it. */
+static inline double place_step_s(const struct place *place, const struct place_room *room,
+                                  uint64_t row)
+{
+    const struct berth *b = &place->pane->berths[row];
+
+    return (b->seconds + b->each * (b->context + room->tokens)) * place->pane->step_paces[row];
 }
 
 #endif /* SCHED_PLACE_H */

@@ -2,6 +2,7 @@
 #include "sched/row.h"
 
 #include <assert.h>
+#include <math.h>
 #include <string.h>
 
 /* ------------------------------------------------------------------------------------------ prices */
@@ -63,7 +64,7 @@ static void set_kinds(struct pane *pane, uint32_t row)
 
     pane->kinds[row].prefill = 0;
     if ((paced & LINE_PACED_PREFILL) == 0)
-        pane->kinds[row].prefill = prefill_kind(pane, p->prefill);
+        pane->kinds[row].prefill = prefill_kind(pane, p->terms);
     pane->alike[row] = row_alike(pane, row);
 }
 
@@ -111,67 +112,71 @@ static const struct cost *cost_for(const struct pane *pane, const struct cluster
     return lender == CLUSTER_NONE ? &cost_nominal : &cluster->instances[pane->cells[lender]].cost;
 }
 
+void row_set_shares(struct pane *pane, uint32_t row)
+{
+    struct tick *tick = &pane->ticks[row];
+
+    tick->prefill_share = cost_pace_share(&pane->prices[row].cost->prefill_pace, pane->epoch);
+    tick->step_share = cost_pace_share(&pane->steps[row].cost->step_pace, pane->epoch);
+    /* What is queued goes by its own costs: who does not know them has no pace. */
+    tick->queue_share = pane->knows[row] & KNOWS_PREFILL ? tick->prefill_share : 0;
+}
+
 static void set_paced(struct pane *pane, uint32_t row)
 {
-    const struct price *price = &pane->prices[row];
     const uint32_t bits =
-        (price->prefill_cost->prefill_pace.ratio > 0 ? LINE_PACED_PREFILL : 0u) |
-        (price->step_cost->step_pace.ratio > 0 ? LINE_PACED_STEP : 0u) |
-        /* What is queued goes by its own costs: who does not know them has no pace. */
-        (price->prefill_cost->prefill_pace.ratio > 0 && (pane->knows[row] & KNOWS_PREFILL)
-             ? LINE_PACED_QUEUE
-             : 0u);
+        (pane->prices[row].cost->prefill_pace.ratio > 0 ? LINE_PACED_PREFILL : 0u) |
+        (pane->steps[row].cost->step_pace.ratio > 0 ? LINE_PACED_STEP : 0u);
 
     pane->paced += bits != 0;
     pane->paced -= pane->lines[row].paced != 0;
     pane->lines[row].paced = (uint16_t)bits;
-    pane->paces[row].prefill = price->prefill_cost->prefill_pace;
-    pane->paces[row].step = price->step_cost->step_pace;
+    pane->prefill_paces[row] = pane->step_paces[row] = 1;
+    row_set_shares(pane, row);
 }
 
-uint64_t row_tbt_ns(const struct pane *pane, uint32_t row)
+/* A step of its running batch, without pace. */
+static double step_s(const struct pane *pane, uint32_t row)
 {
     const struct mc_view_instance *r = &pane->rows[row];
-    const struct price *p = &pane->prices[row];
+    const double *t = pane->steps[row].terms;
 
     if (r->role == MC_ROLE_STORE || r->running == 0)
         return 0;
-    return cost_ns(
-        (p->step[0] + p->step[1] * (double)r->running + p->step[2] * (double)r->context_tokens) *
-        p->step_pace);
+    return t[0] + t[1] * (double)r->running + t[2] * (double)r->context_tokens;
 }
 
 static void fill_berth(struct pane *pane, uint32_t row)
 {
     const struct mc_view_instance *r = &pane->rows[row];
-    const struct price *p = &pane->prices[row];
+    const double *t = pane->steps[row].terms;
     const bool decodes = (r->role & MC_ROLE_DECODE) != 0 && (r->flags & MC_VIEW_DRAINING) == 0;
 
     pane->slots[row] = r->sequences_max == 0 || r->running < r->sequences_max;
     pane->berths[row] = (struct berth){
-        .seconds = p->step[0] + p->step[1] * (double)(r->running + 1),
-        .each = p->step[2],
-        .pace = p->step_pace,
-        .context = r->context_tokens,
+        .seconds = decodes ? t[0] + t[1] * (double)(r->running + 1) : INFINITY,
+        .each = t[2],
+        .context = (double)r->context_tokens,
         .free_tokens = !decodes                ? 0
-                       : r->kv_tokens_max == 0 ? UINT64_MAX
-                                               : r->free_tokens,
+                       : r->kv_tokens_max == 0 ? INFINITY
+                                               : (double)r->free_tokens,
     };
 }
 
 /* After the row and `knows`, of all, are filled. */
 void row_fill_price(struct pane *pane, const struct cluster *cluster, uint32_t row)
 {
-    struct price *p = &pane->prices[row];
+    struct price *price = &pane->prices[row];
+    struct step_price *step = &pane->steps[row];
 
-    p->prefill_cost = cost_for(pane, cluster, row, 0);
-    p->step_cost = cost_for(pane, cluster, row, 1);
-    p->prefill_pace = p->step_pace = 1;
-    cost_prefill_terms(p->prefill_cost, p->prefill);
-    cost_step_terms(p->step_cost, p->step);
+    price->cost = cost_for(pane, cluster, row, 0);
+    step->cost = cost_for(pane, cluster, row, 1);
+    cost_prefill_terms(price->cost, price->terms);
+    cost_step_terms(step->cost, step->terms);
     set_paced(pane, row);
     set_kinds(pane, row);
-    pane->rows[row].tbt_ns = row_tbt_ns(pane, row);
+    pane->ticks[row].step_s = step_s(pane, row);
+    pane->rows[row].tbt_ns = cost_ns(pane->ticks[row].step_s);
     fill_berth(pane, row);
 }
 
@@ -184,6 +189,8 @@ void row_set_role(struct pane *pane, uint32_t row, uint32_t role)
     pane->prefills += is;
     pane->prefills -= was;
     pane->rows[row].role = role;
+    pane->cannot[row] = is ? 0 : MC_VIEW_NEVER;
+    pane->queues[row] = pane->rows[row].queue_ns | pane->cannot[row];
 }
 
 static void fill_line(struct pane *pane, const struct cluster *cluster, uint32_t row)
@@ -196,11 +203,12 @@ static void fill_line(struct pane *pane, const struct cluster *cluster, uint32_t
 
     if (i->draining)
         role &= ~(uint32_t)MC_ROLE_PREFILL;
+    const uint64_t all_ns = cost_ns((double)queue.ns / 1e9);
+    const uint64_t first_ns =
+        queue.first_ns == UINT64_MAX ? UINT64_MAX : cost_ns((double)queue.first_ns / 1e9);
     pane->clocks[row] = (struct clock){
-        .queue_ns = cost_ns((double)queue.ns / 1e9),
-        .first_ns =
-            queue.first_ns == UINT64_MAX ? UINT64_MAX : cost_ns((double)queue.first_ns / 1e9),
-        .since_ns = queue.since_ns,
+        .until_ns = (int64_t)(queue.since_ns + all_ns),
+        .least_ns = all_ns > first_ns ? (int64_t)(all_ns - first_ns) : 0,
     };
     *line = (struct line){
         .send_until_ns = i->send_until_ns,
@@ -214,8 +222,10 @@ static void fill_line(struct pane *pane, const struct cluster *cluster, uint32_t
         line->busy = true;
         pane->busy[pane->busy_count++] = row;
     }
-    pane->paces[row].queue_ns = queue.ns;
-    pane->paces[row].first_ns = queue.first_ns;
+    pane->ticks[row].queue_s = (double)queue.ns / 1e9;
+    pane->ticks[row].first_s =
+        queue.first_ns == UINT64_MAX ? INFINITY : (double)queue.first_ns / 1e9;
+    pane->ticks[row].since_ns = queue.since_ns;
     if (line->report_until_ns < pane->first_report_until_ns)
         pane->first_report_until_ns = line->report_until_ns;
 }
@@ -246,6 +256,7 @@ void row_fill(struct pane *pane, const struct cluster *cluster, uint32_t row)
         .sequences_max = i->info.sequences_max,
         .last_ns = i->last_ns,
     };
+    pane->lasts[row] = i->last_ns;
     price_link(i, &pane->links[row]);
     pane->kinds[row].link = link_kind(pane, &pane->links[row]);
     pane->taken_in[row] = cluster->changes;

@@ -28,7 +28,7 @@ void row_set_role(struct pane *pane, uint32_t row, uint32_t role);
 /** Its number in mc_view.kinds, while nothing comes to it. */
 uint8_t row_alike(const struct pane *pane, uint32_t row);
 
-/** Of its running batch, at its pace now. */
-uint64_t row_tbt_ns(const struct pane *pane, uint32_t row);
+/** Of its tick, by the pane's epoch. */
+void row_set_shares(struct pane *pane, uint32_t row);
 
 #endif /* SCHED_ROW_H */

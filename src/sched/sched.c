@@ -11,6 +11,13 @@ static const double MEAN_STEP = 0.05;
 
 /* -------------------------------------------------------------------------------------- instances */
 
+static void set_pooled(mc_sched *sched, uint32_t cell, bool pooled)
+{
+    sched->pool_size += pooled;
+    sched->pool_size -= sched->pooled[cell];
+    sched->pooled[cell] = pooled;
+}
+
 static mc_status on_instance(mc_sched *sched, const struct mc_sched_instance *info)
 {
     uint32_t cell;
@@ -23,7 +30,7 @@ static mc_status on_instance(mc_sched *sched, const struct mc_sched_instance *in
     const mc_status status = cluster_instance(&sched->cluster, info, &cell);
     if (status != MC_OK)
         return status;
-    sched->pooled[cell] = info->role == MC_ROLE_STORE;
+    set_pooled(sched, cell, info->role == MC_ROLE_STORE);
     if (sched->cluster.instances[cell].joined_ns == 0)
         sched->cluster.instances[cell].joined_ns = sched->now_ns;
     return MC_OK;
@@ -60,7 +67,7 @@ static mc_status on_gone(mc_sched *sched, uint64_t id)
     kv_index_reset(sched->index, cell);
     if (sched->coming)
         kv_index_reset(sched->coming, cell);
-    sched->pooled[cell] = 0;
+    set_pooled(sched, cell, false);
     cluster_instance_gone(&sched->cluster, cell);
     return MC_OK;
 }

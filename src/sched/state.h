@@ -14,6 +14,7 @@ struct mc_sched {
     struct cluster cluster;
     kv_index *index;       /* owned; its holders are the cluster's cells */
     uint8_t *pooled;       /* owned; [instances_max]: by cell, 1 for store nodes */
+    uint32_t pool_size;    /* how many these are */
     struct kv_match match; /* its arrays owned; [instances_max], by cell */
     struct panes panes;
     struct fastest fastest;

@@ -24,12 +24,12 @@ uint64_t place_row(const struct place *place, uint64_t id)
 
 const struct cost *place_prefill_cost(const struct place *place, uint64_t row)
 {
-    return place->pane->prices[row].prefill_cost;
+    return place->pane->prices[row].cost;
 }
 
 const struct cost *place_step_cost(const struct place *place, uint64_t row)
 {
-    return place->pane->prices[row].step_cost;
+    return place->pane->steps[row].cost;
 }
 
 static uint64_t view_prefill_ns(const struct mc_view *view, uint64_t index, uint64_t tokens,
@@ -44,22 +44,27 @@ static uint64_t view_prefill_ns(const struct mc_view *view, uint64_t index, uint
     /* Instances are asked for one after the other, and most are of one kind. */
     if (kind != 0 && last->kind == kind && last->tokens == tokens && last->reused == reused)
         return last->ns;
-    const struct price *p = &place->pane->prices[index];
+    const double *t = place->pane->prices[index].terms;
     cost_prefill_features(tokens, reused < most ? reused : most, f);
     *last = (struct place_answer){ kind, tokens, reused,
-                                   cost_ns((p->prefill[0] + p->prefill[1] * f[0] +
-                                            p->prefill[2] * f[1] + p->prefill[3] * f[2] +
-                                            p->prefill[4]) *
-                                           p->prefill_pace) };
+                                   cost_ns((t[0] + t[1] * f[0] + t[2] * f[1] + t[3] * f[2] + t[4]) *
+                                           place->pane->prefill_paces[index]) };
     return last->ns;
 }
 
 static uint64_t view_wait_ns(const struct mc_view *view, uint64_t index, uint64_t order)
 {
     const struct place *place = view->context;
+    const struct pane *pane = place->pane;
+    const uint64_t queue = view->instances[index].queue_ns;
 
-    return cluster_wait_ns(&place->sched->cluster, place->sched->row_cells[index], view->now_ns,
-                           order);
+    if (queue == 0)
+        return 0;
+    const uint64_t behind = cluster_behind_ns(&place->sched->cluster, pane->cells[index], order);
+    /* What is queued goes by its own costs: see row_set_shares(). */
+    const double pace = pane->knows[index] & KNOWS_PREFILL ? pane->prefill_paces[index] : 1;
+    const uint64_t ns = behind ? cost_ns((double)behind / 1e9 * pace) : 0;
+    return queue > ns ? queue - ns : 0;
 }
 
 static uint64_t view_tbt_ns(const struct mc_view *view, uint64_t index, uint64_t sequences,
@@ -67,11 +72,11 @@ static uint64_t view_tbt_ns(const struct mc_view *view, uint64_t index, uint64_t
 {
     const struct place *place = view->context;
     const struct mc_view_instance *i = &view->instances[index];
-    const struct price *p = &place->pane->prices[index];
+    const double *t = place->pane->steps[index].terms;
 
-    return cost_ns((p->step[0] + p->step[1] * (double)(i->running + sequences) +
-                    p->step[2] * (double)(i->context_tokens + tokens)) *
-                   p->step_pace);
+    return cost_ns((t[0] + t[1] * (double)(i->running + sequences) +
+                    t[2] * (double)(i->context_tokens + tokens)) *
+                   place->pane->step_paces[index]);
 }
 
 static uint64_t view_transfer_ns(const struct mc_view *view, uint64_t from, uint64_t to,
@@ -81,6 +86,21 @@ static uint64_t view_transfer_ns(const struct mc_view *view, uint64_t from, uint
 
     return fastest_transfer_ns(&place->sched->fastest, place->pane, &place->sched->cluster, from,
                                to, tokens);
+}
+
+static const struct mc_view_work *view_work(const struct mc_view *view)
+{
+    struct place *place = view->context;
+    struct pane *pane = place->pane;
+    struct fastest *fastest = &place->sched->fastest;
+    const uint64_t tokens = place->request->tokens, best = view->best_matched_tokens;
+
+    if (place->work.rest_ns)
+        return &place->work;
+    pane_price(pane, tokens, best, pane->rest);
+    fastest_floors(fastest, pane, &place->sched->cluster, best);
+    place->work = (struct mc_view_work){ .rest_ns = pane->rest, .pull_ns = fastest->floors };
+    return &place->work;
 }
 
 /* ---------------------------------------------------------------------------------------- holders */
@@ -160,15 +180,16 @@ static void match(struct place *place)
     const uint64_t keys = request->key_count < reusable ? request->key_count : reusable;
     const struct pane *pane = place->pane;
 
-    kv_index_match(sched->index, request->keys, keys, sched->pooled, &sched->match);
-    pane_match(place->pane, &sched->match, block);
+    kv_index_match(sched->index, request->keys, keys, sched->pool_size ? sched->pooled : NULL,
+                   &sched->match);
+    const uint64_t most = pane_match(place->pane, &sched->match, block);
+    place->columns.matched_count = pane->holder_count;
     if (sched->coming)
         match_coming(place, keys);
     fastest_forget(&sched->fastest);
     place->pool_tokens = place->view.best_matched_tokens = block * sched->match.pool;
-    for (uint32_t i = 0; i < pane->holder_count; i++)
-        if (pane->rows[pane->holders[i]].matched_tokens > place->view.best_matched_tokens)
-            place->view.best_matched_tokens = pane->rows[pane->holders[i]].matched_tokens;
+    if (most > place->view.best_matched_tokens)
+        place->view.best_matched_tokens = most;
     place->pool_most = place->pool_tokens != 0 ? most_of_pool(place, UINT64_MAX) : UINT64_MAX;
 }
 
@@ -182,6 +203,7 @@ void place_view(struct place *place, mc_sched *sched, const struct mc_sched_requ
         .request = request,
         .pane = pane,
         .to_hold = (request->tokens / block + 1) * block,
+        .columns = { .queue_ns = pane->queues, .last_ns = pane->lasts, .matched = pane->holders },
         .view = { .now_ns = sched->now_ns,
                   .instances = pane->rows,
                   .count = pane->count,
@@ -194,6 +216,8 @@ void place_view(struct place *place, mc_sched *sched, const struct mc_sched_requ
                   .holder = view_holder,
                   .chance = view_chance,
                   .wait_ns = view_wait_ns,
+                  .columns = &place->columns,
+                  .work = view_work,
                   .context = place,
                   .kinds = pane->alike },
     };

@@ -181,6 +181,17 @@ static void test_what_is_equal_goes_to_who_has_waited_longest(void **state)
         assert_int_equal(d.prefill, 3 + i % 3 * 3);
         assert_int_equal(play_progress(&p, MC_EVENT_REQUEST_END, d.request, d.prefill), MC_OK);
     }
+    struct mc_key keys[3];
+    play_keys(keys, 3, 1);
+    for (uint64_t id = 3; id <= 9; id += 3)
+        play_stored(&p, id, keys, 3);
+    for (uint64_t i = 7; i < 14; i++) { /* likewise, where all have the prefix */
+        p.now_ns += MS;
+        const struct mc_decision d =
+            play_ask(&p, (struct mc_sched_request){ .tokens = 64, .keys = keys, .key_count = 3 });
+        assert_int_equal(d.prefill, 3 + i % 3 * 3);
+        assert_int_equal(play_progress(&p, MC_EVENT_REQUEST_END, d.request, d.prefill), MC_OK);
+    }
     play_close(&p);
 }
 

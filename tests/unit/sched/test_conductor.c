@@ -245,7 +245,7 @@ static void who_is_alike_decodes_together(void **state)
 static void it_opens_or_leaves_nothing(void **state)
 {
     (void)state;
-    for (int allocations = 0; allocations < 200; allocations++) {
+    for (int allocations = 0; allocations < 1000; allocations++) {
         struct faulty faulty;
         struct mc_sched_options options = {
             .policy = "conductor", .instances_max = 8, .requests_max = 8, .blocks_max = 32

@@ -8,9 +8,9 @@
 
 enum { INSTANCES = 9, CHAINS = 6, BLOCKS = 24, BLOCK = 16, EVENTS = 3000 };
 
-static const char *const policies[] = { "algorithm1", "local",  "least-loaded", "round-robin",
-                                        "random",     "dynamo", "lmetric",      "llm-d",
-                                        "sglang",     "aibrix", "preble" };
+static const char *const policies[] = { "algorithm1",  "conductor", "local",  "least-loaded",
+                                        "round-robin", "random",    "dynamo", "lmetric",
+                                        "llm-d",       "sglang",    "aibrix", "preble" };
 enum { POLICIES = sizeof(policies) / sizeof(policies[0]) };
 
 static struct mc_sched_event instance_of(uint64_t id)
