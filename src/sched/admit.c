@@ -143,7 +143,7 @@ static uint64_t step_ns(const struct place *place, uint64_t row, const struct ah
     const struct cost *cost = place_step_cost(place, row);
 
     return cost_ns(cost_step(cost, (uint64_t)(sequences + 0.5), (uint64_t)(tokens + 0.5)) *
-                   cost_step_pace(cost, place->view.now_ns));
+                   cost_step_pace(cost, place->view.now_ns) * (1 + place->stall));
 }
 
 static struct ahead load_now(const struct place *place, uint64_t row)
@@ -475,7 +475,8 @@ static double gaps_factor(const struct place *place, uint64_t row, const struct 
         return 1;
     return bands_margin(&a->tbt, place->view.now_ns, step_ns(place, row, &then, 0), 0.5,
                         cost_step_band(place_step_cost(place, row)))
-        .mid;
+               .mid *
+           (1 + place->stall);
 }
 
 static void remember(struct place *place, uint64_t prefill, uint64_t decode,

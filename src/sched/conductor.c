@@ -38,10 +38,11 @@ static mc_status init(void *state, const char *parameters, struct mc_error *erro
         { "coming", 0, 1, &c->coming },
         { "apart", 0, 100, &c->joins.apart },
         { "alike", 0, 100, &c->joins.alike },
+        { "stall", 0, 100, &c->joins.stall },
     };
 
     c->coming = 1;
-    c->joins = (struct joins_weights){ .apart = 0.3, .alike = 0.3 };
+    c->joins = (struct joins_weights){ .apart = 0.3, .alike = 0.3, .stall = 0.1 };
     return policy_read(parameters, known, sizeof(known) / sizeof(known[0]), error);
 }
 

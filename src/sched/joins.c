@@ -53,13 +53,25 @@ static double unlike(const struct place *place, uint64_t row)
     return is_long(place) ? 1 - share : share;
 }
 
+static uint64_t due_of(const struct place *place, const struct mc_decision *d)
+{
+    const struct mc_prediction *p = &d->predicted;
+
+    return place->view.now_ns + p->queue_ns + p->transfer_ns + p->prefill_ns +
+           cost_ns(usual_value(&place->sched->admit.other, place->view.now_ns));
+}
+
+double joins_stall(const struct place *place, uint64_t row, const struct mc_decision *d,
+                   const struct joins_weights *weights)
+{
+    return weights->stall * collisions(place, row, due_of(place, d)) / place->sched->mean_tokens;
+}
+
 uint64_t joins_choose(const struct place *place, const struct mc_decision *d,
                       const struct joins_weights *weights)
 {
     const struct mc_view *view = &place->view;
-    const struct mc_prediction *p = &d->predicted;
-    const uint64_t due_ns = view->now_ns + p->queue_ns + p->transfer_ns + p->prefill_ns +
-                            cost_ns(usual_value(&place->sched->admit.other, view->now_ns));
+    const uint64_t due_ns = due_of(place, d);
     const struct place_room room = place_room(place);
     uint64_t best = UINT64_MAX;
     double least = 0;

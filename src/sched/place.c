@@ -281,6 +281,8 @@ static void decide(struct place *place, struct mc_decision *d)
     const bool ours = sched->policy == &policy_conductor;
     const uint64_t decode = ours ? joins_choose(place, d, conductor_joins(sched->policy_state))
                                  : choose_decode(place, prefill, d->decode);
+    if (ours && decode != UINT64_MAX)
+        place->stall = joins_stall(place, decode, d, conductor_joins(sched->policy_state));
     admit_predict(place, prefill, decode, d);
     if (!admit_lets_in(place, prefill, decode, d))
         return;

@@ -22,7 +22,9 @@ struct place {
     struct mc_view_columns columns;
     struct mc_view_work work; /* once it was asked for */
     struct place_answer prefill;
-    uint64_t to_hold;     /* memory that decode needs, tokens */
+    uint64_t to_hold; /* memory that decode needs, tokens */
+    double
+        stall; /* share that joins at the same time add to a step where it is decoded (joins.h); 0: not looked at */
     uint64_t pool_tokens; /* prefix in the store nodes together */
     uint64_t pool_most;   /* of these, the row that has most of it; UINT64_MAX: none has any */
 };
