@@ -57,17 +57,27 @@ void gateway_worker_drop(struct worker *w, const char *why)
     forget(w, why);
 }
 
+static void expect_within(struct worker *w, uint64_t ns)
+{
+    const uint64_t now_ns = os_loop_now(w->gateway->loop);
+    const uint64_t until_ns = ns < UINT64_MAX - now_ns ? now_ns + ns : UINT64_MAX;
+
+    if (os_loop_timer(w->gateway->loop, &w->lease, until_ns) != MC_OK)
+        gateway_log(&w->gateway->log, MC_LOG_ERROR, "event=no_memory what=lease worker=%s",
+                    w->name);
+}
+
 /* If this loop was held up, reports that lie in the socket were read before: its timers come last in a turn
  * and count from the turn's start. If the whole machine stood still, so did the workers, and none is lost: each gets a
- * moment to say so. */
+ * moment to say so; and when one of them does, all others a whole lease. */
 static void lease_over(void *user, uint64_t now_ns)
 {
     struct worker *w = user;
 
     (void)now_ns;
     if (!w->late && w->as_instance.id) {
-        gateway_worker_lease(w, w->lease_ns / 4);
         w->late = true;
+        expect_within(w, w->lease_ns / 4);
         return;
     }
     gateway_worker_drop(w,
@@ -76,15 +86,23 @@ static void lease_over(void *user, uint64_t now_ns)
 
 void gateway_worker_lease(struct worker *w, uint64_t lease_ns)
 {
-    const uint64_t now_ns = os_loop_now(w->gateway->loop);
-
     w->late = false;
     w->lease_ns = lease_ns;
-    if (lease_ns > UINT64_MAX - now_ns)
-        lease_ns = UINT64_MAX - now_ns;
-    if (os_loop_timer(w->gateway->loop, &w->lease, now_ns + lease_ns) != MC_OK)
-        gateway_log(&w->gateway->log, MC_LOG_ERROR, "event=no_memory what=lease worker=%s",
-                    w->name);
+    expect_within(w, lease_ns);
+}
+
+void gateway_worker_heard(struct worker *w, uint64_t lease_ns)
+{
+    gateway *g = w->gateway;
+    const uint64_t now_ns = os_loop_now(g->loop);
+    const uint64_t silence_ns = g->heard_ns ? now_ns - g->heard_ns : 0;
+    const bool stood = silence_ns > g->options.report_ns; /* a lease is many of these */
+
+    for (struct worker *other = stood ? g->workers : NULL; other; other = other->next)
+        if (other->as_instance.id && silence_ns > other->lease_ns / 4 && other->lease_ns != 0)
+            gateway_worker_lease(other, other->lease_ns);
+    g->heard_ns = now_ns;
+    gateway_worker_lease(w, lease_ns);
 }
 
 static void came_up(void *user, net_conn *conn, const struct net_peer *peer)

@@ -32,6 +32,9 @@ void gateway_worker_drop(struct worker *w, const char *why);
 /** It is lost unless it is heard of within. */
 void gateway_worker_lease(struct worker *w, uint64_t lease_ns);
 
+/** A report came. When none came from anybody for long, it was not the others who were silent: they get a whole lease. */
+void gateway_worker_heard(struct worker *w, uint64_t lease_ns);
+
 /** Its registration, answered here. */
 void gateway_worker_enlist(struct worker *w, uint64_t id, const struct wire_worker_register *r);
 

@@ -89,6 +89,7 @@ struct gateway {
     uint32_t context_max;   /* likewise; 0: there were none */
     struct worker *workers; /* connections of the control side, registered or not */
     uint32_t worker_count;
+    uint64_t heard_ns;  /* a worker's report came last; 0: none did */
     uint64_t measuring; /* instance that times itself; 0: none */
     struct os_timer measure_timer;
     struct ask *asks; /* unanswered */

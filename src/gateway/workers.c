@@ -286,7 +286,7 @@ void gateway_worker_load(struct worker *w, const struct wire_load_report *l)
 
     if (l->instance != w->as_instance.id)
         return;
-    gateway_worker_lease(w, l->lease_ns);
+    gateway_worker_heard(w, l->lease_ns);
     w->load = *l;
     take_draining(w, l->draining);
     gateway_schedule(g, &event);

@@ -24,7 +24,7 @@ struct conductor {
 };
 
 static const double HORIZON_S = 30; /* what is late, where no SLO says so */
-static const double WORK = 0.5;
+static const double WORK = 0.5;     /* of the own work: how much of it counts once more */
 
 const struct joins_weights *conductor_joins(const void *state)
 {

@@ -528,6 +528,28 @@ static void test_a_machine_that_stood_still_costs_no_worker(void **state)
     assert_int_equal(figure("mooncake_gateway_workers_lost_total "), 0);
 }
 
+static void test_who_is_heard_of_after_a_standstill_speaks_for_the_others(void **state)
+{
+    const uint64_t lease_ns = 400000000;
+
+    (void)state;
+    for (int i = 0; i < 2; i++) {
+        start_worker(i, i ? "B" : "A", MC_ROLE_BOTH);
+        fake_report(&w[i], lease_ns, false);
+    }
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(os_loop_turn(loop, 1), MC_OK);
+    busy_for(lease_ns + 1000000);
+    assert_int_equal(os_loop_turn(loop, 0), MC_OK); /* the last chance of both */
+    fake_report(&w[0], UINT64_C(60000000000), false);
+    /* B wakes up later than its last chance is long. */
+    for (const uint64_t until_ns = os_now_ns() + lease_ns / 2; os_now_ns() < until_ns;)
+        talk_turn(loop);
+    assert_int_equal(figure("mooncake_gateway_workers "), 2);
+    assert_int_equal(figure("mooncake_gateway_workers_lost_total "), 0);
+    WAIT(figure("mooncake_gateway_workers_lost_total ") == 1); /* and if it does not, it is lost */
+}
+
 static void test_a_decode_worker_without_room_is_asked_again(void **state)
 {
     struct talk t;
@@ -919,6 +941,7 @@ int main(void)
         TEST(test_a_silent_worker_is_lost_when_its_lease_ends),
         TEST(test_a_report_that_waited_while_the_gateway_was_busy_counts),
         TEST(test_a_machine_that_stood_still_costs_no_worker),
+        TEST(test_who_is_heard_of_after_a_standstill_speaks_for_the_others),
         TEST(test_a_decode_worker_without_room_is_asked_again),
         TEST(test_a_hang_up_while_reserving_cancels_the_reservation),
         TEST(test_a_hang_up_in_prefill_cancels_at_both_sides),
