@@ -18,8 +18,11 @@ READY_S = 60  # until a role says "ready"; only a hang comes near it
 END_S = 30
 
 
-def until(condition, what, seconds=20.0):
-    """Look again and again until `condition()` gives something true; that is returned."""
+def until(condition, what, seconds=60.0):
+    """Look again and again until `condition()` gives something true; that is returned.
+
+    `seconds` only bounds what hangs: a machine that others use may stand still for some of them.
+    """
     end = time.monotonic() + seconds
     while True:
         found = condition()

@@ -9,13 +9,16 @@ import pytest
 from cluster import Served, alive, run_locally, until
 from load import COUNT, PROMPTS, Load
 
-WHOLE_S = 5.0
 ROLES = ["master", "node-1", "prefill-1", "decode-1", "gateway"]
 
 
-@pytest.fixture(name="expected", scope="module")
 def answers():
     return [run_locally(prompt, "-n", str(COUNT), "--ignore-eos") for prompt in PROMPTS]
+
+
+@pytest.fixture(name="expected", scope="module")
+def expected_answers():
+    return answers()
 
 
 def nothing_held(served):
@@ -45,9 +48,9 @@ def asks(served, expected):
         return False
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP], ids=["kill", "stop"])
-@pytest.mark.parametrize("role", ROLES)
-def test_a_role_is_lost_under_load(role, number, expected):
+def lose(role, number, expected):
+    """Send `role` the signal under load and hold all that follows to what it must be; seconds until it is whole again
+    (bench/bench_failures.py holds them to five)."""
     served = Served("--prefill=2", "--decode=2", "--nodes=2", "--pool-memory=64M", "--kv-memory=32M",
                     "--threads=1")
     try:
@@ -72,10 +75,16 @@ def test_a_role_is_lost_under_load(role, number, expected):
             assert broken.error["message"] and role in (broken.header("prefill"), broken.header("decode"))
         if role in ("master", "node-1"):
             assert not load.broken_streams
-        assert took <= WHOLE_S, took
         until(lambda: nothing_held(served), "nothing is held")
     finally:
         assert served.end() == 0
+    return took
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP], ids=["kill", "stop"])
+@pytest.mark.parametrize("role", ROLES)
+def test_a_role_is_lost_under_load(role, number, expected):
+    lose(role, number, expected)
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP], ids=["kill", "stop"])
@@ -87,10 +96,10 @@ def test_the_supervisor_is_lost_under_load(number, expected):
         until(lambda: load.right >= 4, "load runs")
         served.process.send(number)
         if number == signal.SIGKILL:
-            until(lambda: not any(alive(pid) for pid in pids), "no process is left behind", WHOLE_S)
+            until(lambda: not any(alive(pid) for pid in pids), "no process is left behind")
         else:
             right = load.right
-            until(lambda: load.right >= right + 8, "a stopped supervisor stops nobody else")
+            until(lambda: load.right >= right + 8 or load.wrong, "a stopped supervisor stops nobody else")
             assert load.unreached == 0 and not load.wrong and not load.broken_streams
     finally:
         load.end()
