@@ -70,9 +70,11 @@ static mc_status read_one(const char *text, size_t length,
         *p->value = value;
         return MC_OK;
     }
-    return error_set(error, MC_E_ARG, "parameter %.*s: not one of those there are%s%s",
-                     (int)(name_length < 100 ? name_length : 100), text,
-                     count ? ", which begin with " : ": none", count ? parameters[0].name : "");
+    char names[NAMES_MAX] = "";
+    for (size_t i = 0; i < count; i++)
+        add_name(names, parameters[i].name);
+    return error_set(error, MC_E_ARG, "parameter %.*s: there is none of that name; there are %s",
+                     (int)(name_length < 100 ? name_length : 100), text, count ? names : "none");
 }
 
 mc_status policy_read(const char *text, const struct policy_parameter *parameters, size_t count,
