@@ -123,8 +123,12 @@ def test_under_overload_every_refusal_has_its_reason_and_plays_again(tmp_path, p
     slow.write_text(SLOW, encoding="utf-8")
     served = timing(tmp_path, f"--profile={slow}", "--prefill=2", f"--policy={policy}", f"--record={recording}",
                     "--slo-ttft=200ms", "--slo-tbt=80ms", "--admission-parameters=observations=1")
+    slack = {"x-slo-ttft-ms": "60000", "x-slo-tpot-ms": "60000"}
     try:
-        bench(served, "--rate=150", "--duration=4s", "--input-tokens=256", "--shared-prefix=64", "--output-tokens=12", "--csv", str(tmp_path / "live.csv"))
+        for _ in range(4):  # under load a machine that stumbles may serve nobody token by token
+            served.client.complete(list(range(10, 40)), headers=slack, max_tokens=12)
+        bench(served, "--rate=150", "--duration=4s", "--input-tokens=256", "--shared-prefix=64", "--output-tokens=12",
+              "--csv", str(tmp_path / "live.csv"))
         text = served.client.get("/metrics")[1]
     finally:
         assert served.end() == 0
@@ -132,9 +136,9 @@ def test_under_overload_every_refusal_has_its_reason_and_plays_again(tmp_path, p
     assert refused["ttft_slo"] > 0 and set(refused) <= {"ttft_slo", "tbt_slo", "decode_load", "queue_full"}, refused
     for reason, count in refused.items():
         assert re.search(rf'refused_total{{reason="{reason}"}} {count}$', text, re.M), (reason, count)
-    # The longest gaps of whoever was served are in the log; how long they are is the machine's (unit/gateway, unit/base/gaps).
+    # The scheduler is told the longest gaps of whoever was served; a step is 10 ms.
     gaps = [int(us) for us in re.findall(r"how=length .* gaps_us=(\d+)", served.process.log())]
-    assert gaps
+    assert gaps and max(gaps) >= 1000
     options = recording.read_bytes()[:4096]
     assert f"policy={policy}".encode() in options
 

@@ -474,15 +474,21 @@ static void test_messages_say_what_workers_need(void **state)
     assert_int_equal(l.request.times.taken_ns, START_NS);
 }
 
+/* PREFILLING, of an answer that is not streamed: a loss is no end of it. */
+static void drive_whole(struct life *l)
+{
+    life_init(l, false);
+    simple(l, REQUEST_START);
+    place(l, P, D);
+    reserved(l);
+}
+
 static void test_an_answer_that_is_not_streamed_is_shown_when_whole(void **state)
 {
     (void)state;
     struct life l;
 
-    life_init(&l, false);
-    simple(&l, REQUEST_START);
-    place(&l, P, D);
-    reserved(&l);
+    drive_whole(&l);
     prefilled(&l, MC_OK);
     tokens(&l, 0, 3, 0);
     assert_string_equal(shown(&l), "DECODING tokens(0+3) sched-decode");
@@ -551,10 +557,7 @@ static void test_gaps_of_a_lost_attempt_are_not_the_next_ones(void **state)
     (void)state;
     struct life l;
 
-    life_init(&l, false);
-    simple(&l, REQUEST_START);
-    place(&l, P, D);
-    reserved(&l);
+    drive_whole(&l);
     tokens(&l, 0, 1, 0);
     l.now_ns += 500 * MS;
     tokens(&l, 1, 1, 0);
