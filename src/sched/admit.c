@@ -18,7 +18,7 @@ static const double PROBE_OFF = 4;           /* if the model may be wrong by tha
 
 /* ---------------------------------------------------------------------------------------- settings */
 
-mc_status admit_init(struct admit *a, const struct mc_sched_options *o, bool gaps,
+mc_status admit_init(struct admit *a, const struct mc_sched_options *o, bool ours,
                      struct mc_error *error)
 {
     const struct policy_parameter known[] = {
@@ -35,11 +35,12 @@ mc_status admit_init(struct admit *a, const struct mc_sched_options *o, bool gap
                                                                   : o->admission,
                          .threshold = 1,
                          .observations = 20,
-                         .quantile = 0.95,
+                         .quantile = ours ? 0.9 : 0.95,
                          .retry_s = 300,
                          .with_bookings = 1,
-                         .gaps = gaps,
+                         .gaps = ours,
                          .predictor = o->predictor ? o->predictor : &length_history };
+    usual_line_init(&a->handover);
     return policy_read(o->admission_parameters, known, sizeof(known) / sizeof(known[0]), error);
 }
 
@@ -207,11 +208,17 @@ static struct margin ttft_margin(const struct place *place, uint64_t prefill, ui
     return bands_margin(&a->ttft, place->view.now_ns, raw_ns, a->quantile, half);
 }
 
+static uint64_t other_ns(const struct admit *a, uint64_t now_ns, uint64_t tokens)
+{
+    return cost_ns(usual_value(&a->other, now_ns) + usual_line_value(&a->handover, now_ns, tokens));
+}
+
 static void predict_ttft(const struct place *place, uint64_t prefill, struct mc_decision *d)
 {
+    const struct admit *a = &place->sched->admit;
     struct mc_prediction *p = &d->predicted;
 
-    p->other_ns = cost_ns(usual_value(&place->sched->admit.other, place->view.now_ns));
+    p->other_ns = other_ns(a, place->view.now_ns, place->request->tokens);
     const uint64_t raw = p->queue_ns + p->transfer_ns + p->prefill_ns + p->other_ns;
     const uint64_t elapsed = elapsed_ns(place);
     const struct margin m = ttft_margin(place, prefill, raw);
@@ -591,17 +598,22 @@ void admit_first_token(struct mc_sched *sched, struct request *r)
 {
     struct admit *a = &sched->admit;
     const uint64_t took = sched->now_ns - r->placed_ns, whole = sched->now_ns - r->arrived_ns;
+    const uint64_t after = r->prefilled_ns ? sched->now_ns - r->prefilled_ns : 0;
 
     r->begun_ns = sched->now_ns;
+    if (after != 0)
+        usual_line_learn(&a->handover, sched->now_ns, r->tokens, (double)after / 1e9);
     if (r->raw_ttft_ns == 0 || took == 0)
         return;
-    bands_learn(&a->ttft, sched->now_ns, r->raw_ttft_ns, took);
+    /* What was not known when it came is no error of those who come now. */
+    const uint64_t unknown = r->other_ns == 0 ? other_ns(a, sched->now_ns, r->tokens) : 0;
+    bands_learn(&a->ttft, sched->now_ns, r->raw_ttft_ns + unknown, took);
     if (whole > 0)
         quantiles_add(&a->ttft_error, fabs((double)r->ttft_ns - (double)whole) / (double)whole);
     if (r->waited)
         return;
     /* Nobody was before it: what was not its own prefill is the way there and back. */
-    const uint64_t own = r->raw_ttft_ns - r->other_ns;
+    const uint64_t own = r->raw_ttft_ns - r->other_ns + after;
     usual_learn(&a->other, sched->now_ns, took > own ? (double)(took - own) / 1e9 : 0);
 }
 

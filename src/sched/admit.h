@@ -30,14 +30,15 @@ struct admit {
 
     struct bands ttft, tbt;      /* observed over predicted */
     struct quantiles ttft_error; /* |predicted - observed| / observed */
-    struct usual other;          /* of TTFT besides queue, pull and prefill */
+    struct usual other;          /* of TTFT besides queue, pull, prefill and what follows it */
+    struct usual_line handover;  /* from the prefill's end to the first token */
     double stay_s, output;       /* means of requests that finished: time in decode, tokens */
     struct bookings bookings;
     struct shadows shadows;
 };
 
-/** Read "name=number,..."; gaps: the default of that one. MC_OK or MC_E_ARG. */
-mc_status admit_init(struct admit *admit, const struct mc_sched_options *options, bool gaps,
+/** Read "name=number,..."; ours: the defaults for `conductor`, which predicts more closely. MC_OK or MC_E_ARG. */
+mc_status admit_init(struct admit *admit, const struct mc_sched_options *options, bool ours,
                      struct mc_error *error);
 
 /** The tables. MC_OK or MC_E_NOMEM. */

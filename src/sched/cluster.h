@@ -75,6 +75,7 @@ struct request {
     uint64_t tokens, to_compute, to_hold; /* prompt; less what is reused; memory for decode */
     uint64_t prefill_ns, ttft_ns;         /* predicted */
     uint64_t placed_ns, spent_ns;         /* spent: its prefill took, once that ended */
+    uint64_t prefilled_ns;                /* its prefill ended; 0: nobody said so */
     uint64_t prefill_id, decode_id;       /* the instances, also when they are gone */
     uint64_t tbt_slo_ns; /* stages.c holds it to that when its prefill ends; 0: to nothing */
 

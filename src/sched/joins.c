@@ -15,8 +15,9 @@ static uint64_t joins_ns(const struct place *place, const struct request *r)
     return r->due_ns > place->view.now_ns ? r->due_ns : place->view.now_ns; /* late */
 }
 
-/* What this one and those there do to each other: of two who join soon after each other, the second stops the first. */
-static double collisions(const struct place *place, uint64_t row, uint64_t due_ns)
+/* What this one, taken for a prompt of `own` tokens, and those there do to each other: of two who join soon after each
+ * other, the second stops the first. */
+static double collisions(const struct place *place, uint64_t row, uint64_t due_ns, double own)
 {
     const struct cluster *cluster = &place->sched->cluster;
     double sum = 0;
@@ -25,10 +26,9 @@ static double collisions(const struct place *place, uint64_t row, uint64_t due_n
          at = cluster->requests[at].at_decode.after) {
         const struct request *r = &cluster->requests[at];
         const double apart_s = ((double)joins_ns(place, r) - (double)due_ns) / 1e9;
-        const uint64_t tokens = apart_s < 0 ? place->request->tokens : r->tokens;
 
         if (fabs(apart_s) < 8 * YOUNG_S)
-            sum += exp2(-fabs(apart_s) / YOUNG_S) * (double)tokens;
+            sum += exp2(-fabs(apart_s) / YOUNG_S) * (apart_s < 0 ? own : (double)r->tokens);
     }
     return sum;
 }
@@ -64,7 +64,11 @@ static uint64_t due_of(const struct place *place, const struct mc_decision *d)
 double joins_stall(const struct place *place, uint64_t row, const struct mc_decision *d,
                    const struct joins_weights *weights)
 {
-    return weights->stall * collisions(place, row, due_of(place, d)) / place->sched->mean_tokens;
+    const double own = (double)place->request->tokens, mean = place->sched->mean_tokens;
+
+    /* What it does to others counts as a mean prompt's: long ones are not refused for being long. */
+    return weights->stall * collisions(place, row, due_of(place, d), own < mean ? own : mean) /
+           mean;
 }
 
 uint64_t joins_choose(const struct place *place, const struct mc_decision *d,
@@ -82,7 +86,8 @@ uint64_t joins_choose(const struct place *place, const struct mc_decision *d,
         const double step = place_step_s(place, &room, row);
         if (best != UINT64_MAX && step >= least)
             continue; /* who joins makes it more */
-        const double at_once = collisions(place, row, due_ns) / place->sched->mean_tokens;
+        const double at_once = collisions(place, row, due_ns, (double)place->request->tokens) /
+                               place->sched->mean_tokens;
         const double score =
             step * (1 + weights->apart * at_once + weights->alike * unlike(place, row));
         if (best == UINT64_MAX || score < least) {

@@ -62,6 +62,7 @@ double quantiles_at(const struct quantiles *q, double share)
 /* ------------------------------------------------------------------------------------------- usual */
 
 enum { USUAL_ENOUGH = 5 };
+static const double LINE_SMALLEST = 256; /* tokens: what is alike, a factor of four on */
 
 static double left_of(uint64_t last_ns, uint64_t now_ns)
 {
@@ -81,6 +82,27 @@ double usual_value(const struct usual *usual, uint64_t now_ns)
     const double share = usual->seen.count < USUAL_ENOUGH ? 0 : 0.5;
 
     return quantiles_at(&usual->seen, share) * left_of(usual->last_ns, now_ns);
+}
+
+void usual_line_init(struct usual_line *line)
+{
+    *line = (struct usual_line){ .last_ns = 0 };
+    fit_init(&line->fit, 2);
+}
+
+void usual_line_learn(struct usual_line *line, uint64_t now_ns, uint64_t tokens, double seconds)
+{
+    fit_add(&line->fit, (double)tokens / LINE_SMALLEST, (const double[]){ 1, (double)tokens },
+            seconds);
+    line->last_ns = now_ns;
+}
+
+double usual_line_value(const struct usual_line *line, uint64_t now_ns, uint64_t tokens)
+{
+    return line->fit.rows < USUAL_ENOUGH
+               ? 0
+               : fit_value(&line->fit, (const double[]){ 1, (double)tokens }) *
+                     left_of(line->last_ns, now_ns);
 }
 
 /* ------------------------------------------------------------------------------------------- bands */

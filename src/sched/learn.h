@@ -1,7 +1,8 @@
 /*
  * learn.h - how far off predictions are, learnt from what came true.
  *
- * `quantiles` keeps the last values seen, `usual` what they come to: one that was held up does not count.
+ * `quantiles` keeps the last values seen, `usual` what they come to: one that was held up does not count;
+ * `usual_line` what they come to by the length of a prompt.
  * `bands` keeps, for predictions of about the same size (times within a
  * factor of four), the ratios observed / predicted: their median corrects a prediction, their outer quantiles
  * are its low and high ends. A size of which too little was seen borrows from its neighbours.
@@ -16,6 +17,8 @@
 #define SCHED_LEARN_H
 
 #include <stdint.h>
+
+#include "sched/fit.h"
 
 enum { QUANTILES_MAX = 128, BANDS = 8, BAND_ENOUGH = 20 };
 
@@ -42,6 +45,20 @@ void usual_learn(struct usual *usual, uint64_t now_ns, double seconds);
 
 /** Seconds; 0 if nothing was seen. */
 double usual_value(const struct usual *usual, uint64_t now_ns);
+
+/** The same of a time that grows with tokens. */
+struct usual_line {
+    struct fit fit; /* 1, tokens */
+    uint64_t last_ns;
+};
+
+void usual_line_init(struct usual_line *line);
+
+/** seconds > 0. */
+void usual_line_learn(struct usual_line *line, uint64_t now_ns, uint64_t tokens, double seconds);
+
+/** Seconds; 0 while little was seen. */
+double usual_line_value(const struct usual_line *line, uint64_t now_ns, uint64_t tokens);
 
 struct band {
     struct quantiles ratio;

@@ -215,8 +215,10 @@ void cluster_prefill_end(struct cluster *cluster, uint32_t cell, uint64_t now_ns
 
     if (r->prefill != CLUSTER_NONE)
         prefill_unlink(cluster, cell, now_ns);
-    if (r->stage < STAGE_PREFILLED)
+    if (r->stage < STAGE_PREFILLED) {
         r->stage = STAGE_PREFILLED;
+        r->prefilled_ns = now_ns;
+    }
 }
 
 void cluster_decode_begin(struct cluster *cluster, uint32_t cell)

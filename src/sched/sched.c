@@ -106,11 +106,12 @@ static mc_status on_blocks(mc_sched *sched, const struct mc_sched_blocks *blocks
     if (blocks->count != 0 && !blocks->keys)
         return MC_E_ARG;
     for (uint64_t i = 0; i < blocks->count; i++) {
-        if (stored)
+        if (stored) { /* what came stays in `coming`, too: the rest of a chain is found behind it */
             kv_index_insert(sched->index, &blocks->keys[i], cell);
-        else
-            kv_index_remove(sched->index, &blocks->keys[i], cell);
-        if (sched->coming) /* it came, or was there and is gone: it is not on its way any more */
+            continue;
+        }
+        kv_index_remove(sched->index, &blocks->keys[i], cell);
+        if (sched->coming)
             kv_index_remove(sched->coming, &blocks->keys[i], cell);
     }
     return MC_OK;

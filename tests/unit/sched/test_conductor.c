@@ -118,6 +118,33 @@ static void a_prefix_on_its_way_is_waited_for(void **state)
     play_close(&p);
 }
 
+/* The beginning of it was stored meanwhile, by another prompt; the rest is still on its way behind that. */
+static void what_is_stored_does_not_hide_what_comes(void **state)
+{
+    struct mc_key keys[128];
+    struct play p;
+
+    (void)state;
+    open_with(&p, 4, 1, 0);
+    play_keys(keys, 128, 1);
+    const struct mc_decision a =
+        play_ask(&p, (struct mc_sched_request){ .tokens = 2000, .keys = keys, .key_count = 120 });
+    const struct mc_sched_request longer = { .tokens = 2040, .keys = keys, .key_count = 124 };
+    play_stored(&p, a.prefill, keys, 10);
+    const struct mc_decision b = play_ask(&p, longer);
+    assert_int_equal(b.prefill, a.prefill);
+    assert_int_equal(b.reuse_tokens, 120 * 16);
+
+    /* What is dropped has to be computed again before what is behind it is there. */
+    assert_int_equal(play_step(&p,
+                               (struct mc_sched_event){
+                                   .kind = MC_EVENT_EVICTED,
+                                   .blocks = { .id = a.prefill, .keys = keys, .count = 10 } }),
+                     MC_OK);
+    assert_int_equal(play_ask(&p, longer).reuse_tokens, 0);
+    play_close(&p);
+}
+
 /* Where computing it again elsewhere is sooner, it is computed again. */
 static void a_prefix_that_comes_too_late_is_not(void **state)
 {
@@ -168,6 +195,57 @@ static void joins_are_kept_apart(void **state)
     /* One that joins much later does not care: it is the step that counts. */
     const struct mc_decision c = play_ask(&p, (struct mc_sched_request){ .tokens = 9000 });
     assert_true(c.decode == a.decode || c.decode == b.decode);
+    play_close(&p);
+}
+
+/* A long prompt stops those who joined before it for long; it is not refused for that. */
+static void what_it_does_to_others_counts_as_a_mean_prompts(void **state)
+{
+    struct mc_key keys[300];
+    struct play p;
+
+    (void)state;
+    open_with(&p, 2, 1, 0);
+    play_keys(keys, 300, 1);
+    play_stored(&p, 2, keys, 300);
+    const struct mc_decision first = play_ask(&p, (struct mc_sched_request){ .tokens = 500 });
+    assert_int_equal(first.predicted.tbt_ns, 11 * MS); /* alone */
+    const struct mc_decision d =
+        play_ask(&p, (struct mc_sched_request){ .tokens = 5310, .keys = keys, .key_count = 300 });
+    assert_int_equal(d.prefill, 2); /* 10 ms later than the first one's prefill it ends */
+    assert_int_equal(d.predicted.prefill_ns, 510 * MS);
+    assert_in_range(d.predicted.tbt_ns, 11 * MS + 1, 14 * MS);
+    play_close(&p);
+}
+
+/* From a prefill's end to the first token it takes 5 ms and a tenth of a millisecond for each token. */
+static void what_follows_a_prefill_is_learnt_by_its_length(void **state)
+{
+    struct play p;
+
+    (void)state;
+    open_with(&p, 1, 1, 30 * (uint64_t)SECOND);
+    for (uint64_t i = 0; i < 40; i++) {
+        const uint64_t tokens = i % 2 ? 100 : 1000;
+        const struct mc_decision d = play_ask(&p, (struct mc_sched_request){ .tokens = tokens });
+        const uint64_t r = d.request;
+
+        assert_int_equal(d.predicted.other_ns == 0, i < 5); /* too little was seen */
+        assert_int_equal(play_progress(&p, MC_EVENT_PREFILL_BEGIN, r, 1), MC_OK);
+        p.now_ns += tokens * MS;
+        assert_int_equal(play_progress(&p, MC_EVENT_PREFILL_END, r, 1), MC_OK);
+        p.now_ns += 5 * MS + tokens * MS / 10;
+        assert_int_equal(play_progress(&p, MC_EVENT_DECODE_BEGIN, r, 101), MC_OK);
+        assert_int_equal(play_progress(&p, MC_EVENT_REQUEST_END, r, 101), MC_OK);
+    }
+    struct mc_decision d = play_ask(&p, (struct mc_sched_request){ .tokens = 2000 });
+    assert_in_range(d.predicted.other_ns, 195 * MS, 215 * MS);
+    /* What the first ones had besides, and nobody knew of then, is no error of those who come now. */
+    assert_in_range(d.predicted.ttft_high_ns, 2195 * (uint64_t)MS, 2230 * (uint64_t)MS);
+    assert_int_equal(play_progress(&p, MC_EVENT_REQUEST_END, d.request, 101), MC_OK);
+    p.now_ns += 30 * (uint64_t)SECOND; /* no news: half of it is left */
+    d = play_ask(&p, (struct mc_sched_request){ .tokens = 100 });
+    assert_in_range(d.predicted.other_ns, 7 * MS, 9 * MS);
     play_close(&p);
 }
 
@@ -273,9 +351,12 @@ int main(void)
         cmocka_unit_test(who_has_less_time_goes_first),
         cmocka_unit_test(a_full_queue_takes_what_fits),
         cmocka_unit_test(a_prefix_on_its_way_is_waited_for),
+        cmocka_unit_test(what_is_stored_does_not_hide_what_comes),
         cmocka_unit_test(a_prefix_that_comes_too_late_is_not),
         cmocka_unit_test(a_pull_hides_behind_the_queue),
         cmocka_unit_test(joins_are_kept_apart),
+        cmocka_unit_test(what_it_does_to_others_counts_as_a_mean_prompts),
+        cmocka_unit_test(what_follows_a_prefill_is_learnt_by_its_length),
         cmocka_unit_test(the_longest_gaps_are_learnt),
         cmocka_unit_test(who_is_alike_decodes_together),
         cmocka_unit_test(it_opens_or_leaves_nothing),

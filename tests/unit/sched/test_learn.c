@@ -54,6 +54,25 @@ static void test_the_usual_is_not_moved_by_one_that_was_held_up(void **state)
     assert_true(usual_value(&u, 30 * S) == 0.0015); /* no news for 30 s */
 }
 
+static void test_what_is_usual_for_a_length(void **state)
+{
+    (void)state;
+    struct usual_line u;
+
+    usual_line_init(&u);
+    for (uint64_t i = 0; i < 50; i++) {
+        const uint64_t tokens = i % 3 ? 200 : 20000;
+
+        if (i == 4)
+            assert_true(usual_line_value(&u, 0, 200) == 0); /* too little was seen */
+        usual_line_learn(&u, 0, tokens, i == 40 ? 30 : 0.01 + 1e-5 * (double)tokens);
+    }
+    assert_true(fabs(usual_line_value(&u, 0, 200) - 0.012) < 0.001);
+    assert_true(fabs(usual_line_value(&u, 0, 20000) - 0.21) < 0.02);
+    assert_true(fabs(usual_line_value(&u, 0, 10000) - 0.11) < 0.02);
+    assert_true(usual_line_value(&u, 30 * S, 200) == usual_line_value(&u, 0, 200) / 2);
+}
+
 /* A bad second, then one of that size every five seconds for two minutes. */
 static void test_few_a_minute_do_not_keep_a_bad_second_in_mind(void **state)
 {
@@ -218,6 +237,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_quantiles_are_those_of_the_last_values),
         cmocka_unit_test(test_the_usual_is_not_moved_by_one_that_was_held_up),
+        cmocka_unit_test(test_what_is_usual_for_a_length),
         cmocka_unit_test(test_few_a_minute_do_not_keep_a_bad_second_in_mind),
         cmocka_unit_test(test_margins_come_from_the_size_then_its_neighbours_and_fade),
         cmocka_unit_test(test_costs_are_learnt_from_ends_not_from_waiting),
