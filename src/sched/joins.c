@@ -71,26 +71,40 @@ double joins_stall(const struct place *place, uint64_t row, const struct mc_deci
            mean;
 }
 
-uint64_t joins_choose(const struct place *place, const struct mc_decision *d,
+/* A step there, and what joins add to it; INFINITY: not less than `least`. */
+static double score_of(const struct place *place, uint64_t row, double step, uint64_t due_ns,
+                       const struct joins_weights *weights, double least)
+{
+    const double own = (double)place->request->tokens, mean = place->sched->mean_tokens;
+    const double alone = step * (1 + weights->alike * unlike(place, row));
+
+    if (alone >= least) /* who joins makes it more, and is dear to look at */
+        return INFINITY;
+    return alone + step * weights->apart * collisions(place, row, due_ns, own) / mean;
+}
+
+uint64_t joins_choose(const struct place *place, uint64_t prefill, const struct mc_decision *d,
                       const struct joins_weights *weights)
 {
-    const struct mc_view *view = &place->view;
-    const uint64_t due_ns = due_of(place, d);
+    const uint64_t due_ns = due_of(place, d), first = place_best_decoder(place, prefill);
+    const uint64_t barred = place->request->barred_decode;
+    const uint64_t barred_row = barred ? place_row(place, barred) : UINT64_MAX;
     const struct place_room room = place_room(place);
-    uint64_t best = UINT64_MAX;
-    double least = 0;
+    uint64_t best = first;
 
-    for (uint64_t row = 0; row < view->count; row++) {
-        if (!place_fits(place, &room, row))
-            continue;
+    if (first == UINT64_MAX)
+        return first;
+    double least =
+        score_of(place, first, place_step_s(place, &room, first), due_ns, weights, INFINITY);
+    for (uint64_t row = 0; row < place->view.count; row++) {
         const double step = place_step_s(place, &room, row);
-        if (best != UINT64_MAX && step >= least)
-            continue; /* who joins makes it more */
-        const double at_once = collisions(place, row, due_ns, (double)place->request->tokens) /
-                               place->sched->mean_tokens;
-        const double score =
-            step * (1 + weights->apart * at_once + weights->alike * unlike(place, row));
-        if (best == UINT64_MAX || score < least) {
+
+        if (step >= least) /* most end here, as `first` has a short step */
+            continue;
+        if (!place_fits(place, &room, row) || row == barred_row)
+            continue;
+        const double score = score_of(place, row, step, due_ns, weights, least);
+        if (score < least) {
             best = row;
             least = score;
         }

@@ -19,9 +19,10 @@ struct joins_weights {
     double stall; /* as `apart`, in the TBT that is predicted, where it was chosen */
 };
 
-/** A row that decodes, for a request whose parts are predicted in `decision`; UINT64_MAX: none has memory. */
-uint64_t joins_choose(const struct place *place, const struct mc_decision *decision,
-                      const struct joins_weights *weights);
+/** A row that decodes, for a request whose parts are predicted in `decision`; of equals the one that prefills; UINT64_MAX:
+ * none has memory. */
+uint64_t joins_choose(const struct place *place, uint64_t prefill,
+                      const struct mc_decision *decision, const struct joins_weights *weights);
 
 /** The share by which who joins there at about the same time makes its steps longer. */
 double joins_stall(const struct place *place, uint64_t row, const struct mc_decision *decision,

@@ -105,9 +105,8 @@ static void least_of_rows(const struct place *place, const struct place_room *ro
             take_if_less(&least[place->pane->slots[row]], place_step_s(place, room, row), row);
 }
 
-/* The best that has room; UINT64_MAX: none has. A free slot, then the least TBT, then no hand-off, then the lower
- * id. */
-static uint64_t best_decoder(const struct place *place, uint64_t prefill)
+/* A free slot, then the least TBT, then no hand-off, then the lower id. */
+uint64_t place_best_decoder(const struct place *place, uint64_t prefill)
 {
     const uint64_t barred = place->request->barred_decode;
     const struct place_room room = place_room(place);
@@ -134,7 +133,7 @@ static uint64_t choose_decode(const struct place *place, uint64_t prefill, uint6
 
     if (wished != UINT64_MAX && place_can_decode(place, wished) && place_has_memory(place, wished))
         return wished;
-    return best_decoder(place, prefill);
+    return place_best_decoder(place, prefill);
 }
 
 /* ----------------------------------------------------------------------------------------- predict */
@@ -279,8 +278,9 @@ static void decide(struct place *place, struct mc_decision *d)
     check_pull(place, prefill, d);
     predict_prefill(place, prefill, d);
     const bool ours = sched->policy == &policy_conductor;
-    const uint64_t decode = ours ? joins_choose(place, d, conductor_joins(sched->policy_state))
-                                 : choose_decode(place, prefill, d->decode);
+    const uint64_t decode =
+        ours ? joins_choose(place, prefill, d, conductor_joins(sched->policy_state))
+             : choose_decode(place, prefill, d->decode);
     if (ours && decode != UINT64_MAX)
         place->stall = joins_stall(place, decode, d, conductor_joins(sched->policy_state));
     admit_predict(place, prefill, decode, d);

@@ -95,4 +95,7 @@ static inline double place_step_s(const struct place *place, const struct place_
     return (b->seconds + b->each * (b->context + room->tokens)) * place->pane->step_paces[row];
 }
 
+/** The row with the shortest step of those that have room, a free slot before others; UINT64_MAX: none has room. */
+uint64_t place_best_decoder(const struct place *place, uint64_t prefill);
+
 #endif /* SCHED_PLACE_H */

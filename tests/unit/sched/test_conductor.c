@@ -198,6 +198,36 @@ static void joins_are_kept_apart(void **state)
     play_close(&p);
 }
 
+/* Who just lost it is not asked again, though it is idle. */
+static void who_is_barred_does_not_decode_it(void **state)
+{
+    struct play p;
+
+    (void)state;
+    open_with(&p, 1, 2, 0);
+    for (int i = 0; i < 20; i++)
+        assert_int_equal(
+            play_ask(&p, (struct mc_sched_request){ .tokens = 100, .barred_decode = 101 }).decode,
+            102);
+    play_close(&p);
+}
+
+/* Where one does both, nothing is handed over. */
+static void of_equals_the_one_that_prefills_decodes(void **state)
+{
+    struct play p;
+
+    (void)state;
+    open_with(&p, 0, 0, 0);
+    for (uint64_t id = 1; id <= 3; id++)
+        join(&p, id, MC_ROLE_BOTH);
+    for (int i = 0; i < 3; i++) {
+        const struct mc_decision d = play_ask(&p, (struct mc_sched_request){ .tokens = 1000 });
+        assert_int_equal(d.decode, d.prefill);
+    }
+    play_close(&p);
+}
+
 /* A long prompt stops those who joined before it for long; it is not refused for that. */
 static void what_it_does_to_others_counts_as_a_mean_prompts(void **state)
 {
@@ -355,6 +385,8 @@ int main(void)
         cmocka_unit_test(a_prefix_that_comes_too_late_is_not),
         cmocka_unit_test(a_pull_hides_behind_the_queue),
         cmocka_unit_test(joins_are_kept_apart),
+        cmocka_unit_test(who_is_barred_does_not_decode_it),
+        cmocka_unit_test(of_equals_the_one_that_prefills_decodes),
         cmocka_unit_test(what_it_does_to_others_counts_as_a_mean_prompts),
         cmocka_unit_test(what_follows_a_prefill_is_learnt_by_its_length),
         cmocka_unit_test(the_longest_gaps_are_learnt),
