@@ -5,10 +5,11 @@ import json
 import os
 import re
 import signal
+import threading
 
 import pytest
 
-from cluster import Served, until
+from cluster import ByHand, Served, until
 from conftest import ROOT, mooncake
 
 LOOKUP = str(ROOT / "models" / "lookup")
@@ -99,6 +100,37 @@ def test_refusals_are_recorded_with_their_reasons(tmp_path):
     told = re.findall(r"^  refused (\d+): (.+)$", out, re.M)
     assert sum(int(count) for count, _ in told) == int(re.search(r"(\d+) refused, ", out).group(1))
     assert all(reason not in ("", "no reason") for _, reason in told)
+
+
+def test_who_finds_no_memory_and_who_finds_nobody_are_told_so(tmp_path):
+    """Without an objective: the one worker that decodes is full, and then it is gone."""
+    tight = tmp_path / "tight"
+    weights, token = 2 * 7.06e10, 2 * 2 * 80 * 8 * 128  # bytes, of llama3-70b
+    tight.write_text(PROFILE.replace("step_fixed_s = 0.002", "step_fixed_s = 0.2")
+                     + f"gpu.bytes = {(weights + 1100 * token) / (8 * 0.9):.0f}\n", encoding="utf-8")  # 1,100 tokens
+    cluster = ByHand(model=LOOKUP, worker=("--engine=timing", f"--profile={tight}"), gateway=("--patience=300ms",))
+
+    def ask(tokens, output):
+        return cluster.client.complete(list(range(10, 10 + tokens)), max_tokens=output)
+
+    try:
+        answers = []
+        first = threading.Thread(target=lambda: answers.append(ask(560, 30)))
+        first.start()
+        until(lambda: cluster.stats("decode-1").get("worker_decoding"), "it decodes")
+        full = ask(600, 1)
+        first.join()
+        assert answers[0].status == 200 and len(answers[0].tokens) == 30
+        assert (full.status, full.header("refused")) == (429, "kv_memory")
+        cluster.roles["decode-1"].kill()
+        until(lambda: ask(100, 1).header("refused") == "no_instance", "nobody is there")
+        log, text = cluster.roles["gateway"].log(), cluster.client.get("/metrics")[1]
+    finally:
+        cluster.kill()
+    reasons = collections.Counter(re.findall(r"event=request_end .* how=refused .* reason=(\S+) decision_reason", log))
+    assert set(reasons) == {"kv_memory", "no_instance"}
+    for reason, count in reasons.items():
+        assert re.search(rf'refused_total{{reason="{reason}"}} {count}$', text, re.M), (reason, count)
 
 
 def told_alike(served, path, recording):
