@@ -35,7 +35,7 @@ mc_status admit_init(struct admit *a, const struct mc_sched_options *o, bool our
                                                                   : o->admission,
                          .threshold = 1,
                          .observations = 20,
-                         .quantile = ours ? 0.9 : 0.95,
+                         .quantile = ours ? 0.8 : 0.95,
                          .retry_s = 300,
                          .with_bookings = 1,
                          .gaps = ours,
