@@ -482,7 +482,7 @@ static void play(uint64_t seed, uint32_t events)
                                         .slo = { .ttft_ns = seed % 2 ? 800 * (uint64_t)MS : 0 } });
     const long calls = p.faulty.calls;
     for (uint64_t id = 1; id <= INSTANCES; id++) {
-        struct mc_sched_event e;
+        struct mc_sched_event e = { 0 };
         instance_event(&prng, &e, id);
         assert_int_equal(play_step(&p, e), MC_OK);
     }

@@ -191,6 +191,15 @@ static mc_status keep(void *user, const struct trace_request *request)
     return requests_add(user, request);
 }
 
+static void assert_same_request(const struct sim_request *a, const struct sim_request *b)
+{
+    assert_int_equal(a->arrival_ns, b->arrival_ns);
+    assert_int_equal(a->first_block, b->first_block);
+    assert_int_equal(a->block_count, b->block_count);
+    assert_int_equal(a->input, b->input);
+    assert_int_equal(a->output, b->output);
+}
+
 /* A trace made of a trace is like it: rate, lengths, reuse. */
 static void test_what_is_made_is_like_what_was_learnt(void **state)
 {
@@ -224,7 +233,9 @@ static void test_what_is_made_is_like_what_was_learnt(void **state)
     /* the same seed: the same trace */
     assert_int_equal(trace_generate(&fit, 4000, 2, &f.alloc, keep, &third), MC_OK);
     assert_int_equal(third.block_count, second.block_count);
-    assert_memory_equal(third.requests, second.requests, third.count * sizeof(*third.requests));
+    assert_int_equal(third.count, second.count);
+    for (uint32_t i = 0; i < third.count; i++) /* there is padding between them */
+        assert_same_request(&third.requests[i], &second.requests[i]);
     assert_memory_equal(third.blocks, second.blocks, third.block_count * sizeof(*third.blocks));
     requests_fini(&first);
     requests_fini(&second);
