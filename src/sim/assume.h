@@ -44,6 +44,8 @@
     X(vllm_chunk_tokens, 2048, "tokens", "budget of a step with chunked prefill (F8: +0.07 s for each chunk)") \
     X(vllm_context_tokens, 131072, "tokens", "longest prompt of a coupled instance; 0: any (F14 ends there)") \
     X(vllm_prompt_tokens, 16384, "tokens", "prompts that one prefill step of a coupled instance may batch") \
+    X(vllm_hash_pair_s, 4.5e-10, "s", "prefix caching: n^2 term of a prompt on the host (vLLM 0.5.1, timed)") \
+    X(vllm_cached_token_s, 1.05e-8, "s", "prefix caching: each token of context in a step, on the host (the same)") \
     X(sequences_max, 256, "", "sequences in one batch") \
     X(pipeline_comm_s, 1.7e-4, "s", "handing a chunk to the next stage (16 MiB at 100 GB/s)") \
     X(gpus, 8, "", "of a node")

@@ -3,7 +3,7 @@
  *
  * Plain (vLLM before chunked prefill): between two steps, prompts that wait go first; a step of whole prompts
  * holds up everybody who is decoding. Prefix: the same, and what VRAM the batch leaves holds blocks for
- * reuse. Chunked: each step has all who are decoding and a budget of prompt tokens.
+ * reuse; what keeping account of them takes, the GPUs wait for. Chunked: each step has all who are decoding and a budget of prompt tokens.
  */
 #include <assert.h>
 
@@ -57,6 +57,16 @@ static double tokens_s(const struct instance *i, uint64_t done, uint64_t count)
 
 /* ------------------------------------------------------------------------------------ whole prompts */
 
+/* vLLM 0.5.1 hashes all tokens before each block of 16, and looks for the last block of a whole sequence for each that
+ * it evicts, before the step begins (core/block_manager_v1.py, evictor_v1.py, sequence.py: "The current hashing
+ * function is O(L^2)"). */
+static double account_s(const sim *s, uint64_t tokens)
+{
+    return s->options.coupled == SIM_PREFIX
+               ? s->options.assume.vllm_hash_pair_s * (double)tokens * (double)tokens
+               : 0;
+}
+
 /* As many prompts as the budget of a step takes, one at least. */
 static bool begin_prompts(sim *s, uint32_t instance)
 {
@@ -74,7 +84,7 @@ static bool begin_prompts(sim *s, uint32_t instance)
         const uint64_t left = most - s->lives[request].done_tokens;
         s->records[request].busy_s =
             tokens_s(i, s->lives[request].done_tokens, left) + (tokens == 0 ? i->cost.p0 : 0);
-        seconds += tokens_s(i, s->lives[request].done_tokens, left);
+        seconds += tokens_s(i, s->lives[request].done_tokens, left) + account_s(s, most);
         s->lives[request].done_tokens = most;
         tokens += left;
     }

@@ -176,6 +176,8 @@ static void open_instance(sim *s, struct instance *i, const struct sim_group *gr
     if (group->role == MC_ROLE_BOTH) {
         i->cost.p3 = 0; /* what it reuses is in VRAM */
         i->has_blocks = s->options.coupled == SIM_PREFIX;
+        if (i->has_blocks) /* it touches each block of each sequence before each step */
+            i->cost.d2 += s->options.assume.vllm_cached_token_s;
     }
 }
 

@@ -38,9 +38,10 @@ const struct paper_note paper_notes[] = {
       "1.53 for conversation, which is not published: of 1 to 2 it brings F1's shares nearest "
       "(largest difference 14 points; 1.35: 25, 1.6: 19)" },
     { "B9",
-      "order: plain and prefix are 1 and 0.3 points apart as published, 4 and 5 the other way "
-      "round here. What prefix caching saved did not shorten their gaps; 5 ms more for each of its "
-      "steps would give both orders, but F7 shows no such 5 ms among its fastest requests" },
+      "order: plain and prefix are 1 and 0.3 points apart as published. It is what prefix caching "
+      "costs the host of vLLM 0.5.1 that puts plain first: vllm_hash_pair_s and "
+      "vllm_cached_token_s, "
+      "timed in its own scheduler (bench/bench_vllm_account.py)" },
     { "B10",
       "8 prefill and 8 decode nodes; transfers reach the line rate up to 400 Gbps, and a Gbps is "
       "2^30 bits (F13's theoretical times say so). What the decode node has is not sent again, "
@@ -61,8 +62,8 @@ const struct paper_note paper_notes[] = {
     { "B13",
       "the published order comes out as the report words it: the load is the mean of the pool, for "
       "early rejection of those who decode now (pool=1), and TBT is what its objective speaks of, "
-      "gaps and not steps (gaps=1). The objective is 74 ms instead of 100, as gaps here are 0.7 to "
-      "0.8 of theirs where decoding is short (B8, 10P and 11P), and the speed 2.75, so that both "
+      "gaps and not steps (gaps=1). The objective is 72 ms instead of 100, as gaps here are 0.7 to "
+      "0.8 of theirs where decoding is short (B8, 10P and 11P), and the speed 3, so that both "
       "stages are at their limit. bench/bench_rejections.py has the other settings" },
     { NULL, NULL },
 };

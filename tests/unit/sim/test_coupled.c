@@ -78,6 +78,28 @@ static void test_a_prefix_cache_shares_vram_with_the_batch(void **state)
     play_close(&p);
 }
 
+/* Its host keeps account of the blocks of a prompt, and of all in the batch before each step; the GPUs wait for it. */
+static void test_account_of_a_prefix_cache_takes_time(void **state)
+{
+    struct play p;
+    uint64_t first_ns[2], end_ns[2];
+
+    (void)state;
+    for (int cached = 0; cached < 2; cached++) {
+        open_coupled(&p, cached ? SIM_PREFIX : SIM_PLAIN);
+        p.options.assume.vllm_hash_pair_s = 1e-6;
+        p.options.assume.vllm_cached_token_s = 1e-4;
+        play_add(&p, 0, 400, 11, 1, 4);
+        const struct sim_record *r = play_run(&p);
+        first_ns[cached] = r[0].first_token_ns;
+        end_ns[cached] = r[0].end_ns;
+        play_close(&p);
+    }
+    assert_at(first_ns[1] - first_ns[0], 0.16);
+    assert_at(end_ns[1] - end_ns[0],
+              0.16 + 10 * 0.04 + 45 * 1e-4); /* ten steps, each of a token more */
+}
+
 /* 100 tokens a step: 3 steps of 1.1 s for 298 tokens, as one of each budget is taken by who decodes. */
 static void test_chunks_go_beside_the_decoding(void **state)
 {
@@ -116,6 +138,7 @@ int main(void)
         cmocka_unit_test(test_a_whole_prompt_holds_up_who_decodes),
         cmocka_unit_test(test_what_is_longer_than_its_context_is_refused),
         cmocka_unit_test(test_a_prefix_cache_shares_vram_with_the_batch),
+        cmocka_unit_test(test_account_of_a_prefix_cache_takes_time),
         cmocka_unit_test(test_chunks_go_beside_the_decoding),
         cmocka_unit_test(test_prompts_wait_for_memory),
     };
