@@ -107,7 +107,7 @@ class Page:
             raise AssertionError(f"{expression}: {json.dumps(told['exceptionDetails'])[:600]}")
         return told["result"].get("value")
 
-    def until(self, expression, seconds=10.0):
+    def until(self, expression, seconds=60.0):
         """Look until it is true; its value."""
         end = time.monotonic() + seconds
         while True:

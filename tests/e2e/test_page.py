@@ -135,7 +135,7 @@ def test_a_long_answer_is_seen_while_it_is_decoded(served, views):
     view = views["phone-dark"]
     connection, response = served.client.post({"prompt": PROMPT, "max_tokens": 1500, "stream": True, "ignore_eos": True})
     view.until("state.stages[4] === 1 && [...state.requests.values()].some(r => r.stage === 'decode' && r.output > 3)")
-    assert "Decode" in view.until("document.querySelector('#rows tr td.stage').innerText")
+    view.until("document.querySelector('#rows tr td.stage').innerText.includes('Decode')")
     for name, each in views.items():
         check_layout(each, name)
         each.screenshot(PICTURES / f"{name}.png", whole="phone" in name)
@@ -146,6 +146,7 @@ def test_a_long_answer_is_seen_while_it_is_decoded(served, views):
 
 def test_refusals_are_shown_with_their_reason(served, views):
     view = views["phone-light"]
+    until(lambda: counters(served)["requests_active"] == 0, "the ones before to have left")
     open_ones = [served.client.post({"prompt": "x", "max_tokens": 3000, "stream": True, "ignore_eos": True}) for _ in range(24)]
     assert [response.status for _, response in open_ones] == [200] * 24
     refused = served.client.complete("one too many", max_tokens=1)
