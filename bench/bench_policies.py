@@ -42,7 +42,7 @@ def read_options():
     parser.add_argument("--clusters", default="8P+8D,10P+6D")
     parser.add_argument("--slo-ttft", default="30s")
     parser.add_argument("--slo-tbt", default="100ms")
-    parser.add_argument("--admissions", default="early,early-system,early-system:gaps=1",
+    parser.add_argument("--admissions", default="early,early-system,early-system:gaps=0.4,early-system:gaps=0.5",
                         help="name, or name:parameters with + between them")
     parser.add_argument("--shares", help="of the speed at saturation: 0.5,1,1.3")
     parser.add_argument("--quick", action="store_true", help="Algorithm 1 and conductor alone, at four speeds")

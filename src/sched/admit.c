@@ -38,7 +38,7 @@ mc_status admit_init(struct admit *a, const struct mc_sched_options *o, bool our
                          .quantile = ours ? 0.8 : 0.95,
                          .retry_s = 300,
                          .with_bookings = 1,
-                         .gaps = ours,
+                         .gaps = ours ? 0.4 : 0,
                          .predictor = o->predictor ? o->predictor : &length_history };
     usual_line_init(&a->handover);
     return policy_read(o->admission_parameters, known, sizeof(known) / sizeof(known[0]), error);
@@ -228,16 +228,21 @@ static void predict_ttft(const struct place *place, uint64_t prefill, struct mc_
     p->ttft_high_ns = elapsed + scale(raw, m.high);
 }
 
-/* Of gaps the likeliest is taken: what a request's longest are is as much chance as load, and refusing for chance
- * refuses those who would have been served well. */
-static double tbt_quantile(const struct admit *a)
+/* What a request's longest gaps are is as much chance as load, and refusing for chance refuses those who would have
+ * been served well. So of gaps it is not an upper end that is held against the objective (`high`). */
+static struct margin tbt_margin(const struct place *place, const struct cost *cost, uint64_t raw_ns)
 {
-    return a->gaps >= 0.5 ? 0.5 : a->quantile;
+    const struct admit *a = &place->sched->admit;
+    const double share = a->gaps > 0 ? a->gaps : a->quantile;
+    struct margin m =
+        bands_margin(&a->tbt, place->view.now_ns, raw_ns, share, cost_step_band(cost));
+
+    m.low = m.low < m.mid ? m.low : m.mid;
+    return m;
 }
 
 static void predict_tbt(const struct place *place, uint64_t row, struct mc_decision *d)
 {
-    const struct admit *a = &place->sched->admit;
     const struct cost *cost = place_step_cost(place, row);
     struct mc_prediction *p = &d->predicted;
 
@@ -247,11 +252,10 @@ static void predict_tbt(const struct place *place, uint64_t row, struct mc_decis
     const struct ahead ahead =
         place->view.slo.tbt_ns && is_on(place) ? load_then(place, row, d) : load_now(place, row);
     const uint64_t raw = step_ns(place, row, &ahead, 0);
-    const struct margin m =
-        bands_margin(&a->tbt, place->view.now_ns, raw, tbt_quantile(a), cost_step_band(cost));
+    const struct margin m = tbt_margin(place, cost, raw);
 
     p->tbt_ns = scale(raw, m.mid);
-    p->tbt_high_ns = scale(raw, m.high);
+    p->tbt_high_ns = scale(raw, m.high > m.mid ? m.high : m.mid);
     if (place->view.slo.tbt_ns != 0)
         p->decode_load = (double)p->tbt_ns / (double)place->view.slo.tbt_ns;
 }
@@ -392,8 +396,7 @@ static void hold_to_tbt(const struct place *place, uint64_t row, const struct mc
         return;
     const uint64_t limit = scale(slo, a->threshold);
     const struct ahead then = load_then(place, row, d), now = load_now(place, row);
-    const struct margin m = bands_margin(&a->tbt, place->view.now_ns, step_ns(place, row, &then, 0),
-                                         tbt_quantile(a), cost_step_band(cost));
+    const struct margin m = tbt_margin(place, cost, step_ns(place, row, &then, 0));
     const bool back = d->flags & MC_DECISION_BACK;
     const double factor = back ? (m.mid + m.high) / 2 : m.high;
     const double more = back || then.sequences == 0 ? 0 : booked_sequence(place);
@@ -478,7 +481,7 @@ static double gaps_factor(const struct place *place, uint64_t row, const struct 
     const struct admit *a = &place->sched->admit;
     const struct ahead then = load_then(place, row, d);
 
-    if (a->gaps < 0.5)
+    if (a->gaps == 0)
         return 1;
     return bands_margin(&a->tbt, place->view.now_ns, step_ns(place, row, &then, 0), 0.5,
                         cost_step_band(place_step_cost(place, row)))
@@ -635,5 +638,5 @@ void admit_finished(struct mc_sched *sched, struct request *r, const struct mc_s
     mean(&a->stay_s, (double)took / 1e9, 0.05);
     if (r->raw_tbt_ns != 0 && output_tokens > 3)
         bands_learn(&a->tbt, sched->now_ns, r->raw_tbt_ns,
-                    a->gaps >= 0.5 && end->gap_ns != 0 ? end->gap_ns : took / (output_tokens - 1));
+                    a->gaps > 0 && end->gap_ns != 0 ? end->gap_ns : took / (output_tokens - 1));
 }

@@ -24,7 +24,9 @@ struct place;
 struct admit {
     enum mc_admission mode; /* settled: no default */
     double threshold, observations, quantile, retry_s, with_bookings, pool;
-    double gaps; /* >= 0.5: TBT is the mean of the longest tenth of gaps, where that is told */
+    double
+        gaps; /* > 0: TBT is the mean of the longest tenth of gaps, where that is told; of those who came
+                  * before, so large a share has kept what is held against the objective */
     const struct mc_length_predictor *predictor; /* borrowed */
     void *predictor_state;                       /* owned by the scheduler */
 

@@ -10,7 +10,7 @@
  * one objective for all that is the order of arrival; so what was predicted for a request is not changed by those who come
  * later, and those who are refused are the ones who could not have been in time.
  *
- * Where it is decoded: joins.h. What TBT is held against: the longest gaps, learnt (admit.c, gaps=1).
+ * Where it is decoded: joins.h. What TBT is held against: the longest gaps, learnt (admit.c, gaps).
  *
  * docs/scheduler.md tells what each of these gives, and what was tried and left out.
  */
@@ -42,7 +42,7 @@ static mc_status init(void *state, const char *parameters, struct mc_error *erro
     };
 
     c->coming = 1;
-    c->joins = (struct joins_weights){ .apart = 0.3, .alike = 0.3, .stall = 0.15 };
+    c->joins = (struct joins_weights){ .apart = 0.3, .alike = 0.3, .stall = 0.2 };
     return policy_read(parameters, known, sizeof(known) / sizeof(known[0]), error);
 }
 

@@ -6,6 +6,7 @@
 static const double YOUNG_S =
     0.5; /* for so long a sequence that joined is hurt by the next one's join */
 static const double FADE_S = 20, SEEN_AT_FIRST = 0.5; /* of who joined lately */
+static const double FIXED = 0.25; /* of a mean prompt's join: what does not depend on its length */
 
 /* When it will join, or did. */
 static uint64_t joins_ns(const struct place *place, const struct request *r)
@@ -66,9 +67,10 @@ double joins_stall(const struct place *place, uint64_t row, const struct mc_deci
 {
     const double own = (double)place->request->tokens, mean = place->sched->mean_tokens;
 
-    /* What it does to others counts as a mean prompt's: long ones are not refused for being long. */
-    return weights->stall * collisions(place, row, due_of(place, d), own < mean ? own : mean) /
-           mean;
+    /* What it does to others counts as a mean prompt's at most: long ones are not refused for being long. */
+    const double counted = FIXED * mean + (1 - FIXED) * (own < mean ? own : mean);
+
+    return weights->stall * collisions(place, row, due_of(place, d), counted) / mean;
 }
 
 /* A step there, and what joins add to it; INFINITY: not less than `least`. */

@@ -62,7 +62,7 @@ const struct paper_note paper_notes[] = {
     { "B13",
       "the published order comes out as the report words it: the load is the mean of the pool, for "
       "early rejection of those who decode now (pool=1), and TBT is what its objective speaks of, "
-      "gaps and not steps (gaps=1). The objective is 72 ms instead of 100, as gaps here are 0.7 to "
+      "gaps and not steps (gaps=0.5). The objective is 72 ms instead of 100: gaps here are 0.7 to "
       "0.8 of theirs where decoding is short (B8, 10P and 11P), and the speed 3, so that both "
       "stages are at their limit. bench/bench_rejections.py has the other settings" },
     { NULL, NULL },

@@ -293,7 +293,7 @@ static void b13(struct paper *p)
     static const struct overload settings[] = {
         { "8P+8D", 2, 100, "quantile=0.5,bookings=0", "", false },
         { "10P+3D", 3, 100, "quantile=0.5,bookings=0", "", false },
-        { "8P+8D", 3, 72, "quantile=0.5,bookings=0,pool=1,gaps=1", ", pool, gaps", true },
+        { "8P+8D", 3, 72, "quantile=0.5,bookings=0,pool=1,gaps=0.5", ", pool, gaps", true },
     };
 
     for (uint32_t i = 0; i < COUNT(settings); i++)

@@ -244,7 +244,21 @@ static void what_it_does_to_others_counts_as_a_mean_prompts(void **state)
         play_ask(&p, (struct mc_sched_request){ .tokens = 5310, .keys = keys, .key_count = 300 });
     assert_int_equal(d.prefill, 2); /* 10 ms later than the first one's prefill it ends */
     assert_int_equal(d.predicted.prefill_ns, 510 * MS);
-    assert_in_range(d.predicted.tbt_ns, 11 * MS + 1, 14 * MS);
+    assert_in_range(d.predicted.tbt_ns, 11 * MS + 1, 15 * MS);
+    play_close(&p);
+}
+
+/* Nor is a short one let in for being short: all stand still for it, too. */
+static void a_short_prompts_join_counts(void **state)
+{
+    struct play p;
+
+    (void)state;
+    open_with(&p, 1, 1, 0);
+    play_ask(&p, (struct mc_sched_request){ .tokens = 500 });
+    const struct mc_decision d = play_ask(&p, (struct mc_sched_request){ .tokens = 10 });
+    assert_int_equal(d.predicted.queue_ns, 500 * MS); /* it joins 10 ms after the first */
+    assert_in_range(d.predicted.tbt_ns, 12 * MS + 300000, 13 * MS);
     play_close(&p);
 }
 
@@ -279,44 +293,65 @@ static void what_follows_a_prefill_is_learnt_by_its_length(void **state)
     play_close(&p);
 }
 
-/* Of a request that was decoded, its longest gaps are what the TBT is; the other policies take the mean. */
-static uint64_t predicted_tbt(const char *policy)
+/* Sixty requests come and go; of twenty of them `many` have longest gaps of 44 ms, the others of 220 ms. Then two come at
+ * once: what is said to the second one, who alone has an objective, 100 ms. */
+static struct mc_decision after_gaps(const char *policy, const char *parameters, int many)
 {
-    const struct mc_sched_options options = { .policy = policy, .slo = { .tbt_ns = 100 * MS } };
+    const struct mc_sched_options options = { .policy = policy,
+                                              .admission_parameters = parameters };
     struct play p;
-    struct mc_decision d = { 0 };
 
     play_open(&p, &options);
     p.now_ns = SECOND;
     join(&p, 1, MC_ROLE_PREFILL);
     join(&p, 101, MC_ROLE_DECODE);
     for (int i = 0; i < 60; i++) {
-        d = play_ask(&p, (struct mc_sched_request){ .tokens = 100 });
+        play_ask(&p, (struct mc_sched_request){ .tokens = 100 });
         const uint64_t r = p.last_request;
-        if (d.kind != MC_DECIDE_PLACE)
-            break;
         p.now_ns += 100 * MS;
         assert_int_equal(play_progress(&p, MC_EVENT_PREFILL_BEGIN, r, 1), MC_OK);
         assert_int_equal(play_progress(&p, MC_EVENT_PREFILL_END, r, 1), MC_OK);
         assert_int_equal(play_progress(&p, MC_EVENT_DECODE_BEGIN, r, 101), MC_OK);
         p.now_ns += 10 * 11 * MS;
+        const struct mc_sched_progress end = {
+            .request = r, .id = 101, .tokens = 11, .gap_ns = i * 7 % 20 < many ? 44 * MS : 220 * MS
+        };
         assert_int_equal(
-            play_step(
-                &p,
-                (struct mc_sched_event){
-                    .kind = MC_EVENT_REQUEST_END,
-                    .progress = { .request = r, .id = 101, .tokens = 11, .gap_ns = 44 * MS } }),
+            play_step(&p, (struct mc_sched_event){ .kind = MC_EVENT_REQUEST_END, .progress = end }),
             MC_OK);
     }
+    play_ask(&p, (struct mc_sched_request){ .tokens = 100 });
+    const struct mc_decision d =
+        play_ask(&p, (struct mc_sched_request){ .tokens = 100, .slo = { .tbt_ns = 100 * MS } });
     play_close(&p);
-    return d.predicted.tbt_ns;
+    return d;
 }
 
+/* Of a request that was decoded, its longest gaps are what the TBT is; the other policies take the mean. */
 static void the_longest_gaps_are_learnt(void **state)
 {
     (void)state;
-    assert_in_range(predicted_tbt("algorithm1"), 10 * MS, 12 * MS);
-    assert_in_range(predicted_tbt("conductor"), 42 * MS, 46 * MS);
+    const uint64_t step = 12 * MS, gaps = 4 * step; /* a step of two; gaps were four steps */
+
+    assert_in_range(after_gaps("algorithm1", NULL, 20).predicted.tbt_ns, step - MS, step + MS);
+    assert_in_range(after_gaps("algorithm1", "gaps=0.5", 20).predicted.tbt_ns, gaps - MS,
+                    gaps + MS);
+    /* and they join 0.1 s apart */
+    assert_in_range(after_gaps("conductor", NULL, 20).predicted.tbt_ns, gaps + 4 * MS,
+                    gaps + 10 * MS);
+}
+
+/* They are half chance: who is let in has them kept as often as `gaps` says. */
+static void a_share_has_to_keep_its_gaps(void **state)
+{
+    (void)state;
+    assert_int_equal(after_gaps("conductor", NULL, 10).kind, MC_DECIDE_PLACE);
+    assert_int_equal(after_gaps("conductor", NULL, 6).kind, MC_DECIDE_REFUSE);
+    assert_int_equal(after_gaps("conductor", "gaps=0.2", 6).kind, MC_DECIDE_PLACE);
+    const struct mc_decision most = after_gaps("conductor", "gaps=0.6", 10);
+    assert_int_equal(most.kind, MC_DECIDE_REFUSE);
+    assert_true(most.predicted.tbt_ns > 100 * MS);
+    assert_true(most.predicted.tbt_high_ns >= most.predicted.tbt_ns);
 }
 
 /* Long prompts decode where long ones do, short ones where short ones do. */
@@ -388,8 +423,10 @@ int main(void)
         cmocka_unit_test(who_is_barred_does_not_decode_it),
         cmocka_unit_test(of_equals_the_one_that_prefills_decodes),
         cmocka_unit_test(what_it_does_to_others_counts_as_a_mean_prompts),
+        cmocka_unit_test(a_short_prompts_join_counts),
         cmocka_unit_test(what_follows_a_prefill_is_learnt_by_its_length),
         cmocka_unit_test(the_longest_gaps_are_learnt),
+        cmocka_unit_test(a_share_has_to_keep_its_gaps),
         cmocka_unit_test(who_is_alike_decodes_together),
         cmocka_unit_test(it_opens_or_leaves_nothing),
     };
