@@ -172,6 +172,7 @@ static void say_gateway(struct arguments *a, const struct family *f, const struc
     say(a, "--headers=%llu", (unsigned long long)o->headers);
     say(a, "--receive-timeout=%lluns", (unsigned long long)o->receive_timeout);
     say(a, "--idle-timeout=%lluns", (unsigned long long)o->idle_timeout);
+    say(a, "--request-timeout=%lluns", (unsigned long long)o->request_timeout);
     if (o->insecure)
         say(a, "--insecure");
     if (o->debug_headers)

@@ -187,6 +187,7 @@ static int run(struct gateway_role *g, const struct gateway_flags *flags, const 
         .headers_max = (uint32_t)flags->headers,
         .receive_ns = flags->receive_timeout,
         .idle_ns = flags->idle_timeout,
+        .request_ns = flags->request_timeout,
         .tries_max = flags->tries,
         .record = flags->record,
         .debug_headers = flags->debug_headers,

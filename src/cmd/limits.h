@@ -22,7 +22,9 @@
     X(receive_timeout, "receive-timeout", 0, DURATION, "30s", 1e6, 1e15, NULL, "TIME", "Limits",    \
       "How long a client may take to send a request, however slowly; then 408.")                    \
     X(idle_timeout, "idle-timeout", 0, DURATION, "120s", 1e6, 1e15, NULL, "TIME", "Limits",         \
-      "How long a connection without a request stays, and an answer waits to be taken.")
+      "How long a connection without a request stays, and an answer waits to be taken.")            \
+    X(request_timeout, "request-timeout", 0, DURATION, "0", 0, 1e15, NULL, "TIME", "Limits",        \
+      "How long a request may take; then 504, and 429 if it could not be done by then; 0: no limit.")
 /* clang-format on */
 
 #endif /* CMD_LIMITS_H */

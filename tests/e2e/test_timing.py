@@ -1,5 +1,6 @@
 """Clusters whose workers are models of time: the same roles and protocol, recorded and played again."""
 import collections
+import concurrent.futures
 import csv
 import json
 import os
@@ -131,6 +132,38 @@ def test_who_finds_no_memory_and_who_finds_nobody_are_told_so(tmp_path):
     assert set(reasons) == {"kv_memory", "no_instance"}
     for reason, count in reasons.items():
         assert re.search(rf'refused_total{{reason="{reason}"}} {count}$', text, re.M), (reason, count)
+
+
+def test_who_cannot_be_done_in_time_is_refused_and_who_is_not_is_given_up(tmp_path):
+    path = tmp_path / "slow"
+    path.write_text(PROFILE.replace("prefill_fixed_s = 0.002", "prefill_fixed_s = 1")
+                    .replace("step_fixed_s = 0.002", "step_fixed_s = 0.1"), encoding="utf-8")
+    cluster = ByHand(model=LOOKUP, worker=("--engine=timing", f"--profile={path}"),
+                     gateway=("--request-timeout=2s", "--admission-parameters=observations=1",
+                              f"--record={tmp_path / 'recording'}"))
+
+    def ask(output=1):
+        return cluster.client.complete(list(range(10, 110)), max_tokens=output)
+
+    def refused_of_four():
+        """The prefill takes 1 s: the third and the fourth would have to wait for two."""
+        with concurrent.futures.ThreadPoolExecutor(4) as four:
+            answers = list(four.map(lambda _: ask(), range(4)))
+        return next((answer for answer in answers if answer.header("refused") == "deadline"), None)
+
+    try:
+        given_up = ask(output=100)
+        refused = until(refused_of_four, "a refusal")
+        log = cluster.roles["gateway"].log()
+        cluster.end()
+    finally:
+        cluster.kill()
+    code, out, _ = replay(tmp_path / "recording")
+    assert code == 0 and "the same decisions, byte for byte" in out, out
+    assert (given_up.status, refused.status) == (504, 429)
+    assert given_up.error["code"] == "deadline" and int(refused.headers["retry-after"]) >= 1
+    assert re.search(r"event=request_end .* status=MC_E_TIMEOUT ", log)
+    assert re.search(r"event=request_end .* how=refused .* reason=deadline ", log)
 
 
 def told_alike(served, path, recording):
