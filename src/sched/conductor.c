@@ -42,7 +42,7 @@ static mc_status init(void *state, const char *parameters, struct mc_error *erro
     };
 
     c->coming = 1;
-    c->joins = (struct joins_weights){ .apart = 0.3, .alike = 0.3, .stall = 0.2 };
+    c->joins = (struct joins_weights){ .apart = 0.3, .alike = 0.3, .stall = 0.15 };
     return policy_read(parameters, known, sizeof(known) / sizeof(known[0]), error);
 }
 

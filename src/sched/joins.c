@@ -6,7 +6,7 @@
 static const double YOUNG_S =
     0.5; /* for so long a sequence that joined is hurt by the next one's join */
 static const double FADE_S = 20, SEEN_AT_FIRST = 0.5; /* of who joined lately */
-static const double FIXED = 0.25; /* of a mean prompt's join: what does not depend on its length */
+static const double FIXED = 0.2; /* of a mean prompt's join: what does not depend on its length */
 
 /* When it will join, or did. */
 static uint64_t joins_ns(const struct place *place, const struct request *r)

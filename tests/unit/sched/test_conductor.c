@@ -258,7 +258,7 @@ static void a_short_prompts_join_counts(void **state)
     play_ask(&p, (struct mc_sched_request){ .tokens = 500 });
     const struct mc_decision d = play_ask(&p, (struct mc_sched_request){ .tokens = 10 });
     assert_int_equal(d.predicted.queue_ns, 500 * MS); /* it joins 10 ms after the first */
-    assert_in_range(d.predicted.tbt_ns, 12 * MS + 300000, 13 * MS);
+    assert_in_range(d.predicted.tbt_ns, 12 * MS + 200000, 13 * MS);
     play_close(&p);
 }
 
