@@ -21,7 +21,7 @@
 #include "os/clock.h"
 
 #define SECOND_NS UINT64_C(1000000000)
-#define PATIENCE_NS (20 * SECOND_NS)
+#define PATIENCE_NS (60 * SECOND_NS)
 
 enum {
     SPACE = 8 << 20, /* bytes of memory at each end, unless asked otherwise */

@@ -11,7 +11,7 @@ import urllib.request
 
 from websockets.sync.client import connect
 
-START_S = 20
+START_S = 120  # only a hang comes near it
 FLAGS = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run", "--mute-audio",
          "--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-extensions",
          "--hide-scrollbars", "--remote-debugging-port=0"]

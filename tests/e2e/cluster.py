@@ -15,17 +15,21 @@ import time
 from conftest import BINARY, MODEL, default_signals, environment, mooncake
 
 READY_S = 60  # until a role says "ready"; only a hang comes near it
-END_S = 30
+END_S = 60
 
 
 def until(condition, what, seconds=60.0):
-    """Look again and again until `condition()` gives something true; that is returned.
+    """Look again and again until `condition()` gives something true; that is returned. A counter that is missing
+    is looked for again, too: a role that stands still gives none.
 
     `seconds` only bounds what hangs: a machine that others use may stand still for some of them.
     """
     end = time.monotonic() + seconds
     while True:
-        found = condition()
+        try:
+            found = condition()
+        except KeyError:
+            found = None
         if found:
             return found
         if time.monotonic() > end:
@@ -64,6 +68,7 @@ class Process:
                         return dict(word.split("=", 1) for word in line.split()[1:])
                     break
         self.kill()
+        self.reader.join(10)  # what it said last
         raise AssertionError("not ready: " + "\n".join(self.lines[-20:]))
 
     @property
@@ -97,8 +102,8 @@ class Process:
 
 def stats(address, *arguments, before=()):
     """The counters of a role, as a dictionary; {} when it is not there."""
-    done = subprocess.run([*before, BINARY, "stats", address, "--json", *arguments], timeout=END_S,
-                          capture_output=True, check=False, env=environment())
+    done = subprocess.run([*before, BINARY, "stats", address, "--json", "--timeout=25s", *arguments],
+                          timeout=END_S, capture_output=True, check=False, env=environment())
     return json.loads(done.stdout) if done.returncode == 0 else {}
 
 
@@ -216,9 +221,12 @@ class Served:
         return {name: int(pid) for name, pid in self.MEMBER.findall(self.process.log())}
 
     def control(self, name):
-        """Where a member answers `mooncake stats`."""
+        """Where a member answers `mooncake stats`, in its last life; None: it has not said so yet."""
         found = None
         for line in self.process.lines:
+            began = self.MEMBER.search(line)
+            if began and began.group(1) == name:
+                found = None
             match = re.match(r"^(\S+) +\| .*event=ready (.*)$", line)
             if match and match.group(1) == name:
                 words = dict(word.split("=", 1) for word in match.group(2).split() if "=" in word)
@@ -226,7 +234,7 @@ class Served:
         return found
 
     def stats(self, name):
-        return stats(self.control(name))
+        return stats(until(lambda: self.control(name), f"{name} says where it is"))
 
     def settle(self):
         """Until its workers have timed themselves: meanwhile they hold pages, and begin anew after work."""

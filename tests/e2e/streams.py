@@ -171,12 +171,16 @@ class Load:
             finally:
                 transport.close()
 
-    async def run(self, seconds, watch=None):
+    async def run(self, seconds, watch=None, enough=None):
         """All streams for so long, then each to the end of its question. watch(seconds so far) is called
-        each second, in a thread of its own."""
+        each second, in a thread of its own. With `enough`: on until it says so, a minute at most."""
         loop, begin = asyncio.get_running_loop(), time.monotonic()
         tasks = [asyncio.create_task(self._stream(i)) for i in range(self.streams)]
-        while time.monotonic() - begin < seconds and not any(task.done() for task in tasks):
+
+        def goes_on(elapsed):
+            return elapsed < seconds or (enough and not enough() and elapsed < 60)
+
+        while goes_on(time.monotonic() - begin) and not any(task.done() for task in tasks):
             await asyncio.sleep(min(1.0, seconds))
             if watch:
                 await loop.run_in_executor(None, watch, time.monotonic() - begin)

@@ -300,6 +300,15 @@ def ask(address, sent):
         return read_all(sock, whole=True)
 
 
+def ask_row(address, row):
+    """As ask(); who stood still in the middle of 9 MiB is told that time ran out, and asks again."""
+    for _ in range(3):
+        got = ask(address, row[2])
+        if row[3] == 408 or not got.startswith(b"HTTP/1.1 408 "):
+            break
+    return got
+
+
 def check(row, got):
     what, _, _, status, code, param = row
     if status == CLOSED:
@@ -355,12 +364,12 @@ def test_every_row_is_answered_as_the_table_says_and_leaves_nothing_behind(clust
     pid = cluster.roles["gateway"].pid
     complete(cluster)
     for row in ROWS:  # once for what is allocated once
-        check(row, ask(cluster.address, row[2]))
+        check(row, ask_row(cluster.address, row))
     cluster_idle = until(lambda: is_quiet(cluster), "nothing is under way")
     memory = rss(pid)
     for _ in range(2):
         for row in ROWS:
-            check(row, ask(cluster.address, row[2]))
+            check(row, ask_row(cluster.address, row))
     until(lambda: held(cluster) == cluster_idle, "everything is back")
     assert rss(pid) < memory + (8 << 20), (memory, rss(pid))
     complete(cluster)

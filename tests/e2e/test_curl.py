@@ -60,10 +60,11 @@ def test_bad_json_is_told(served):
 
 def test_a_body_that_waits_for_100_continue_is_taken_and_one_that_is_too_long_is_not_sent(served):
     big = json.dumps({"prompt": "x", "max_tokens": 1, "user": "y" * 2000000})
-    code, out, err = curl("-v", url(served, "/v1/completions"), *BEARER, *JSON, "-H", "Expect: 100-continue",
+    expects = ["-H", "Expect: 100-continue", "--expect100-timeout", "60"]  # else it sends by itself after a second
+    code, out, err = curl("-v", url(served, "/v1/completions"), *BEARER, *JSON, *expects,
                           "-d", "@-", "-w", "%{http_code}", stdin=big.encode())
     assert code == 0 and out.endswith("200") and "100 Continue" in err, (out, err)
-    code, out, err = curl(url(served, "/v1/completions"), *BEARER, *JSON, "-H", "Expect: 100-continue",
+    code, out, err = curl(url(served, "/v1/completions"), *BEARER, *JSON, *expects,
                           "-d", "@-", "-w", "%{http_code} %{size_upload}", stdin=b"x" * (9 << 20))
     assert code == 0 and out.endswith("413 0"), (out[-200:], err)
 

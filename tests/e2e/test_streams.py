@@ -13,7 +13,7 @@ from conftest import MODEL, ROOT
 sys.path.insert(0, str(ROOT / "bench"))
 from bench_streams import differences, held, load_of, start_values  # noqa: E402 (needs the path above)
 
-STREAMS, SECONDS, QUIET_S = 64, 5, 30
+STREAMS, SECONDS = 64, 5
 LOOKUP = pathlib.Path(ROOT) / "models" / "lookup"
 
 
@@ -39,9 +39,11 @@ def test_many_streams_are_answered_right_and_leave_nothing_behind(served):
     before, pids = start_values(served, options_of(served, False)), served.members()
     for chat in (False, True):
         load = load_of(served, options_of(served, chat), STREAMS)
-        asyncio.run(load.run(SECONDS / 2))
-        assert load.counts["failed"] == 0, load.failures[:3]
-        assert load.counts["wrong"] == 0, load.wrong[:3]
-        assert load.counts["right"] >= STREAMS / 2 and load.counts["cached_tokens"] > 0
-    until(lambda: not differences(before, held(served)), "all is given back", QUIET_S)
+        counts = load.counts
+        # Only a stream's second question hits the pool, and a machine may stand still until its first is answered.
+        asyncio.run(load.run(SECONDS / 2, enough=lambda counts=counts: counts["cached_tokens"] > 0))
+        assert counts["failed"] == 0, load.failures[:3]
+        assert counts["wrong"] == 0, load.wrong[:3]
+        assert counts["right"] >= STREAMS / 2 and counts["cached_tokens"] > 0
+    until(lambda: not differences(before, held(served)), "all is given back")
     assert served.members() == pids

@@ -59,10 +59,10 @@ static struct heard heard(os_loop *loop, const char *path, const char *body)
                                      .end = on_end } };
 }
 
-/* Begin and turn until the end, or for 10 s, which only a hang comes near. */
+/* Begin and turn until the end, or for a minute, which only a hang comes near. */
 static mc_status talk(http_client *client, struct heard *h)
 {
-    const uint64_t until_ns = os_now_ns() + UINT64_C(10000000000);
+    const uint64_t until_ns = os_now_ns() + UINT64_C(60000000000);
 
     h->call.user = h;
     h->ends = 0;
@@ -161,12 +161,14 @@ static void test_who_reads_may_stop_and_time_runs_out(void **state)
 {
     (void)state;
     struct server *s = server_open(hello);
-    http_client *client = client_open(s, 50000000);
+    http_client *client = client_open(s, 0);
     struct heard h = heard(s->loop, "/a", NULL);
 
     h.stop = true;
     assert_int_equal(talk(client, &h), MC_OK);
     assert_int_equal(h.status, MC_E_CANCELLED);
+    http_client_close(client);
+    client = client_open(s, 50000000);
     s->answer = NULL;
     h = heard(s->loop, "/a", NULL);
     assert_int_equal(talk(client, &h), MC_OK);

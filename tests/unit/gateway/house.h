@@ -22,9 +22,9 @@ static size_t log_size;
 
 #define COMPLETION "/v1/completions"
 
-/** Turn the loop until it is so; fail after ten seconds. */
+/** Turn the loop until it is so; fail after a minute. */
 #define WAIT(condition) \
-    for (const uint64_t until = os_now_ns() + UINT64_C(10000000000); !(condition);) { \
+    for (const uint64_t until = os_now_ns() + UINT64_C(60000000000); !(condition);) { \
         if (os_now_ns() > until) \
             fail_msg("too late: %s; log: %s", #condition, log_text); \
         talk_turn(loop); \

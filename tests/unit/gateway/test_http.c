@@ -126,7 +126,7 @@ static int teardown(void **state)
 }
 
 #define WAIT(condition) \
-    for (const uint64_t until = os_now_ns() + UINT64_C(10000000000); !(condition);) { \
+    for (const uint64_t until = os_now_ns() + UINT64_C(60000000000); !(condition);) { \
         if (os_now_ns() > until) \
             fail_msg("too late: %s", #condition); \
         talk_turn(loop); \
@@ -656,7 +656,7 @@ static void test_a_place_that_gets_free_is_taken_by_who_waits(void **state)
 /* Send some bytes again and again until the server has had enough. */
 static void drip(struct talk *t, const char *bytes, uint64_t every_ns)
 {
-    const uint64_t until_ns = os_now_ns() + UINT64_C(10000000000);
+    const uint64_t until_ns = os_now_ns() + UINT64_C(60000000000);
     size_t at = 0;
     uint64_t next_ns = 0;
 
@@ -915,7 +915,7 @@ static void test_a_quiesced_server_finishes_and_takes_no_more(void **state)
     http_quiesce(server);
     assert_int_equal(os_address_parse(http_address(server), &where, NULL), MC_OK);
     if (os_tcp_dial(&where, &fd, NULL) == MC_OK) { /* refused now or later */
-        const uint64_t until_ns = os_now_ns() + UINT64_C(10000000000);
+        const uint64_t until_ns = os_now_ns() + UINT64_C(60000000000);
         mc_status status;
         while ((status = os_tcp_dialled(fd, &where, NULL)) == MC_PENDING)
             assert_true(os_now_ns() < until_ns);
@@ -1002,7 +1002,7 @@ static void test_every_failed_allocation_leaves_nothing_behind(void **state)
         }
         talk_open(&t, loop, http_address(server));
         talk_post(&t, "/x", "", "some body");
-        const uint64_t until_ns = os_now_ns() + UINT64_C(10000000000);
+        const uint64_t until_ns = os_now_ns() + UINT64_C(60000000000);
         while (!t.closed && !strstr(t.in.data, "hello\n")) { /* an answer, or a cut connection */
             assert_true(os_now_ns() < until_ns);
             talk_turn(loop);

@@ -123,7 +123,7 @@ static struct faulty f;
 static struct fake_worker w;
 
 #define WAIT(condition) \
-    for (const uint64_t until = os_now_ns() + UINT64_C(10000000000); !(condition);) { \
+    for (const uint64_t until = os_now_ns() + UINT64_C(60000000000); !(condition);) { \
         assert_true(os_now_ns() < until); \
         talk_turn(loop); \
     }

@@ -115,7 +115,7 @@ static inline os_loop *new_loop(void)
 /** Turn until *value is `wanted`, or fail after a time that no test needs. */
 static inline void turn_until(os_loop *loop, const int *value, int wanted)
 {
-    const uint64_t end_ns = os_now_ns() + UINT64_C(20000000000);
+    const uint64_t end_ns = os_now_ns() + UINT64_C(60000000000);
 
     while (*value != wanted) {
         assert_true(os_now_ns() < end_ns);

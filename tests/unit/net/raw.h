@@ -44,7 +44,7 @@ static inline int raw_listen(char address[80])
 /** Accept one, turning the loop so that somebody comes. */
 static inline void raw_accept(struct raw *raw, os_loop *loop, int listener)
 {
-    const uint64_t end_ns = os_now_ns() + UINT64_C(20000000000);
+    const uint64_t end_ns = os_now_ns() + UINT64_C(60000000000);
     int fd = -1;
 
     while (os_tcp_accept(listener, &fd, NULL) != MC_OK) {
@@ -137,7 +137,7 @@ static inline void raw_say(struct raw *raw, enum wire_kind kind, uint64_t id, ui
 /** The next frame, turning the loop until it is there. Borrowed until the next call. */
 static inline struct wire_frame raw_hear(struct raw *raw)
 {
-    const uint64_t end_ns = os_now_ns() + UINT64_C(20000000000);
+    const uint64_t end_ns = os_now_ns() + UINT64_C(60000000000);
     struct wire_frame frame = { 0 };
     size_t used;
 
@@ -157,7 +157,7 @@ static inline struct wire_frame raw_hear(struct raw *raw)
 /** Turn until the other side has ended; how many bytes came before. */
 static inline size_t raw_end(struct raw *raw)
 {
-    const uint64_t end_ns = os_now_ns() + UINT64_C(20000000000);
+    const uint64_t end_ns = os_now_ns() + UINT64_C(60000000000);
     size_t count = raw->in_end - raw->in_begin;
 
     for (;;) {

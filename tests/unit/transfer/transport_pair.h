@@ -113,7 +113,7 @@ static inline void pair_init(struct pair *pair, const struct transport_ops *ops,
     pair->server = pair_bytes(ops->transport_bytes);
     pair->client = pair_bytes(ops->transport_bytes);
     pair->queue = pair_bytes(ops->queue_bytes);
-    pair->patience_ns = UINT64_C(20000000000);
+    pair->patience_ns = UINT64_C(60000000000);
 }
 
 static inline mc_status pair_open(struct pair *pair, struct mc_error *error)

@@ -97,25 +97,52 @@ static void test_a_reservation_without_progress_ends_by_itself(void **state)
     house_close(h);
 }
 
-static void test_a_prefill_that_waits_or_goes_on_keeps_its_reservation(void **state)
+struct gap {
+    uint64_t last_ns, longest_ns;
+};
+
+/* The time, and how long nobody asked for it. */
+static uint64_t noted(struct gap *gap)
 {
-    (void)state;
+    const uint64_t now_ns = os_now_ns(), ns = now_ns - gap->last_ns;
+
+    gap->longest_ns = ns > gap->longest_ns ? ns : gap->longest_ns;
+    gap->last_ns = now_ns;
+    return now_ns;
+}
+
+/* False: it did not, but the loop stood still for so long that the lease ended before anybody could renew it. */
+static bool keeps_its_reservation(void)
+{
     struct house *h = house_pair(16, true);
     struct client *c = house_client(h, 1, 60, 10);
+    struct gap gap = { os_now_ns(), 0 };
 
     c->lease_ns = 150 * MILLISECOND;
     c->pull_tokens = 48;
     fake_moves.hold_pulls = true; /* its pull takes three leases */
     house_ask(c);
     const uint64_t until = os_now_ns() + 450 * MILLISECOND;
-    house_until(h, os_now_ns() > until);
-    assert_int_equal(c->finish, GOES_ON);
+    house_until(h, noted(&gap) > until);
+    const bool kept = c->finish == GOES_ON;
     fake_moves.hold_pulls = false;
-    house_until(h, client_done(c));
-    assert_int_equal(c->end_status, MC_OK);
-    assert_right(c);
+    house_until(h, noted(&gap) > 0 && client_done(c));
+    const bool counts = (kept && c->end_status == MC_OK) || gap.longest_ns <= c->lease_ns / 3;
+    if (counts) {
+        assert_true(kept);
+        assert_int_equal(c->end_status, MC_OK);
+        assert_right(c);
+    }
     house_until(h, house_is_empty(h));
     house_close(h);
+    return counts;
+}
+
+static void test_a_prefill_that_waits_or_goes_on_keeps_its_reservation(void **state)
+{
+    (void)state;
+    for (uint32_t tries = 0; !keeps_its_reservation(); tries++)
+        assert_true(tries < 20);
 }
 
 static void test_a_prefill_that_stands_still_loses_its_reservation(void **state)
