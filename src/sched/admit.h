@@ -24,9 +24,9 @@ struct place;
 struct admit {
     enum mc_admission mode; /* settled: no default */
     double threshold, observations, quantile, retry_s, with_bookings, pool;
-    double
-        gaps; /* > 0: TBT is the mean of the longest tenth of gaps, where that is told; of those who came
-                  * before, so large a share has kept what is held against the objective */
+    /* > 0: TBT is the mean of the longest tenth of gaps, where that is told, and this the share of
+     * those before that kept what is held against the objective. */
+    double gaps;
     const struct mc_length_predictor *predictor; /* borrowed */
     void *predictor_state;                       /* owned by the scheduler */
 
@@ -50,9 +50,8 @@ void admit_fini(struct admit *admit); /* safe on zeroes */
 /** A request comes: has it come back as it was told to? Sets that in the decision. */
 void admit_arrive(struct place *place, struct mc_decision *decision);
 
-/** Fill in what is expected of the placement: rows of the view; decode UINT64_MAX: nobody has memory. */
-void admit_predict(const struct place *place, uint64_t prefill, uint64_t decode,
-                   struct mc_decision *decision);
+/** Is anybody refused for an objective at all, and does this request have one? */
+bool admit_is_on(const struct place *place);
 
 /** Is it let in? False: the decision is a refusal now. decode as above. */
 bool admit_lets_in(struct place *place, uint64_t prefill, uint64_t decode,

@@ -10,7 +10,7 @@
  * one objective for all that is the order of arrival; so what was predicted for a request is not changed by those who come
  * later, and those who are refused are the ones who could not have been in time.
  *
- * Where it is decoded: joins.h. What TBT is held against: the longest gaps, learnt (admit.c, gaps).
+ * Where it is decoded: joins.h. What TBT is held against: the longest gaps, learnt (forecast.c, gaps).
  *
  * docs/scheduler.md tells what each of these gives, and what was tried and left out.
  */

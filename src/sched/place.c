@@ -4,6 +4,7 @@
 #include <math.h>
 
 #include "sched/conductor.h"
+#include "sched/forecast.h"
 #include "sched/policy.h"
 
 static const uint64_t RETRY_INSTANCE_NS = 1000000000, RETRY_MEMORY_NS = 100000000;
@@ -151,7 +152,7 @@ static uint64_t pulled_tokens(const struct place *place, uint64_t row, const str
     return d->holder != 0 && d->pull_tokens > own ? d->pull_tokens - own : 0;
 }
 
-/* The parts. What they add up to, and the rest, is admit.c's. */
+/* The parts. What they add up to, and the rest, is forecast.c's. */
 static void predict_prefill(const struct place *place, uint64_t row, struct mc_decision *d)
 {
     const struct mc_view *view = &place->view;
@@ -283,7 +284,7 @@ static void decide(struct place *place, struct mc_decision *d)
              : choose_decode(place, prefill, d->decode);
     if (ours && decode != UINT64_MAX)
         place->stall = joins_stall(place, decode, d, conductor_joins(sched->policy_state));
-    admit_predict(place, prefill, decode, d);
+    forecast_predict(place, prefill, decode, d);
     if (!admit_lets_in(place, prefill, decode, d))
         return;
     if (decode == UINT64_MAX) {
