@@ -218,6 +218,7 @@ enum mc_decision_kind {
     X(BATCHED, 10, "delayed to be batched with its prefix") \
     X(UNKNOWN_COST, 11, "times are not known yet") \
     X(WITHIN_SLO, 12, "its objectives can be kept") \
+    X(SPREAD, 13, "fewer join to decode at about that time") \
     X(TTFT_SLO, 32, "the first token would be late") \
     X(TBT_SLO, 33, "tokens would come too slowly") \
     X(DECODE_LOAD, 34, "decoding would be overloaded when the prefill ends") \
@@ -345,6 +346,10 @@ struct mc_view {
     const struct mc_view_columns *columns;
     /** Optional, with columns: likewise; the same at each call. */
     const struct mc_view_work *(*work)(const struct mc_view *view);
+    /** Optional. If the prefill ended so long after now: how many prompts of mean length, for each instance that decodes,
+     * would join at about the same time. With it: that length, of those that came lately. */
+    double (*crowd)(const struct mc_view *view, uint64_t after_ns);
+    double mean_tokens;
 };
 
 #define MC_VIEW_NEVER (UINT64_MAX / 2) /* any time may be added to it */
@@ -431,8 +436,8 @@ struct mc_sched_options {
      * (of a learnt cost, before it refuses), quantile=0.95 (of the errors seen: the upper end; 0.8 with
      * "conductor"), retry=300 (seconds: the longest retry_after_ns), bookings=1 (0: no room is kept for who comes back),
      * pool=0 (1: the decode load is the mean of all, not that of the one chosen; and MC_ADMIT_EARLY counts
-     * those who are there, not those on their way), gaps=0 (1, the default of "conductor": TBT is the mean of a
-     * request's longest tenth of gaps, see mc_sched_progress.gap_ns). */
+     * those who are there, not those on their way), gaps=0 (0.5 with "conductor"; above 0: TBT is the mean of a
+     * request's longest tenth of gaps, see mc_sched_progress.gap_ns, and what this share of requests kept). */
     const char *admission_parameters;
     /** "name=number,…", or "on" for the defaults: rate=1 (copies a second at most), gain=4 (a copy is ordered
      * when so many times its cost was lost for want of it, for each copy there is), asked=8 (times in the

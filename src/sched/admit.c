@@ -35,7 +35,7 @@ mc_status admit_init(struct admit *a, const struct mc_sched_options *o, bool our
                          .quantile = ours ? 0.8 : 0.95,
                          .retry_s = 300,
                          .with_bookings = 1,
-                         .gaps = ours ? 0.4 : 0,
+                         .gaps = ours ? 0.5 : 0,
                          .predictor = o->predictor ? o->predictor : &length_history };
     usual_line_init(&a->handover);
     return policy_read(o->admission_parameters, known, sizeof(known) / sizeof(known[0]), error);

@@ -178,6 +178,8 @@ mc_status cluster_instance(struct cluster *cluster, const struct mc_sched_instan
     } else if (costs_differ(&cluster->instances[cell].cost.given, &info->cost)) {
         cost_init(&cluster->instances[cell].cost, &info->cost);
     }
+    cluster->decoders -= (cluster->instances[cell].info.role & MC_ROLE_DECODE) != 0;
+    cluster->decoders += (info->role & MC_ROLE_DECODE) != 0;
     cluster->instances[cell].info = *info;
     cluster->instances[cell].draining = false;
     cluster->members++;
@@ -193,6 +195,7 @@ void cluster_instance_gone(struct cluster *cluster, uint32_t cell)
 
     assert(instance->prefill_first == CLUSTER_NONE && instance->decode_first == CLUSTER_NONE);
     settle_unlink(cluster, cell);
+    cluster->decoders -= (instance->info.role & MC_ROLE_DECODE) != 0;
     cluster->members++;
     cluster->count--;
     memmove(&cluster->order[at], &cluster->order[at + 1],

@@ -85,6 +85,7 @@ struct request {
     uint64_t other_ns;                     /* of raw_ttft */
     uint64_t output_max, output_hint, output_tokens; /* the last is expected */
     uint32_t shadow; /* refused ones that would have come behind it */
+    uint64_t join;   /* its mark in the calendar, until it has joined (joins.h) */
     bool waited;     /* others were before it */
     bool blind;      /* placed before anybody's prefill costs were known: prefill_ns is not one */
 };
@@ -94,6 +95,7 @@ struct cluster {
     struct instance *instances;   /* owned; [instances_max] */
     uint32_t *order;              /* owned; [count]: cells by rising id */
     uint32_t instances_max, count;
+    uint32_t decoders; /* of these: who decodes */
 
     struct request *requests; /* owned; [requests_max] */
     uint32_t *buckets;        /* owned; [bucket_mask + 1] */

@@ -123,3 +123,29 @@ void joins_placed(const struct place *place, uint64_t row)
     i->joined_long = i->joined_long * left + is_long(place);
     i->joined_at_ns = place->view.now_ns;
 }
+
+/* ------------------------------------------------------------------------------------ in the whole pool */
+
+double joins_crowd(const struct mc_sched *sched, uint64_t at_ns)
+{
+    const double decoders = sched->cluster.decoders;
+
+    return decoders > 0 && sched->mean_tokens > 0
+               ? calendar_near(sched->calendar, at_ns) / (sched->mean_tokens * decoders)
+               : 0;
+}
+
+void joins_begun(struct mc_sched *sched, struct request *r)
+{
+    if (!sched->calendar)
+        return;
+    joins_ended(sched, r);
+    calendar_add(sched->calendar, sched->now_ns, sched->now_ns, r->tokens);
+}
+
+void joins_ended(struct mc_sched *sched, struct request *r)
+{
+    if (sched->calendar)
+        calendar_remove(sched->calendar, sched->now_ns, r->join, r->tokens);
+    r->join = 0;
+}

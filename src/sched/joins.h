@@ -31,4 +31,11 @@ double joins_stall(const struct place *place, uint64_t row, const struct mc_deci
 /** It was placed there. */
 void joins_placed(const struct place *place, uint64_t row);
 
+/** How many prompts of mean length, for each instance that decodes, join within about half a second of `at_ns`. */
+double joins_crowd(const struct mc_sched *sched, uint64_t at_ns);
+
+/** It joins now; and: it ends, joined or not. To be said before the request changes. */
+void joins_begun(struct mc_sched *sched, struct request *request);
+void joins_ended(struct mc_sched *sched, struct request *request);
+
 #endif /* SCHED_JOINS_H */

@@ -88,7 +88,8 @@ static mc_status take_memory(mc_sched *sched, const struct mc_sched_options *o)
         panes_init(&sched->panes, o->alloc, instances) != MC_OK)
         return MC_E_NOMEM;
     if (sched->policy == &policy_conductor) {
-        if (!take_match(&sched->coming_match, o->alloc, instances) ||
+        sched->calendar = alloc_zeroed(o->alloc, 1, sizeof(*sched->calendar));
+        if (!sched->calendar || !take_match(&sched->coming_match, o->alloc, instances) ||
             kv_index_open(&index, &sched->coming) != MC_OK)
             return MC_E_NOMEM;
     }
@@ -152,6 +153,7 @@ void mc_sched_close(mc_sched *sched)
     kv_index_close(sched->index);
     kv_index_close(sched->coming);
     free_match(&sched->coming_match, alloc);
+    alloc_free(alloc, sched->calendar);
     alloc_free(alloc, sched->admit.predictor_state);
     admit_fini(&sched->admit);
     replicate_fini(&sched->replicate);

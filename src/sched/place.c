@@ -254,6 +254,8 @@ static void commit(struct place *place, uint64_t prefill, uint64_t decode,
     for (uint64_t i = 0; sched->coming && i < place->request->key_count; i++)
         kv_index_insert(sched->coming, &place->request->keys[i], request.prefill);
     admit_placed(place, d, &request);
+    if (sched->calendar)
+        request.join = calendar_add(sched->calendar, sched->now_ns, request.due_ns, tokens);
     cluster_place(&sched->cluster, sched->now_ns, &request);
 }
 

@@ -22,7 +22,8 @@ struct place {
     struct mc_view_columns columns;
     struct mc_view_work work; /* once it was asked for */
     struct place_answer prefill;
-    uint64_t to_hold; /* memory that decode needs, tokens */
+    uint64_t other_ns; /* usual from a prefill's end to the first token; 0: not looked at */
+    uint64_t to_hold;  /* memory that decode needs, tokens */
     double
         stall; /* share that joins at the same time add to a step where it is decoded (joins.h); 0: not looked at */
     uint64_t pool_tokens; /* prefix in the store nodes together */

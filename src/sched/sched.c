@@ -3,6 +3,7 @@
 
 #include <math.h>
 
+#include "sched/joins.h"
 #include "sched/stages.h"
 #include "sched/state.h"
 
@@ -42,6 +43,7 @@ static void abort_request(mc_sched *sched, uint32_t cell)
     struct request *r = &sched->cluster.requests[cell];
 
     shadow_release(&sched->admit.shadows, &sched->cluster, sched->now_ns, cell, false);
+    joins_ended(sched, r);
     cluster_end(&sched->cluster, cell, sched->now_ns);
     sched->stats.aborted++;
     sched->stats.wasted_prefill_ns += r->spent_ns;
@@ -209,6 +211,7 @@ static void on_decode_begin(mc_sched *sched, uint32_t cell)
             mean(&sched->stats.ttft_error, (double)r->ttft_ns,
                  (double)(sched->now_ns - r->arrived_ns));
         admit_first_token(sched, r);
+        joins_begun(sched, r);
     }
     cluster_decode_begin(&sched->cluster, cell);
 }
@@ -218,6 +221,7 @@ static void on_request_end(mc_sched *sched, uint32_t cell, const struct mc_sched
     if (p->status == 0)
         admit_finished(sched, &sched->cluster.requests[cell], p);
     shadow_release(&sched->admit.shadows, &sched->cluster, sched->now_ns, cell, true);
+    joins_ended(sched, &sched->cluster.requests[cell]);
     cluster_end(&sched->cluster, cell, sched->now_ns);
     if (p->status != 0)
         sched->stats.wasted_prefill_ns += sched->cluster.requests[cell].spent_ns;

@@ -4,6 +4,7 @@
 
 #include "kv/index.h"
 #include "sched/admit.h"
+#include "sched/calendar.h"
 #include "sched/cluster.h"
 #include "sched/fastest.h"
 #include "sched/pane.h"
@@ -30,7 +31,8 @@ struct mc_sched {
     struct mc_sched_slo slo;
     uint64_t seed, block_tokens;
 
-    double mean_tokens; /* of the prompts that came, moving */
+    double mean_tokens;        /* of the prompts that came, moving */
+    struct calendar *calendar; /* owned; of all joins; NULL: not asked for */
 
     uint64_t now_ns;
     bool has_decision;

@@ -1,6 +1,6 @@
 /* view.c - build the view that a policy sees, and answer what it asks. */
 #include "base/prng.h"
-#include "sched/place.h"
+#include "sched/joins.h"
 
 enum cost_link sched_link(const struct instance *from, const struct instance *to)
 {
@@ -101,6 +101,13 @@ static const struct mc_view_work *view_work(const struct mc_view *view)
     fastest_floors(fastest, pane, &place->sched->cluster, best);
     place->work = (struct mc_view_work){ .rest_ns = pane->rest, .pull_ns = fastest->floors };
     return &place->work;
+}
+
+static double view_crowd(const struct mc_view *view, uint64_t after_ns)
+{
+    const struct place *place = view->context;
+
+    return joins_crowd(place->sched, view->now_ns + after_ns + place->other_ns);
 }
 
 /* ---------------------------------------------------------------------------------------- holders */
@@ -221,6 +228,11 @@ void place_view(struct place *place, mc_sched *sched, const struct mc_sched_requ
                   .context = place,
                   .kinds = pane->alike },
     };
+    if (sched->calendar) {
+        place->view.crowd = view_crowd;
+        place->view.mean_tokens = sched->mean_tokens;
+        place->other_ns = cost_ns(usual_value(&sched->admit.other, sched->now_ns));
+    }
     sched->row_cells = pane->cells;
     match(place);
     pane_bend(pane, request->tokens, request->barred);

@@ -198,6 +198,97 @@ static void joins_are_kept_apart(void **state)
     play_close(&p);
 }
 
+/* Two prompts of a second come at once; `ttft_ns` is their objective, or none. `ended`: the first one's end comes between. What
+ * is said of the second one. */
+static struct mc_decision second_of_two(const char *parameters, uint64_t ttft_ns, uint64_t tbt_ns,
+                                        bool ended)
+{
+    const struct mc_sched_options options = { .policy = "conductor",
+                                              .policy_parameters = parameters,
+                                              .admission = MC_ADMIT_ALL,
+                                              .slo = { ttft_ns, tbt_ns } };
+    struct play p;
+
+    play_open(&p, &options);
+    p.now_ns = SECOND;
+    for (uint64_t id = 1; id <= 2; id++)
+        join(&p, id, MC_ROLE_PREFILL);
+    join(&p, 101, MC_ROLE_DECODE);
+    const struct mc_decision a = play_ask(&p, (struct mc_sched_request){ .tokens = 1000 });
+    assert_int_equal(a.reason, MC_REASON_LEAST_TTFT);
+    if (ended) /* nobody waits for it any more */
+        assert_int_equal(play_progress(&p, MC_EVENT_REQUEST_END, p.last_request, 101), MC_OK);
+    const struct mc_decision b = play_ask(&p, (struct mc_sched_request){ .tokens = 1000 });
+    assert_int_equal(b.predicted.queue_ns, a.prefill == b.prefill && !ended ? SECOND : 0);
+    play_close(&p);
+    return b;
+}
+
+/* The other one is free, but both would join the batch at the same time: it waits behind the first, if it has that time. */
+static void who_has_time_does_not_join_with_others(void **state)
+{
+    const uint64_t s = SECOND, tbt = 100 * MS;
+
+    (void)state;
+    assert_int_equal(second_of_two(NULL, 30 * s, tbt, false).reason, MC_REASON_SPREAD);
+    assert_int_equal(second_of_two(NULL, 30 * s, tbt, true).reason, MC_REASON_LEAST_TTFT);
+    assert_int_equal(second_of_two("spread=0", 30 * s, tbt, false).reason, MC_REASON_LEAST_TTFT);
+    assert_int_equal(second_of_two("spread=10", 2 * s, tbt, false).reason, MC_REASON_LEAST_TTFT);
+    assert_int_equal(second_of_two(NULL, 0, tbt, false).reason, MC_REASON_LEAST_TTFT);
+    assert_int_equal(second_of_two(NULL, 30 * s, 0, false).reason, MC_REASON_LEAST_TTFT);
+}
+
+/* It was expected in a second, and is there at once: who comes now keeps away from now. */
+static void a_join_counts_when_it_was(void **state)
+{
+    struct play p;
+    const struct mc_sched_options options = { .policy = "conductor",
+                                              .admission = MC_ADMIT_ALL,
+                                              .slo = { 30 * (uint64_t)SECOND, 100 * MS } };
+
+    (void)state;
+    play_open(&p, &options);
+    p.now_ns = SECOND;
+    join(&p, 1, MC_ROLE_PREFILL);
+    join(&p, 2, MC_ROLE_PREFILL);
+    join(&p, 101, MC_ROLE_DECODE);
+    assert_int_equal(play_ask(&p, (struct mc_sched_request){ .tokens = 1000 }).prefill, 1);
+    assert_int_equal(play_progress(&p, MC_EVENT_PREFILL_BEGIN, p.last_request, 1), MC_OK);
+    assert_int_equal(play_progress(&p, MC_EVENT_PREFILL_END, p.last_request, 1), MC_OK);
+    assert_int_equal(play_progress(&p, MC_EVENT_DECODE_BEGIN, p.last_request, 101), MC_OK);
+    const struct mc_sched_event busy = {
+        .kind = MC_EVENT_LOAD,
+        .load = { .id = 2, .lease_ns = SECOND, .queued = 1, .queued_tokens = 800, .free_tokens = 1 }
+    };
+    assert_int_equal(play_step(&p, busy), MC_OK);
+    const struct mc_decision d = play_ask(&p, (struct mc_sched_request){ .tokens = 10 });
+    assert_int_equal(d.prefill, 2);
+    assert_int_equal(d.reason, MC_REASON_SPREAD);
+    play_close(&p);
+}
+
+/* Then it is not for others that it is made later still. */
+static void of_those_that_would_be_late_it_takes_the_least(void **state)
+{
+    struct play p;
+    const struct mc_sched_options options = { .policy = "conductor",
+                                              .admission = MC_ADMIT_ALL,
+                                              .slo = { 2 * (uint64_t)SECOND, 100 * MS } };
+
+    (void)state;
+    play_open(&p, &options);
+    p.now_ns = SECOND;
+    join(&p, 1, MC_ROLE_PREFILL);
+    join(&p, 2, MC_ROLE_PREFILL);
+    join(&p, 101, MC_ROLE_DECODE);
+    assert_int_equal(play_ask(&p, (struct mc_sched_request){ .tokens = 1600 }).prefill, 1);
+    assert_int_equal(play_ask(&p, (struct mc_sched_request){ .tokens = 1500 }).prefill, 2);
+    const struct mc_decision d = play_ask(&p, (struct mc_sched_request){ .tokens = 1000 });
+    assert_int_equal(d.prefill, 2);
+    assert_int_equal(d.reason, MC_REASON_LEAST_TTFT);
+    play_close(&p);
+}
+
 /* Who just lost it is not asked again, though it is idle. */
 static void who_is_barred_does_not_decode_it(void **state)
 {
@@ -345,10 +436,10 @@ static void the_longest_gaps_are_learnt(void **state)
 static void a_share_has_to_keep_its_gaps(void **state)
 {
     (void)state;
-    assert_int_equal(after_gaps("conductor", NULL, 10).kind, MC_DECIDE_PLACE);
-    assert_int_equal(after_gaps("conductor", NULL, 6).kind, MC_DECIDE_REFUSE);
-    assert_int_equal(after_gaps("conductor", "gaps=0.2", 6).kind, MC_DECIDE_PLACE);
-    const struct mc_decision most = after_gaps("conductor", "gaps=0.6", 10);
+    assert_int_equal(after_gaps("conductor", NULL, 12).kind, MC_DECIDE_PLACE);
+    assert_int_equal(after_gaps("conductor", NULL, 8).kind, MC_DECIDE_REFUSE);
+    assert_int_equal(after_gaps("conductor", "gaps=0.3", 8).kind, MC_DECIDE_PLACE);
+    const struct mc_decision most = after_gaps("conductor", "gaps=0.6", 9);
     assert_int_equal(most.kind, MC_DECIDE_REFUSE);
     assert_true(most.predicted.tbt_ns > 100 * MS);
     assert_true(most.predicted.tbt_high_ns >= most.predicted.tbt_ns);
@@ -420,6 +511,9 @@ int main(void)
         cmocka_unit_test(a_prefix_that_comes_too_late_is_not),
         cmocka_unit_test(a_pull_hides_behind_the_queue),
         cmocka_unit_test(joins_are_kept_apart),
+        cmocka_unit_test(who_has_time_does_not_join_with_others),
+        cmocka_unit_test(a_join_counts_when_it_was),
+        cmocka_unit_test(of_those_that_would_be_late_it_takes_the_least),
         cmocka_unit_test(who_is_barred_does_not_decode_it),
         cmocka_unit_test(of_equals_the_one_that_prefills_decodes),
         cmocka_unit_test(what_it_does_to_others_counts_as_a_mean_prompts),
