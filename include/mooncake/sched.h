@@ -433,7 +433,7 @@ struct mc_sched_options {
     uint64_t blocks_max;    /* in the index, oldest forgotten; default 2^20 */
     uint64_t waiting_max;   /* requests kept by MC_DECIDE_WAIT; default 1024 */
     /** "name=number,…": threshold=1 (of the SLO, for the upper end of what is predicted), observations=20
-     * (of a learnt cost, before it refuses), quantile=0.95 (of the errors seen: the upper end; 0.8 with
+     * (of a learnt cost, before it refuses), quantile=0.95 (of the errors seen: the upper end; 0.6 with
      * "conductor"), retry=300 (seconds: the longest retry_after_ns), bookings=1 (0: no room is kept for who comes back),
      * pool=0 (1: the decode load is the mean of all, not that of the one chosen; and MC_ADMIT_EARLY counts
      * those who are there, not those on their way), gaps=0 (0.5 with "conductor"; above 0: TBT is the mean of a

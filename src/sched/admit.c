@@ -32,7 +32,7 @@ mc_status admit_init(struct admit *a, const struct mc_sched_options *o, bool our
                                                                   : o->admission,
                          .threshold = 1,
                          .observations = 20,
-                         .quantile = ours ? 0.8 : 0.95,
+                         .quantile = ours ? 0.6 : 0.95,
                          .retry_s = 300,
                          .with_bookings = 1,
                          .gaps = ours ? 0.5 : 0,
