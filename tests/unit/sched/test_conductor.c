@@ -198,22 +198,26 @@ static void joins_are_kept_apart(void **state)
     play_close(&p);
 }
 
-/* Two prompts of a second come at once; `ttft_ns` is their objective, or none. `ended`: the first one's end comes between. What
- * is said of the second one. */
+/* Two that prefill and one that decodes; nobody is refused. */
+static void open_two(struct play *p, const char *parameters, uint64_t ttft_ns, uint64_t tbt_ns)
+{
+    play_open(p, &(struct mc_sched_options){ .policy = "conductor",
+                                             .policy_parameters = parameters,
+                                             .admission = MC_ADMIT_ALL,
+                                             .slo = { ttft_ns, tbt_ns } });
+    p->now_ns = SECOND;
+    join(p, 1, MC_ROLE_PREFILL);
+    join(p, 2, MC_ROLE_PREFILL);
+    join(p, 101, MC_ROLE_DECODE);
+}
+
+/* Two prompts of a second come at once; what is said of the second one. `ended`: the first one's end comes between. */
 static struct mc_decision second_of_two(const char *parameters, uint64_t ttft_ns, uint64_t tbt_ns,
                                         bool ended)
 {
-    const struct mc_sched_options options = { .policy = "conductor",
-                                              .policy_parameters = parameters,
-                                              .admission = MC_ADMIT_ALL,
-                                              .slo = { ttft_ns, tbt_ns } };
     struct play p;
 
-    play_open(&p, &options);
-    p.now_ns = SECOND;
-    for (uint64_t id = 1; id <= 2; id++)
-        join(&p, id, MC_ROLE_PREFILL);
-    join(&p, 101, MC_ROLE_DECODE);
+    open_two(&p, parameters, ttft_ns, tbt_ns);
     const struct mc_decision a = play_ask(&p, (struct mc_sched_request){ .tokens = 1000 });
     assert_int_equal(a.reason, MC_REASON_LEAST_TTFT);
     if (ended) /* nobody waits for it any more */
@@ -241,25 +245,18 @@ static void who_has_time_does_not_join_with_others(void **state)
 /* It was expected in a second, and is there at once: who comes now keeps away from now. */
 static void a_join_counts_when_it_was(void **state)
 {
-    struct play p;
-    const struct mc_sched_options options = { .policy = "conductor",
-                                              .admission = MC_ADMIT_ALL,
-                                              .slo = { 30 * (uint64_t)SECOND, 100 * MS } };
-
-    (void)state;
-    play_open(&p, &options);
-    p.now_ns = SECOND;
-    join(&p, 1, MC_ROLE_PREFILL);
-    join(&p, 2, MC_ROLE_PREFILL);
-    join(&p, 101, MC_ROLE_DECODE);
-    assert_int_equal(play_ask(&p, (struct mc_sched_request){ .tokens = 1000 }).prefill, 1);
-    assert_int_equal(play_progress(&p, MC_EVENT_PREFILL_BEGIN, p.last_request, 1), MC_OK);
-    assert_int_equal(play_progress(&p, MC_EVENT_PREFILL_END, p.last_request, 1), MC_OK);
-    assert_int_equal(play_progress(&p, MC_EVENT_DECODE_BEGIN, p.last_request, 101), MC_OK);
     const struct mc_sched_event busy = {
         .kind = MC_EVENT_LOAD,
         .load = { .id = 2, .lease_ns = SECOND, .queued = 1, .queued_tokens = 800, .free_tokens = 1 }
     };
+    struct play p;
+
+    (void)state;
+    open_two(&p, NULL, 30 * (uint64_t)SECOND, 100 * MS);
+    assert_int_equal(play_ask(&p, (struct mc_sched_request){ .tokens = 1000 }).prefill, 1);
+    assert_int_equal(play_progress(&p, MC_EVENT_PREFILL_BEGIN, p.last_request, 1), MC_OK);
+    assert_int_equal(play_progress(&p, MC_EVENT_PREFILL_END, p.last_request, 1), MC_OK);
+    assert_int_equal(play_progress(&p, MC_EVENT_DECODE_BEGIN, p.last_request, 101), MC_OK);
     assert_int_equal(play_step(&p, busy), MC_OK);
     const struct mc_decision d = play_ask(&p, (struct mc_sched_request){ .tokens = 10 });
     assert_int_equal(d.prefill, 2);
@@ -271,16 +268,9 @@ static void a_join_counts_when_it_was(void **state)
 static void of_those_that_would_be_late_it_takes_the_least(void **state)
 {
     struct play p;
-    const struct mc_sched_options options = { .policy = "conductor",
-                                              .admission = MC_ADMIT_ALL,
-                                              .slo = { 2 * (uint64_t)SECOND, 100 * MS } };
 
     (void)state;
-    play_open(&p, &options);
-    p.now_ns = SECOND;
-    join(&p, 1, MC_ROLE_PREFILL);
-    join(&p, 2, MC_ROLE_PREFILL);
-    join(&p, 101, MC_ROLE_DECODE);
+    open_two(&p, NULL, 2 * (uint64_t)SECOND, 100 * MS);
     assert_int_equal(play_ask(&p, (struct mc_sched_request){ .tokens = 1600 }).prefill, 1);
     assert_int_equal(play_ask(&p, (struct mc_sched_request){ .tokens = 1500 }).prefill, 2);
     const struct mc_decision d = play_ask(&p, (struct mc_sched_request){ .tokens = 1000 });
