@@ -8,6 +8,7 @@ import pytest
 
 from cluster import ByHand, Served, until
 from conftest import MODEL, mooncake
+from test_failures import excused, tried_again
 
 PROMPT = "Which page holds the layer of that token? "
 REASONS = ("ttft_slo", "tbt_slo", "decode_load")
@@ -34,6 +35,28 @@ def measured(cluster, workers=2):
     until(lambda: metric(cluster, "workers_measured_total") >= workers, "workers are measured", 60)
 
 
+ENOUGH = 20  # what a cost must have been seen to be believed (docs/admission.md)
+
+
+def timed(*flags):
+    """A cluster whose workers have timed themselves often enough. They have two seconds for that: where the machine stood
+    still meanwhile, another one."""
+    for _ in range(6):
+        cluster = Served(*flags)
+        measured(cluster)
+        rows = until(lambda: told(cluster, 2), "what was measured is told")
+        if min(rows) >= ENOUGH:
+            return cluster
+        assert cluster.end() == 0
+    raise AssertionError(f"no two seconds in which a worker times itself: {rows}")
+
+
+def told(cluster, workers):
+    """How often each has timed itself; None: not all of them are told yet."""
+    found = re.findall(r"event=worker_measured .* prefills=(\d+) steps=(\d+) stopped=0", cluster.process.log())
+    return len(found) >= workers and [int(prefills) + int(steps) for prefills, steps in found]
+
+
 @pytest.fixture(name="tiny", scope="module")
 def served_with_a_tiny_objective():
     """Nothing takes a microsecond. Workers are not measured: the gate begins soft."""
@@ -44,8 +67,7 @@ def served_with_a_tiny_objective():
 
 @pytest.fixture(name="slack", scope="module")
 def served_with_slack():
-    cluster = Served("--slo-ttft=60s", "--slo-tbt=20s")
-    measured(cluster)
+    cluster = timed("--slo-ttft=60s", "--slo-tbt=20s")
     yield cluster
     assert cluster.end() == 0
 
@@ -116,17 +138,29 @@ def test_slack_objectives_at_low_load_refuse_nobody(slack):
     assert 0 < metric(slack, "ttft_error_p50_ratio") <= metric(slack, "ttft_error_p90_ratio")
 
 
+def known(cluster):
+    """Its workers have timed themselves, whoever was given up and came back, too: until then nobody is refused."""
+    lost = len(re.findall(r"event=worker_gone", cluster.process.log()))
+    measured(cluster, 2 + lost)
+
+
+@tried_again
 def test_measured_workers_refuse_from_the_first_request(slack):
     """The costs are known before anything was served; a measurement is enough to go by."""
-    refusal = check_refusal(*ask(slack, headers={"x-slo-ttft-ms": "0.001"}), reasons=("ttft_slo",))
-    assert refusal["slo"]["ttft_ms"] == 0.001 and refusal["slo"]["tbt_ms"] == 20000
-    check_refusal(*ask(slack, headers={"x-slo-tpot-ms": "0.001"}), reasons=("tbt_slo", "decode_load"))
+    known(slack)
+    with excused(slack.process.log):
+        refusal = check_refusal(*ask(slack, headers={"x-slo-ttft-ms": "0.001"}), reasons=("ttft_slo",))
+        assert refusal["slo"]["ttft_ms"] == 0.001 and refusal["slo"]["tbt_ms"] == 20000
+        check_refusal(*ask(slack, headers={"x-slo-tpot-ms": "0.001"}), reasons=("tbt_slo", "decode_load"))
 
 
+@tried_again
 def test_a_stream_is_refused_before_it_begins(slack):
-    status, headers, body = ask(slack, headers={"x-slo-ttft-ms": "0.001"}, stream=True)
-    check_refusal(status, headers, body)
-    assert headers["content-type"].startswith("application/json")
+    known(slack)
+    with excused(slack.process.log):
+        status, headers, body = ask(slack, headers={"x-slo-ttft-ms": "0.001"}, stream=True)
+        check_refusal(status, headers, body)
+        assert headers["content-type"].startswith("application/json")
 
 
 class Gaps:
@@ -188,7 +222,7 @@ def calm_down(cluster):
 def test_who_waits_as_told_gets_in(slack):
     """A burst that takes far longer than the objective: some are in, the others are told when to come, and are let in
     then. A machine that stands still meanwhile keeps no promise: then once more."""
-    for turn in range(3):
+    for turn in range(6):
         with Gaps() as gaps:
             results, counted = burst(slack, range(100 * turn, 100 * turn + 24))
         if gaps.longest < 0.5:
@@ -217,9 +251,17 @@ def test_a_worker_that_starts_again_is_measured_again():
         cluster.end()
 
 
+@tried_again
 def test_stage_by_stage_the_decode_stage_refuses_after_the_prefill():
-    cluster = Served("--admission=stages", "--slo-ttft=60s", "--slo-tbt=1us")
-    measured(cluster)
+    cluster = timed("--admission=stages", "--slo-ttft=60s", "--slo-tbt=1us")
+    with excused(cluster.process.log):
+        try:
+            refused_stage_by_stage(cluster)
+        finally:
+            assert cluster.end() == 0
+
+
+def refused_stage_by_stage(cluster):
     for i, stream in enumerate((False, True)):  # of a stream nothing is shown before
         status, headers, body = ask(cluster, prompt=PROMPT + str(i), stream=stream)
         refusal = check_refusal(status, headers, body, reasons=("tbt_slo",))
@@ -236,7 +278,6 @@ def test_stage_by_stage_the_decode_stage_refuses_after_the_prefill():
     assert status == 200 and body["choices"][0]["text"], body
     status, _, body = ask(cluster, headers={"x-slo-ttft-ms": "0.001"})  # the prefill stage, at arrival
     assert status == 429 and body["error"]["refusal"]["reason"] == "ttft_slo", body
-    assert cluster.end() == 0
 
 
 def test_settings_that_cannot_be_kept_are_refused():
